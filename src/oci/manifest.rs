@@ -1,0 +1,175 @@
+//! A minimal view of manifests. The bytes stay authoritative: nothing is ever serialised from this view.
+
+use serde::Deserialize;
+
+use super::descriptor::Descriptor;
+use super::media_type::{DOCKER_LIST, DOCKER_MANIFEST, ManifestKind, MediaType, OCI_INDEX, OCI_MANIFEST};
+
+/// The most descriptors of one manifest that are looked at. Images have dozens; a hostile index has millions.
+pub const MAX_DESCRIPTORS: usize = 10_000;
+
+/// What a manifest points at, and what it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// The media type to serve it with.
+    pub media_type: MediaType,
+    /// The manifests an index lists, in order.
+    pub manifests: Vec<Descriptor>,
+    /// The configuration and layers an image manifest lists, in order; `urls` are ignored (CVE-2020-15157).
+    pub blobs: Vec<Descriptor>,
+}
+
+/// Why bytes are not taken for a manifest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidManifest {
+    /// An HTML page, a proxy's greeting, a cut document.
+    #[error("The body is not a JSON object")]
+    NotJson,
+    /// It is neither image nor index, and the sender does not say what it is.
+    #[error("The body names no media type and has the shape of no manifest")]
+    Unrecognised,
+    /// It could be read as an image by one client and as an index by another (CVE-2021-41190).
+    #[error("The body is ambiguous: it has both `layers` and `manifests`")]
+    Ambiguous,
+}
+
+/// The fields Weir looks at. All optional: unknown artifacts pass through as they are.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Fields {
+    schema_version: Option<serde_json::Value>,
+    media_type: Option<String>,
+    #[serde(default)]
+    manifests: Option<Vec<serde_json::Value>>,
+    #[serde(default)]
+    config: Option<serde_json::Value>,
+    #[serde(default)]
+    layers: Option<Vec<serde_json::Value>>,
+    /// Artifact manifests of early registries list their content here.
+    #[serde(default)]
+    blobs: Option<Vec<serde_json::Value>>,
+}
+
+impl Manifest {
+    /// Reads the view out of `body`. `announced` is what the sender called it; a generic or missing announcement is
+    /// repaired from the body's `mediaType`, else from its shape, as clients fail on anything but the exact type.
+    pub fn parse(announced: Option<&MediaType>, body: &[u8]) -> Result<Self, InvalidManifest> {
+        let fields: Fields = serde_json::from_slice(body).map_err(|_| InvalidManifest::NotJson)?;
+        if fields.manifests.is_some() && fields.layers.is_some() {
+            return Err(InvalidManifest::Ambiguous);
+        }
+        let media_type = fields.media_type(announced)?;
+        let children = fields.manifests.unwrap_or_default();
+        let content =
+            fields.config.into_iter().chain(fields.layers.unwrap_or_default()).chain(fields.blobs.unwrap_or_default());
+        Ok(Self { media_type, manifests: descriptors(children), blobs: descriptors(content) })
+    }
+
+    /// Everything the manifest points at.
+    pub fn descriptors(&self) -> impl Iterator<Item = &Descriptor> {
+        self.manifests.iter().chain(&self.blobs)
+    }
+
+    /// Whether the manifest lists other manifests.
+    pub fn is_index(&self) -> bool {
+        self.media_type.manifest_kind() == ManifestKind::Index
+    }
+}
+
+impl Fields {
+    fn media_type(&self, announced: Option<&MediaType>) -> Result<MediaType, InvalidManifest> {
+        let of_body = self.media_type.as_deref().and_then(|text| text.parse::<MediaType>().ok());
+        if let Some(media_type) =
+            of_body.as_ref().filter(|media_type| media_type.manifest_kind() != ManifestKind::Other)
+        {
+            return Ok(media_type.clone());
+        }
+        if let Some(media_type) =
+            announced.filter(|media_type| !media_type.is_generic() && media_type.as_str() != "text/html")
+        {
+            return Ok(media_type.clone());
+        }
+        if let Some(media_type) = of_body {
+            return Ok(media_type);
+        }
+        // OCI manifests may leave `mediaType` out; Docker's may not, but old tools did.
+        let is_docker = |descriptor: &serde_json::Value| {
+            descriptor
+                .get("mediaType")
+                .and_then(serde_json::Value::as_str)
+                .is_some_and(|text| text.starts_with("application/vnd.docker."))
+        };
+        let by_shape = match (&self.manifests, &self.config, &self.layers) {
+            (Some(manifests), _, _) if manifests.iter().any(is_docker) => DOCKER_LIST,
+            (Some(_), _, _) => OCI_INDEX,
+            (None, Some(config), Some(_)) if is_docker(config) => DOCKER_MANIFEST,
+            (None, Some(_), Some(_)) => OCI_MANIFEST,
+            _ => return Err(InvalidManifest::Unrecognised),
+        };
+        if self.schema_version.is_none() {
+            return Err(InvalidManifest::Unrecognised);
+        }
+        by_shape.parse().map_err(|_| InvalidManifest::Unrecognised)
+    }
+}
+
+/// Descriptors that can be read; others (unknown digest algorithms, odd types) cannot be pulled through Weir anyway.
+fn descriptors(values: impl IntoIterator<Item = serde_json::Value>) -> Vec<Descriptor> {
+    values.into_iter().take(MAX_DESCRIPTORS).filter_map(|value| serde_json::from_value(value).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::oci::Digest;
+
+    fn descriptor(media_type: &str) -> serde_json::Value {
+        serde_json::json!({"mediaType": media_type, "digest": Digest::of(b"x"), "size": 1})
+    }
+
+    fn parse(announced: &str, body: &serde_json::Value) -> Result<Manifest, InvalidManifest> {
+        Manifest::parse(announced.parse().ok().as_ref(), body.to_string().as_bytes())
+    }
+
+    #[test]
+    fn a_missing_or_generic_type_is_repaired_from_the_body() {
+        let image = serde_json::json!({"schemaVersion": 2, "config": descriptor("application/vnd.oci.image.config.v1+json"), "layers": []});
+        let index = serde_json::json!({"schemaVersion": 2, "manifests": [descriptor(OCI_MANIFEST)]});
+        let docker = serde_json::json!({"schemaVersion": 2, "mediaType": DOCKER_LIST, "manifests": []});
+        for announced in ["", "application/json", "text/plain", "text/html"] {
+            assert_eq!(parse(announced, &image).unwrap().media_type.as_str(), OCI_MANIFEST);
+            assert_eq!(parse(announced, &index).unwrap().media_type.as_str(), OCI_INDEX);
+            assert_eq!(parse(announced, &docker).unwrap().media_type.as_str(), DOCKER_LIST);
+        }
+    }
+
+    #[test]
+    fn what_is_no_manifest_is_refused() {
+        assert_eq!(Manifest::parse(None, b"<html>sign in</html>"), Err(InvalidManifest::NotJson));
+        assert_eq!(parse("text/html", &serde_json::json!({"hello": 1})), Err(InvalidManifest::Unrecognised));
+        let both = serde_json::json!({"schemaVersion": 2, "layers": [], "manifests": []});
+        assert_eq!(parse(OCI_INDEX, &both), Err(InvalidManifest::Ambiguous));
+    }
+
+    #[test]
+    fn artifacts_of_unknown_types_pass_with_the_announced_type() {
+        let manifest = parse("application/vnd.acme.thing+json", &serde_json::json!({"thing": true})).unwrap();
+        assert_eq!(manifest.media_type.as_str(), "application/vnd.acme.thing+json");
+    }
+
+    #[test]
+    fn an_index_of_a_hundred_thousand_entries_is_cut() {
+        let entries = vec![descriptor(OCI_MANIFEST); 100_000];
+        let manifest = parse(OCI_INDEX, &serde_json::json!({"schemaVersion": 2, "manifests": entries})).unwrap();
+        assert_eq!(manifest.manifests.len(), MAX_DESCRIPTORS);
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics(body in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Manifest::parse(None, &body);
+        }
+    }
+}

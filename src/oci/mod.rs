@@ -1,0 +1,35 @@
+//! The vocabulary of the OCI distribution and image specifications.
+//!
+//! Everything here is a value: parsed once at the edge, compared and printed afterwards. The room knows no clock, no
+//! runtime and no I/O, and no other room of the crate; it is what all of them talk in.
+//!
+//! Reading order: [`digest`], [`repository`], [`mod@reference`], [`registry`], [`image`], then what travels
+//! ([`media_type`], [`descriptor`], [`manifest`], [`range`]), then the operations ([`request`]) and how they fail
+//! ([`error_code`]).
+
+pub mod descriptor;
+pub mod digest;
+pub mod error_code;
+pub mod image;
+pub mod manifest;
+pub mod media_type;
+pub mod range;
+pub mod reference;
+pub mod registry;
+pub mod repository;
+pub mod request;
+
+pub use descriptor::{Descriptor, Platform};
+pub use digest::{Algorithm, Digest, Hasher};
+pub use error_code::{ErrorCode, ErrorDocument};
+pub use image::ImageRef;
+pub use manifest::Manifest;
+pub use media_type::MediaType;
+pub use range::{ByteRange, RequestedRange};
+pub use reference::{Reference, Tag};
+pub use registry::RegistryHost;
+pub use repository::RepositoryName;
+
+/// The largest manifest Weir accepts, in bytes. Clients stop near 4 MiB too (containerd: 4 * 1048 * 1048), and the
+/// specification asks registries for at least 4 MB.
+pub const MAX_MANIFEST_BYTES: usize = 4 * 1048 * 1048;
