@@ -11,3 +11,5 @@
 #![warn(missing_docs)]
 
 pub mod oci;
+
+pub mod mapping;
