@@ -12,4 +12,5 @@
 
 pub mod oci;
 
+pub mod config;
 pub mod mapping;

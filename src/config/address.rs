@@ -1,0 +1,89 @@
+//! Addresses of upstreams and of this server: what makes a URL acceptable as one.
+
+use url::{Position, Url};
+
+/// Why a text is no acceptable address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidUrl {
+    /// It is no URL at all.
+    #[error("it is not a URL with a scheme and a host")]
+    Unparsable,
+    /// Neither `http` nor `https`.
+    #[error("the scheme must be `http` or `https`")]
+    Scheme,
+    /// It holds a user name or a password.
+    #[error("a user name and a password must not stand in it")]
+    UserInfo,
+    /// It has a query or a fragment.
+    #[error("nothing may follow the path")]
+    AfterPath,
+    /// It has a path where none is possible.
+    #[error("it must end after the host and port")]
+    Path,
+}
+
+/// The address of an upstream: the part before `/v2/`, which may have a path.
+pub fn upstream_url(text: &str) -> Result<Url, InvalidUrl> {
+    let url = match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => url,
+        // Without a scheme, `user:password@host` reads as a URL of the scheme `user`.
+        _ if text.contains('@') => return Err(InvalidUrl::UserInfo),
+        Ok(_) => return Err(InvalidUrl::Scheme),
+        Err(_) => return Err(InvalidUrl::Unparsable),
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(InvalidUrl::UserInfo);
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err(InvalidUrl::Unparsable);
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(InvalidUrl::AfterPath);
+    }
+    Ok(url)
+}
+
+/// The address at which clients reach this server: `/v2/` is at its root, so it has no path.
+pub fn external_url(text: &str) -> Result<Url, InvalidUrl> {
+    let url = upstream_url(text)?;
+    if url.path() == "/" { Ok(url) } else { Err(InvalidUrl::Path) }
+}
+
+/// `scheme://host:port` without the slash that [`Url`] prints after it.
+pub fn origin(url: &Url) -> &str {
+    &url[..Position::AfterPort]
+}
+
+/// `host` or `host:port`.
+pub fn authority(url: &Url) -> &str {
+    &url[Position::BeforeHost..Position::AfterPort]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upstream_may_have_a_path_but_no_secret() {
+        assert!(upstream_url("https://mirror.example.com/hub").is_ok());
+        assert_eq!(upstream_url("https://user:pass@example.com"), Err(InvalidUrl::UserInfo));
+        for text in ["user:pass@example.com", "//user:pass@example.com", "ftp://user@example.com", "https://u:a/b@c.d"]
+        {
+            assert_eq!(upstream_url(text), Err(InvalidUrl::UserInfo), "{text}");
+        }
+        assert!(upstream_url("https://example.com/@scope").is_ok());
+        assert_eq!(upstream_url("https://example.com/?a=b"), Err(InvalidUrl::AfterPath));
+        assert_eq!(upstream_url("https://example.com/#a"), Err(InvalidUrl::AfterPath));
+        assert_eq!(upstream_url("ftp://example.com"), Err(InvalidUrl::Scheme));
+        assert_eq!(upstream_url("example.com"), Err(InvalidUrl::Unparsable));
+        assert_eq!(upstream_url("https://"), Err(InvalidUrl::Unparsable));
+    }
+
+    #[test]
+    fn this_server_is_at_the_root_of_its_host() {
+        let url = external_url("http://weir.example.com:5000").unwrap();
+        assert_eq!(origin(&url), "http://weir.example.com:5000");
+        assert_eq!(authority(&url), "weir.example.com:5000");
+        assert_eq!(external_url("https://example.com/weir"), Err(InvalidUrl::Path));
+    }
+}

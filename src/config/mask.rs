@@ -1,0 +1,91 @@
+//! Stars for secrets that were put where they must not stand, so that the error about them does not repeat them.
+//!
+//! These are rules over text: they hold for files that do not even parse, and rather cover too much than too little.
+
+use std::ops::Range;
+
+/// Parts of a key that make its value a secret.
+const HINTS: [&str; 5] = ["pass", "passwd", "pwd", "secret", "token"];
+
+/// Parts of a key that make its value the name of where a secret is, with likely slips.
+const REFERENCES: [&str; 5] = ["fil", "fli", "env", "evn", "realm"];
+
+/// Whether the value of `key` would be a secret itself, as opposed to the name of where one is.
+pub(super) fn is_secret_key(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    let holds = |parts: &[&str]| parts.iter().any(|part| key.contains(part));
+    key == "pw" || (holds(&HINTS) && !holds(&REFERENCES))
+}
+
+/// `value` without what stands before an `@`, as the user part of a URL does.
+pub(super) fn value(value: &str) -> String {
+    cover(value, &users(value))
+}
+
+/// `line` without user parts of URLs, without what follows a key for a secret, and without what begins at the character
+/// `covered_from`.
+pub(super) fn line(line: &str, covered_from: Option<usize>) -> String {
+    let mut secrets = users(line);
+    secrets.extend(line.match_indices(':').filter_map(|(colon, _)| {
+        let before = line[..colon].trim_end_matches(['"', '\'', ' ']);
+        let key = before.rsplit(|char: char| !char.is_alphanumeric() && char != '_' && char != '-').next()?;
+        is_secret_key(key).then_some(colon..line.len())
+    }));
+    let covered_from = covered_from.and_then(|column| line.char_indices().nth(column));
+    secrets.extend(covered_from.map(|(start, _)| start..line.len()));
+    cover(line, &secrets)
+}
+
+/// What stands before each `@`, back to the scheme, the key or the item that it follows. Neither blanks nor quotes
+/// end it: a password may hold both.
+fn users(text: &str) -> Vec<Range<usize>> {
+    let start = |end: usize| {
+        let ends = |stop: &str| text[..end].rfind(stop).map(|index| index + stop.len());
+        ["://", ": ", "- ", "[", "{"].into_iter().filter_map(ends).max().unwrap_or(0)
+    };
+    text.match_indices('@').map(|(end, _)| start(end)..end).collect()
+}
+
+/// Letter by letter, so that columns stay what they are.
+fn cover(text: &str, secrets: &[Range<usize>]) -> String {
+    let is_secret = |index: usize| secrets.iter().any(|secret| secret.contains(&index));
+    let is_structure = |char: char| char.is_whitespace() || char == ':';
+    text.char_indices().map(|(i, char)| if is_secret(i) && !is_structure(char) { '*' } else { char }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_looks_like_a_secret_is_covered() {
+        for (text, masked) in [
+            ("password: hunter2 # x", "password: ******* * *"),
+            ("{\"password\": \"p\"}", "{\"password\": ****"),
+            ("- { match: x, passwd: hunter2 }", "- { match: x, passwd: ******* *"),
+            ("pw: p", "pw: *"),
+            ("url: https://me:pass@a.b/c", "url: https://**:****@a.b/c"),
+            ("url: me:pass@a.b", "url: **:****@a.b"),
+            ("  - me:p@ss@a.b", "  - **:****@a.b"),
+            ("{\"url\":\"//me:it's mine@a.b\"}", "{*****:*****:**** ****@a.b\"}"),
+            ("password_file: /etc/weir/hub", "password_file: /etc/weir/hub"),
+            ("password_env: HUB", "password_env: HUB"),
+            ("# the password, and https://a.b/x", "# the password, and https://a.b/x"),
+        ] {
+            assert_eq!(line(text, None), masked);
+        }
+    }
+
+    #[test]
+    fn what_begins_at_a_place_is_covered_to_the_end() {
+        assert_eq!(line("\u{e9}: { odd: b, c: d }", Some(10)), "\u{e9}: { odd: ** *: * *");
+        assert_eq!(line("a", Some(5)), "a");
+    }
+
+    #[test]
+    fn a_value_loses_its_user_part_alone() {
+        assert_eq!(value("me:pass@a.b"), "**:****@a.b");
+        assert_eq!(value("ftp://me:pass@a.b"), "ftp://**:****@a.b");
+        assert_eq!(value("plain:5000"), "plain:5000");
+    }
+}

@@ -1,0 +1,113 @@
+//! The merged tree to a [`Config`]: every key read, every rule checked, every problem noted.
+
+mod checks;
+mod credentials;
+pub(super) mod keys;
+mod names;
+mod registries;
+mod scalars;
+pub(super) mod section;
+mod upstreams;
+
+use self::section::{Section, Wrong};
+use super::problem::{ConfigError, Problems};
+use super::registries::RegistryConfig;
+use super::server::{AdminConfig, LogConfig, LogFormat, ServerConfig};
+use super::store::StoreConfig;
+use super::tags::{OnUpstreamNotFound, TagsConfig};
+use super::tree::Node;
+use super::{Config, builtin};
+use crate::oci::RegistryHost;
+
+/// What readers have at hand besides their section.
+struct Reading<'a> {
+    problems: &'a Problems,
+    /// For `password_env`.
+    environment: &'a [(String, String)],
+    /// What is allowed, but may well be a mistake.
+    warnings: Vec<String>,
+}
+
+/// Reads `tree`; `environment` is where `password_env` looks.
+pub(super) fn config(tree: &Node, environment: &[(String, String)]) -> Result<Config, ConfigError> {
+    let problems = Problems::default();
+    let mut reading = Reading { problems: &problems, environment, warnings: Vec::new() };
+    let root = Section::root(tree, &keys::ROOT, &problems);
+
+    let (server, admin) = (root.section("server", &keys::SERVER), root.section("admin", &keys::ADMIN));
+    let config = Config {
+        server: read_server(&server),
+        admin: AdminConfig {
+            listen: admin.value("listen", scalars::socket_address).unwrap_or(AdminConfig::default().listen),
+        },
+        store: read_store(&root.section("store", &keys::STORE)),
+        tags: read_tags(&root.section("tags", &keys::TAGS)),
+        registries: read_registries(&root, &mut reading),
+        log: read_log(&root.section("log", &keys::LOG)),
+        warnings: reading.warnings,
+    };
+    let config = checks::default_registry(&server, config);
+    checks::listeners(&server, &admin, &config);
+    checks::something_is_served(&root, &config);
+    problems.or_else_ok(config)
+}
+
+fn read_registries(root: &Section<'_>, reading: &mut Reading<'_>) -> Vec<RegistryConfig> {
+    let builtin = match root.value("builtin_registries", scalars::boolean) {
+        Some(false) => Vec::new(),
+        Some(true) | None => builtin::registries(),
+    };
+    registries::read(&root.section_with_any_keys("registries"), builtin, reading)
+}
+
+fn read_server(section: &Section<'_>) -> ServerConfig {
+    let default = ServerConfig::default();
+    let read_host = |text: &str| if text.is_empty() { Ok(None) } else { registry_or_none(text) };
+    ServerConfig {
+        listen: section.value("listen", scalars::socket_address).unwrap_or(default.listen),
+        external_url: section.value("external_url", scalars::external_url),
+        default_registry: section.value("default_registry", read_host).unwrap_or(default.default_registry),
+        drain_timeout: section.value("drain_timeout", scalars::duration).unwrap_or(default.drain_timeout),
+        max_connections: section.value("max_connections", scalars::count).unwrap_or(default.max_connections),
+    }
+}
+
+fn registry_or_none(text: &str) -> Result<Option<RegistryHost>, Wrong> {
+    scalars::registry_host(text).map(Some)
+}
+
+fn read_store(section: &Section<'_>) -> StoreConfig {
+    let default = StoreConfig::default();
+    let _disk: Option<()> = section.value("kind", |text| match text {
+        "s3" => Err(scalars::not_offered("s3", "Use `kind: disk` with `path`")),
+        text => scalars::word(text, &[("disk", ())]),
+    });
+    StoreConfig {
+        path: section.value("path", scalars::path).unwrap_or(default.path),
+        max_size: section.value("max_size", scalars::positive_size_limit).unwrap_or(default.max_size),
+        keep_free: section.value("keep_free", scalars::size_limit).unwrap_or(default.keep_free),
+    }
+}
+
+fn read_tags(section: &Section<'_>) -> TagsConfig {
+    let default = TagsConfig::default();
+    let answers = [("serve_cached", OnUpstreamNotFound::ServeCached), ("not_found", OnUpstreamNotFound::NotFound)];
+    TagsConfig {
+        fresh: section.value("fresh", scalars::duration).unwrap_or(default.fresh),
+        max_stale: section.value("max_stale", scalars::duration).unwrap_or(default.max_stale),
+        not_found: section.value("not_found", scalars::duration).unwrap_or(default.not_found),
+        on_upstream_not_found: section
+            .value("on_upstream_not_found", |text| scalars::word(text, &answers))
+            .unwrap_or(default.on_upstream_not_found),
+        immutable: section.values("immutable", scalars::regex).unwrap_or(default.immutable),
+    }
+}
+
+fn read_log(section: &Section<'_>) -> LogConfig {
+    let default = LogConfig::default();
+    let formats = [("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
+    LogConfig {
+        level: section.value("level", scalars::log_level).unwrap_or(default.level),
+        format: section.value("format", |text| scalars::word(text, &formats)).unwrap_or(default.format),
+    }
+}

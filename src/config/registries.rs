@@ -1,0 +1,176 @@
+//! Registries, their upstreams in order, and who may use which credentials.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use url::Url;
+
+use super::secret::Secret;
+use crate::oci::{RegistryHost, RepositoryName};
+
+/// One registry that is served.
+#[derive(Debug, Clone)]
+pub struct RegistryConfig {
+    /// Its name in image references.
+    pub host: RegistryHost,
+    /// Other names that mean the same registry. Each holds a dot, so that none can hide a Docker Hub organisation.
+    pub aliases: Vec<RegistryHost>,
+    /// Who may pull.
+    pub access: Access,
+    /// Whether content fetched with credentials may be served to anybody.
+    pub allow_unauthenticated: bool,
+    /// Where content comes from, in the order in which it is tried. Never empty, and one of them may resolve.
+    pub upstreams: Vec<UpstreamConfig>,
+}
+
+/// Who may pull from a registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Access {
+    /// Upstreams are asked without credentials, or the operator allowed their content to be served to anybody.
+    #[default]
+    Anonymous,
+    /// Upstreams are asked with the configured credentials.
+    Shared,
+}
+
+/// One place to fetch from.
+#[derive(Debug, Clone)]
+pub struct UpstreamConfig {
+    /// Its name in logs, metrics and answers; unique within the registry.
+    pub name: String,
+    /// The address below which `/v2/` is found.
+    pub url: Url,
+    /// What it is trusted with.
+    pub capabilities: Vec<Capability>,
+    /// Credentials by repository; the first rule that matches is used.
+    pub credentials: Vec<CredentialRule>,
+    /// Whether its redirects and token server may be on private, loopback or link-local addresses.
+    pub allow_private: bool,
+    /// Hosts that may act as its token server besides its own and the well-known ones.
+    pub realm_hosts: Vec<String>,
+    /// A PEM file of certificate authorities trusted besides the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl UpstreamConfig {
+    /// Whether it is trusted with `capability`.
+    pub fn can(&self, capability: Capability) -> bool {
+        self.capabilities.contains(&capability)
+    }
+}
+
+/// What an upstream is trusted with. Written by the reader in the order of [`Capability::ALL`], each once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Capability {
+    /// It may serve content by digest, which proves itself.
+    Pull,
+    /// It may say which digest a tag means.
+    Resolve,
+}
+
+impl Capability {
+    /// All there are.
+    pub const ALL: [Self; 2] = [Self::Pull, Self::Resolve];
+}
+
+/// Credentials for the repositories that a pattern matches.
+#[derive(Debug, Clone)]
+pub struct CredentialRule {
+    /// Which repositories.
+    pub pattern: RepositoryPattern,
+    /// The user name.
+    pub username: String,
+    /// The password or access token.
+    pub password: Secret,
+}
+
+/// A pattern over repository names: `*` stands for one component, a final `**` for any number of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepositoryPattern(Vec<String>);
+
+/// The text is not a repository pattern.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a repository pattern, such as `acme/**`, `*/app` or `**`")]
+pub struct InvalidRepositoryPattern(pub String);
+
+impl FromStr for RepositoryPattern {
+    type Err = InvalidRepositoryPattern;
+
+    fn from_str(text: &str) -> Result<Self, InvalidRepositoryPattern> {
+        let parts: Vec<&str> = text.split('/').collect();
+        let last = parts.len() - 1;
+        let is_part = |(index, part): (usize, &&str)| match *part {
+            "**" => index == last,
+            "*" => true,
+            component => component.parse::<RepositoryName>().is_ok(),
+        };
+        if !parts.iter().enumerate().all(is_part) {
+            return Err(InvalidRepositoryPattern(text.to_owned()));
+        }
+        Ok(Self(parts.into_iter().map(str::to_owned).collect()))
+    }
+}
+
+impl RepositoryPattern {
+    /// Whether `repository` is meant.
+    pub fn matches(&self, repository: &RepositoryName) -> bool {
+        let mut components = repository.components();
+        for part in &self.0 {
+            match (part.as_str(), components.next()) {
+                ("**", _) => return true,
+                ("*", Some(_)) => {}
+                (part, Some(component)) if part == component => {}
+                _ => return false,
+            }
+        }
+        components.next().is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn matches(pattern: &str, repository: &str) -> bool {
+        pattern.parse::<RepositoryPattern>().unwrap().matches(&repository.parse().unwrap())
+    }
+
+    #[test]
+    fn patterns_match_components() {
+        for (pattern, repository, expected) in [
+            ("acme/app", "acme/app", true),
+            ("acme/app", "acme/app/sub", false),
+            ("acme/app", "acme", false),
+            ("acme/*", "acme/app", true),
+            ("acme/*", "acme", false),
+            ("acme/*", "acme/app/sub", false),
+            ("acme/**", "acme/app/sub", true),
+            ("acme/**", "acmecorp/app", false),
+            ("*/app", "acme/app", true),
+            ("*/app", "acme/other", false),
+            ("**", "anything/at/all", true),
+        ] {
+            assert_eq!(matches(pattern, repository), expected, "{pattern} and {repository}");
+        }
+    }
+
+    #[test]
+    fn texts_that_are_no_pattern_are_refused() {
+        for text in ["", "/", "acme/", "**/app", "acme/**/app", "ac*me", "***", "ACME/app", "acme//app", "docker.io/ "]
+        {
+            assert!(text.parse::<RepositoryPattern>().is_err(), "{text:?} passed");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_repository_matches_itself_and_everything(name in "[a-z0-9]{1,6}(/[a-z0-9]{1,6}){0,3}") {
+            prop_assert!(matches(&name, &name));
+            prop_assert!(matches("**", &name));
+            let longer = format!("{name}/more");
+            prop_assert!(!matches(&name, &longer));
+        }
+    }
+}

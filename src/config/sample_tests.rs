@@ -1,0 +1,116 @@
+//! The sample and the reference page hold every key, and the sample means what it says.
+
+use std::fs;
+
+use super::read::keys;
+use super::*;
+
+const SAMPLE: &str = include_str!("../../config/weir.yaml");
+const REFERENCE: &str = include_str!("../../docs/configuration.md");
+
+/// The sample with its examples in effect.
+fn sample_with_examples() -> String {
+    SAMPLE.lines().map(|line| line.strip_prefix("#|").unwrap_or(line).to_owned() + "\n").collect()
+}
+
+#[test]
+fn the_sample_as_it_stands_is_the_builtin_configuration() {
+    let config = Config::from_yaml(SAMPLE).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
+}
+
+#[test]
+fn the_examples_in_the_sample_are_valid() {
+    let directory = tempfile::tempdir().unwrap();
+    for file in ["corporate-ca.pem", "hub-acme"] {
+        fs::write(directory.path().join(file), "text").unwrap();
+    }
+    let path = directory.path().join("weir.yaml");
+    let text = sample_with_examples().replace("/etc/weir", &directory.path().display().to_string());
+    fs::write(&path, text).unwrap();
+    let environment = vec![("HUB_TOKEN".to_owned(), "token".to_owned())];
+    let config =
+        Config::load(&LoadOptions { files: vec![path], environment }).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(config.registries.len(), 9);
+    assert_eq!(config.registries[0].upstreams.len(), 2);
+    assert_eq!(config.registries[0].upstreams[1].credentials.len(), 2);
+    assert_eq!(config.tags.immutable.len(), 1);
+    assert!(config.server.external_url.is_some());
+}
+
+#[test]
+fn every_block_of_examples_alone_is_a_valid_configuration() {
+    let directory = tempfile::tempdir().unwrap();
+    for file in ["corporate-ca.pem", "hub-acme"] {
+        fs::write(directory.path().join(file), "text").unwrap();
+    }
+    let lines: Vec<&str> = SAMPLE.lines().collect();
+    let is_example = |index: usize| lines.get(index).is_some_and(|line| line.starts_with("#|"));
+    let mut blocks = 0;
+    for start in (1..lines.len()).filter(|&index| is_example(index) && !is_example(index - 1)) {
+        let end = (start..=lines.len()).find(|&index| !is_example(index)).unwrap();
+        let uncovered = |(index, line): (usize, &&str)| {
+            let line = if (start..end).contains(&index) { line.replacen("#|", "", 1) } else { (*line).to_owned() };
+            line + "\n"
+        };
+        let text: String = lines.iter().enumerate().map(uncovered).collect();
+        let path = directory.path().join("weir.yaml");
+        fs::write(&path, text.replace("/etc/weir", &directory.path().display().to_string())).unwrap();
+        let environment = vec![("HUB_TOKEN".to_owned(), "token".to_owned())];
+        Config::load(&LoadOptions { files: vec![path], environment }).unwrap_or_else(|error| panic!("{error}"));
+        blocks += 1;
+    }
+    assert_eq!(blocks, 4);
+}
+
+#[test]
+fn every_example_alone_is_yaml_without_its_two_characters() {
+    let lines: Vec<&str> = SAMPLE.lines().collect();
+    let parse = |range: std::ops::RangeInclusive<usize>| {
+        let uncovered = |(index, line): (usize, &&str)| {
+            let line = if range.contains(&index) { line.replacen("#|", "", 1) } else { (*line).to_owned() };
+            line + "\n"
+        };
+        let text: String = lines.iter().enumerate().map(uncovered).collect();
+        super::yaml::parse(&super::source::Source::file("sample", text)).unwrap_or_else(|error| panic!("{error}"));
+    };
+    let mut block = None;
+    let mut examples = 0;
+    for (index, line) in lines.iter().enumerate() {
+        if line.trim_start().starts_with("#|") {
+            parse(index..=index);
+            parse(*block.get_or_insert(index)..=index);
+            examples += 1;
+        } else {
+            block = None;
+        }
+    }
+    assert!(examples > 30, "{examples}");
+}
+
+#[test]
+fn every_key_stands_in_the_sample() {
+    let sample = sample_with_examples();
+    for (of, keys) in keys::ALL {
+        for key in keys.known {
+            let stands = |line: &str| line.trim_start_matches([' ', '-']).starts_with(&format!("{key}:"));
+            assert!(sample.lines().any(stands), "`{key}` of `{of}` is missing in config/weir.yaml");
+        }
+    }
+}
+
+#[test]
+fn every_key_is_explained_in_the_reference() {
+    for (of, keys) in keys::ALL {
+        // Maps of chosen names have a table of their own, with short keys.
+        let table = of.contains('<').then(|| format!("Key of `{of}`"));
+        let (_, section) = table.as_ref().map_or(("", REFERENCE), |title| {
+            REFERENCE.split_once(title.as_str()).unwrap_or_else(|| panic!("no table of `{of}`"))
+        });
+        for key in keys.known {
+            let name = if of.is_empty() || table.is_some() { (*key).to_owned() } else { format!("{of}.{key}") };
+            let is_explained = section.contains(&format!("| `{name}` |")) || section.contains(&format!("### `{name}`"));
+            assert!(is_explained, "`{name}` of `{of}` is missing in docs/configuration.md");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Listeners and logging.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use url::Url;
+
+use crate::oci::RegistryHost;
+use crate::oci::registry::DOCKER_HUB;
+
+/// The registry listener.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// How clients reach this server, if `listen` does not tell: printed by `mirror-config`.
+    pub external_url: Option<Url>,
+    /// The registry of requests that name none. `None` (written as an empty text) answers them 404.
+    pub default_registry: Option<RegistryHost>,
+    /// How long answers in progress may go on after SIGTERM.
+    pub drain_timeout: Duration,
+    /// The most connections served at once; further ones wait in the listen queue.
+    pub max_connections: usize,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 5000)),
+            external_url: None,
+            default_registry: DOCKER_HUB.parse().ok(),
+            drain_timeout: Duration::from_secs(5 * 60),
+            max_connections: 4096,
+        }
+    }
+}
+
+/// The listener for metrics and probes.
+#[derive(Debug, Clone)]
+pub struct AdminConfig {
+    /// Where operators and Prometheus connect.
+    pub listen: SocketAddr,
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 5001)) }
+    }
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone)]
+pub struct LogConfig {
+    /// A level (`info`) or filter directives (`weir=debug,info`); `RUST_LOG` overrides it.
+    pub level: String,
+    /// Text for people or JSON for machines.
+    pub format: LogFormat,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Auto }
+    }
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    #[default]
+    Auto,
+    /// One readable line per event.
+    Text,
+    /// One JSON object per event.
+    Json,
+}

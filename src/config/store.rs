@@ -1,0 +1,64 @@
+//! The store: where, and how much.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Where content is kept on local disk.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// The directory, made when missing.
+    pub path: PathBuf,
+    /// The most that blobs, manifests and spools may take together.
+    pub max_size: SizeLimit,
+    /// What stays free on the file system, whoever fills it.
+    pub keep_free: SizeLimit,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            path: PathBuf::from("./weir-data"),
+            max_size: SizeLimit::Percent(80.0),
+            keep_free: SizeLimit::Percent(5.0),
+        }
+    }
+}
+
+/// An amount of storage: absolute, or a share of the file system.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum SizeLimit {
+    /// Bytes.
+    Bytes(u64),
+    /// Hundredths of the file system's size, 0 to 100.
+    Percent(f64),
+}
+
+impl SizeLimit {
+    /// The amount in bytes on a file system of `total` bytes.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a share of a disk need not be exact to the byte"
+    )]
+    pub fn of(self, total: u64) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Percent(percent) => (total as f64 * percent / 100.0) as u64,
+        }
+    }
+}
+
+impl fmt::Display for SizeLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(u64, &str); 4] = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+        match *self {
+            Self::Percent(percent) => write!(f, "{percent}%"),
+            // The largest unit that says it exactly, so that what is printed can be read again.
+            Self::Bytes(bytes) => match UNITS.iter().find(|(unit, _)| bytes > 0 && bytes % unit == 0) {
+                Some((unit, name)) => write!(f, "{}{name}", bytes / unit),
+                None => write!(f, "{bytes}B"),
+            },
+        }
+    }
+}
