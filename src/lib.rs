@@ -14,3 +14,4 @@ pub mod oci;
 
 pub mod config;
 pub mod mapping;
+pub mod telemetry;
