@@ -15,3 +15,5 @@ pub mod oci;
 pub mod config;
 pub mod mapping;
 pub mod telemetry;
+
+pub mod store;

@@ -1,0 +1,201 @@
+//! How much the store may hold, and reservations within it.
+//!
+//! Room is reserved before bytes arrive, so that many downloads at once cannot fill the disk together. The invariant:
+//! `used` is what final files take plus what all reservations hold.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use super::error::StoreError;
+use super::files::Space;
+use crate::config::StoreConfig;
+use crate::telemetry::metrics::StoreMetrics;
+
+/// The bounds of a store and what is used of them.
+#[derive(Debug)]
+pub struct Capacity {
+    limit: u64,
+    keep_free: u64,
+    used: AtomicU64,
+    /// What reservations hold and has not been written yet: the file system still calls it available.
+    promised: AtomicU64,
+    /// Files older than this were there before us; younger ones have been counted when they were published.
+    opened: SystemTime,
+    metrics: StoreMetrics,
+}
+
+/// Files and their bytes, counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Amount {
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+}
+
+impl Capacity {
+    pub(super) fn new(config: &StoreConfig, space: Space, metrics: StoreMetrics) -> Self {
+        let limit = config.max_size.of(space.total);
+        metrics.limit_bytes.set(gauge(limit));
+        metrics.free_bytes.set(gauge(space.available));
+        Self {
+            limit,
+            keep_free: config.keep_free.of(space.total),
+            used: AtomicU64::new(0),
+            promised: AtomicU64::new(0),
+            opened: SystemTime::now(),
+            metrics,
+        }
+    }
+
+    pub(super) fn opened(&self) -> SystemTime {
+        self.opened
+    }
+
+    /// Adds what the walk at start found.
+    pub(super) fn found(&self, amount: Amount) {
+        self.metrics.bytes.set(gauge(self.used.fetch_add(amount.bytes, Ordering::Relaxed) + amount.bytes));
+        self.metrics.objects.add(gauge(amount.files));
+    }
+
+    /// Reserves room for `bytes`. `space` is what the file system has now.
+    pub(super) fn reserve(self: &Arc<Self>, bytes: u64, space: Space) -> Result<Reservation, StoreError> {
+        let mut reservation = Reservation { capacity: Arc::clone(self), bytes: 0, written: 0 };
+        reservation.grow_to(bytes, space)?;
+        Ok(reservation)
+    }
+}
+
+/// Room that is held for one download, and given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Reservation {
+    capacity: Arc<Capacity>,
+    bytes: u64,
+    written: u64,
+}
+
+impl Reservation {
+    /// How many bytes are held.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Holds room for at least `bytes`.
+    pub(super) fn grow_to(&mut self, bytes: u64, space: Space) -> Result<(), StoreError> {
+        let more = bytes.saturating_sub(self.bytes);
+        let full = StoreError::Full { wanted: more };
+        self.capacity.metrics.free_bytes.set(gauge(space.available));
+        let within = |limit: u64| move |held: u64| held.checked_add(more).filter(|total| *total <= limit);
+        let free = within(space.available.saturating_sub(self.capacity.keep_free));
+        if self.capacity.promised.fetch_update(Ordering::Relaxed, Ordering::Relaxed, free).is_err() {
+            return Err(full);
+        }
+        let fits = within(self.capacity.limit);
+        let Ok(before) = self.capacity.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits) else {
+            self.capacity.promised.fetch_sub(more, Ordering::Relaxed);
+            return Err(full);
+        };
+        self.bytes += more;
+        self.capacity.metrics.bytes.set(gauge(before + more));
+        Ok(())
+    }
+
+    /// Notes that `written` bytes of it are on the file system by now.
+    pub(super) fn wrote(&mut self, written: u64) {
+        let before = self.unwritten();
+        self.written = written;
+        self.capacity.promised.fetch_sub(before.saturating_sub(self.unwritten()), Ordering::Relaxed);
+    }
+
+    fn unwritten(&self) -> u64 {
+        self.bytes.saturating_sub(self.written)
+    }
+
+    /// Turns the held room into a final file of `length` bytes.
+    pub(super) fn publish(&mut self, length: u64) {
+        self.wrote(length);
+        self.shrink_to(length);
+        self.capacity.metrics.objects.inc();
+        // What is left belongs to the file now.
+        self.bytes = 0;
+    }
+
+    fn shrink_to(&mut self, bytes: u64) {
+        let (surplus, unwritten) = (self.bytes.saturating_sub(bytes), self.unwritten());
+        let before = self.capacity.used.fetch_sub(surplus, Ordering::Relaxed);
+        self.bytes -= surplus;
+        self.capacity.promised.fetch_sub(unwritten - self.unwritten(), Ordering::Relaxed);
+        self.capacity.metrics.bytes.set(gauge(before - surplus));
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.shrink_to(0);
+    }
+}
+
+/// Prometheus gauges are signed; no disk reaches the limit.
+fn gauge(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::SizeLimit;
+    use crate::telemetry::Metrics;
+
+    const SPACE: Space = Space { total: 1000, available: 500 };
+
+    fn capacity(max_size: SizeLimit, keep_free: SizeLimit) -> Arc<Capacity> {
+        let config = StoreConfig { path: "/nowhere".into(), max_size, keep_free };
+        Arc::new(Capacity::new(&config, SPACE, Metrics::new().unwrap().store))
+    }
+
+    #[test]
+    fn room_is_given_up_to_the_limit_and_given_back() {
+        let capacity = capacity(SizeLimit::Bytes(100), SizeLimit::Bytes(0));
+        let first = capacity.reserve(60, SPACE).unwrap();
+        assert!(matches!(capacity.reserve(41, SPACE), Err(StoreError::Full { wanted: 41 })));
+        let mut second = capacity.reserve(40, SPACE).unwrap();
+        drop(first);
+        second.publish(10);
+        drop(second);
+        assert!(capacity.reserve(90, SPACE).is_ok());
+        assert!(capacity.reserve(91, SPACE).is_err());
+    }
+
+    #[test]
+    fn what_must_stay_free_is_not_given() {
+        let capacity = capacity(SizeLimit::Percent(80.0), SizeLimit::Percent(40.0));
+        assert!(capacity.reserve(101, SPACE).is_err(), "500 available less 400 to keep");
+        assert!(capacity.reserve(100, SPACE).is_ok());
+        assert_eq!(capacity.used.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn what_is_promised_to_one_download_is_not_given_to_another() {
+        let capacity = capacity(SizeLimit::Percent(80.0), SizeLimit::Percent(40.0));
+        let mut first = capacity.reserve(60, SPACE).unwrap();
+        assert!(capacity.reserve(41, SPACE).is_err(), "100 to give less 60 that are promised");
+        assert!(capacity.reserve(40, SPACE).is_ok());
+        first.wrote(50);
+        let space = Space { available: SPACE.available - 50, ..SPACE };
+        assert!(capacity.reserve(41, space).is_err(), "50 to give less 10 that are promised");
+        first.publish(60);
+        drop(first);
+        drop(capacity.reserve(100, SPACE).unwrap());
+        assert_eq!(capacity.promised.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_reservation_grows_with_a_body_of_unknown_size() {
+        let capacity = capacity(SizeLimit::Bytes(100), SizeLimit::Bytes(0));
+        let mut reservation = capacity.reserve(0, SPACE).unwrap();
+        reservation.grow_to(70, SPACE).unwrap();
+        reservation.grow_to(30, SPACE).unwrap();
+        assert_eq!(reservation.bytes(), 70);
+        assert!(reservation.grow_to(101, SPACE).is_err());
+        assert_eq!(reservation.bytes(), 70);
+    }
+}

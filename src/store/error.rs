@@ -1,0 +1,105 @@
+//! How the store fails. None of these ever fails a pull.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A failure of the store while it runs.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// There is no room within the configured limits.
+    #[error("The store has no room for {wanted} more bytes within `store.max_size` and `store.keep_free`")]
+    Full {
+        /// How many bytes were asked for.
+        wanted: u64,
+    },
+    /// The file system failed.
+    #[error("The store failed to {operation}: {source}")]
+    Io {
+        /// What was tried, as a verb.
+        operation: &'static str,
+        /// What the system said.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// A file ended before its length: somebody cut it.
+    #[error("A stored file ended at byte {offset}, before its length")]
+    Truncated {
+        /// Where it ended.
+        offset: u64,
+    },
+    /// The content does not hash to the name it was to be stored under.
+    #[error("The content does not hash to the digest it was to be stored under")]
+    Mismatch,
+}
+
+impl StoreError {
+    /// What was tried, for the metric.
+    pub const fn operation(&self) -> &'static str {
+        match self {
+            Self::Full { .. } => "reserve",
+            Self::Io { operation, .. } => operation,
+            Self::Truncated { .. } => "read",
+            Self::Mismatch => "publish",
+        }
+    }
+
+    /// The kind of failure, for the metric.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Full { .. } => "full",
+            Self::Truncated { .. } => "truncated",
+            Self::Mismatch => "mismatch",
+            Self::Io { source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "enospc",
+                io::ErrorKind::ReadOnlyFilesystem => "erofs",
+                io::ErrorKind::PermissionDenied => "eacces",
+                io::ErrorKind::NotFound => "enoent",
+                _ => match source.raw_os_error() {
+                    Some(5) => "eio",
+                    Some(23 | 24) => "emfile",
+                    _ => "other",
+                },
+            },
+        }
+    }
+
+    /// Whether a file is not there, which is an answer rather than a failure.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// Why a store cannot be opened. These end the start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("The store {path} is in use by another weir process: give each its own `store.path`")]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A later release wrote it.
+    #[error(
+        "The store {path} has layout {found}, written by a later release; this one reads up to {known}: upgrade weir, or use another `store.path`"
+    )]
+    Layout {
+        /// The directory.
+        path: PathBuf,
+        /// The layout on disk.
+        found: String,
+        /// The newest layout known.
+        known: u32,
+    },
+    /// The directory cannot be prepared.
+    #[error("Cannot {operation} {path}, the directory of `store.path`")]
+    Io {
+        /// What was tried, as a verb.
+        operation: &'static str,
+        /// The path.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}

@@ -1,0 +1,69 @@
+//! The seam to the file system: the dozen operations that the store is made of.
+//!
+//! All of them block, and all are called from the store's own threads. The real one is [`super::disk::DiskFiles`];
+//! tests put in one that fails or forgets what was not flushed, which is what disks do.
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// Operations on paths.
+pub trait Files: fmt::Debug + Send + Sync + 'static {
+    /// Makes a directory and its parents; not an error if they exist.
+    fn create_directories(&self, path: &Path) -> io::Result<()>;
+    /// Makes a new file for reading and writing. An error if it exists.
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn FileHandle>>;
+    /// Opens a file for reading.
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn FileHandle>>;
+    /// What stands at a path; symbolic links are not followed.
+    fn stat(&self, path: &Path) -> io::Result<FileFacts>;
+    /// Gives a file its name, replacing what had it.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file. Those who have it open go on reading.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Flushes a directory, which makes the names in it last.
+    fn sync_directory(&self, path: &Path) -> io::Result<()>;
+    /// The names in a directory, in no order. Empty if there is no such directory.
+    fn list(&self, path: &Path) -> io::Result<Vec<String>>;
+    /// Takes the lock of a directory for as long as the guard lives. `None` if another process has it.
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Any + Send + Sync>>>;
+    /// The room on the file system below a path.
+    fn space(&self, path: &Path) -> io::Result<Space>;
+}
+
+/// An open file. Positions are explicit, so one handle serves any number of readers.
+pub trait FileHandle: fmt::Debug + Send + Sync + 'static {
+    /// Writes all of `bytes` at `offset`.
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Reads at `offset`, waiting for the disk; 0 only at the end of the file.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Reads at `offset` what is in memory. `None` where that would wait for the disk.
+    fn read_ready_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>>;
+    /// The length in bytes.
+    fn length(&self) -> io::Result<u64>;
+    /// Flushes content and length to the disk. A failure is final: what was not flushed may be gone (never try again).
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// What stands at a path.
+#[derive(Debug, Clone, Copy)]
+pub struct FileFacts {
+    /// Whether it is a regular file.
+    pub is_file: bool,
+    /// Its length in bytes.
+    pub length: u64,
+    /// When its content last changed.
+    pub modified: SystemTime,
+}
+
+/// The room on a file system, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Its size.
+    pub total: u64,
+    /// What this process may still write.
+    pub available: u64,
+}

@@ -1,0 +1,144 @@
+//! Order at start: the directories, the lock, leftovers, and how much is there.
+
+use std::any::Any;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::capacity::Amount;
+use super::error::{OpenError, StoreError};
+use super::files::{Files, Space};
+use super::layout::{LAYOUT_VERSION, Layout};
+use crate::oci::Algorithm;
+
+/// A directory that is ready, or as ready as its file system lets it be.
+pub(super) struct Prepared {
+    /// Held as long as the store is open.
+    pub(super) lock: Box<dyn Any + Send + Sync>,
+    /// The room on its file system.
+    pub(super) space: Space,
+    /// Why nothing can be written, if nothing can: what is stored is served, the rest passes through.
+    pub(super) trouble: Option<StoreError>,
+}
+
+/// Makes the directory usable and takes its lock.
+///
+/// # Errors
+/// What only an operator can put right: another process, a later release, missing rights. A disk that is full or
+/// read-only is not among them: it must not keep the server from starting.
+pub(super) fn prepare(layout: &Layout, files: &dyn Files) -> Result<Prepared, OpenError> {
+    match prepare_to_write(layout, files) {
+        Ok(lock) => Ok(Prepared { lock, space: space(layout, files)?, trouble: None }),
+        Err(OpenError::Io { operation, source, .. }) if cannot_be_written(&source) => {
+            let trouble = Some(StoreError::Io { operation, source: Arc::new(source) });
+            let space = space(layout, files).unwrap_or(Space { total: 0, available: 0 });
+            Ok(Prepared { lock: Box::new(()), space, trouble })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn cannot_be_written(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+fn space(layout: &Layout, files: &dyn Files) -> Result<Space, OpenError> {
+    let path = layout.root();
+    files.space(path).map_err(|source| OpenError::Io { operation: "measure", path: path.to_owned(), source })
+}
+
+fn prepare_to_write(layout: &Layout, files: &dyn Files) -> Result<Box<dyn Any + Send + Sync>, OpenError> {
+    let failed = |operation, path: &Path| {
+        let path = path.to_owned();
+        move |source| OpenError::Io { operation, path, source }
+    };
+    for directory in [layout.root().to_owned(), layout.temporary()] {
+        files.create_directories(&directory).map_err(failed("make", &directory))?;
+    }
+    let lock = files.lock(&layout.lock()).map_err(failed("lock", layout.root()))?;
+    let lock = lock.ok_or_else(|| OpenError::InUse { path: layout.root().to_owned() })?;
+    check_version(layout, files)?;
+    Ok(lock)
+}
+
+fn check_version(layout: &Layout, files: &dyn Files) -> Result<(), OpenError> {
+    let path = layout.version();
+    let failed = |operation| {
+        let path = path.clone();
+        move |source| OpenError::Io { operation, path, source }
+    };
+    let found = match files.open(&path) {
+        Ok(handle) => {
+            let mut text = [0; 32];
+            let length = handle.read_at(&mut text, 0).map_err(failed("read"))?;
+            String::from_utf8_lossy(&text[..length]).trim().to_owned()
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(failed("open")(error)),
+    };
+    match found.parse::<u32>() {
+        Ok(version) if version <= LAYOUT_VERSION => Ok(()),
+        Ok(_) => Err(OpenError::Layout { path: layout.root().to_owned(), found, known: LAYOUT_VERSION }),
+        // Absent, or torn by a crash while it was first written: the only layout that can be meant is this one.
+        Err(_) => write_version(layout, files).map_err(failed("write")),
+    }
+}
+
+fn write_version(layout: &Layout, files: &dyn Files) -> io::Result<()> {
+    let path = layout.version();
+    match files.remove(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let handle = files.create(&path)?;
+    handle.write_all_at(format!("{LAYOUT_VERSION}\n").as_bytes(), 0)?;
+    handle.sync()
+}
+
+/// Removes what interrupted downloads left. Nothing else is ever removed: what is not in `tmp` may not be ours.
+pub(super) fn remove_leftovers(layout: &Layout, files: &dyn Files) -> io::Result<Amount> {
+    let directory = layout.temporary();
+    let mut removed = Amount::default();
+    for name in files.list(&directory)? {
+        let path = directory.join(name);
+        let facts = files.stat(&path)?;
+        if facts.is_file {
+            files.remove(&path)?;
+            removed.files += 1;
+            removed.bytes += facts.length;
+        }
+    }
+    Ok(removed)
+}
+
+/// Counts the blobs that were there before `opened`, for as long as `goes_on` says so. Foreign files, directories and
+/// links among them are passed over.
+pub(super) fn count(
+    layout: &Layout,
+    files: &dyn Files,
+    opened: SystemTime,
+    goes_on: impl Fn() -> bool,
+) -> io::Result<Amount> {
+    let mut found = Amount::default();
+    for algorithm in Algorithm::ALL {
+        let directory = layout.algorithm_directory(algorithm);
+        for shard in files.list(&directory)?.into_iter().take_while(|_| goes_on()) {
+            let shard = directory.join(shard);
+            // A foreign file among the shards is no directory to list.
+            let Ok(names) = files.list(&shard) else { continue };
+            for name in names {
+                // A file that is gone between the two calls is simply not there any more.
+                let Ok(facts) = files.stat(&shard.join(name)) else { continue };
+                if facts.is_file && facts.modified < opened {
+                    found.files += 1;
+                    found.bytes += facts.length;
+                }
+            }
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,118 @@
+//! The only speller of paths in the store.
+//!
+//! ```text
+//! <root>/LOCK                                              flock: one writer per directory
+//! <root>/layout                                            the version of this layout
+//! <root>/blobs/sha256/ab/abcdef…                           manifests and blobs alike
+//! <root>/repositories/<registry>/<repository>/_tags/<tag>  JSON: what the tag meant
+//! <root>/repositories/<registry>/<repository>/_links/<digest>  empty: this repository may serve it
+//! <root>/tmp/                                              spools and records being written
+//! ```
+//!
+//! Repository names are hierarchies, so `a` and `a/b` share a directory; `_tags` and `_links` start with an underscore,
+//! which no component of a repository name can, and so never collide with a repository.
+
+use std::path::{Path, PathBuf};
+
+use crate::oci::{Algorithm, Digest, RegistryHost, RepositoryName, Tag};
+
+/// The version of the layout that this release writes.
+pub(super) const LAYOUT_VERSION: u32 = 1;
+
+/// The paths below one root. Every argument is a parsed name, so none can leave it.
+#[derive(Debug, Clone)]
+pub(super) struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    pub(super) fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn lock(&self) -> PathBuf {
+        self.root.join("LOCK")
+    }
+
+    pub(super) fn version(&self) -> PathBuf {
+        self.root.join("layout")
+    }
+
+    pub(super) fn temporary(&self) -> PathBuf {
+        self.root.join("tmp")
+    }
+
+    /// Where a blob grows before it has its name. One download per digest at a time, so the digest is name enough.
+    pub(super) fn spool(&self, digest: &Digest) -> PathBuf {
+        self.temporary().join(format!("{}-{}.part", digest.algorithm().as_str(), digest.hex()))
+    }
+
+    /// Where records and manifests are written before they take their name.
+    pub(super) fn unnamed(&self, number: u64) -> PathBuf {
+        self.temporary().join(format!("{number}.part"))
+    }
+
+    /// The directories that blobs are sharded into: `<algorithm>/<first byte>`.
+    pub(super) fn algorithm_directory(&self, algorithm: Algorithm) -> PathBuf {
+        self.root.join("blobs").join(algorithm.as_str())
+    }
+
+    pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
+        let hex = digest.hex();
+        self.algorithm_directory(digest.algorithm()).join(&hex[..2]).join(hex)
+    }
+
+    pub(super) fn tag(&self, registry: &RegistryHost, repository: &RepositoryName, tag: &Tag) -> PathBuf {
+        self.repository(registry, repository).join("_tags").join(tag.as_str())
+    }
+
+    pub(super) fn links(&self, registry: &RegistryHost, repository: &RepositoryName) -> PathBuf {
+        self.repository(registry, repository).join("_links")
+    }
+
+    pub(super) fn link(&self, registry: &RegistryHost, repository: &RepositoryName, digest: &Digest) -> PathBuf {
+        self.links(registry, repository).join(link_name(digest))
+    }
+
+    fn repository(&self, registry: &RegistryHost, repository: &RepositoryName) -> PathBuf {
+        let mut path = self.root.join("repositories");
+        path.push(registry.path_component());
+        path.extend(repository.components());
+        path
+    }
+}
+
+/// A digest as a file name: the colon is legal on Linux, but awkward in shells and archives.
+fn link_name(digest: &Digest) -> String {
+    format!("{}-{}", digest.algorithm().as_str(), digest.hex())
+}
+
+/// The digest that a file name of [`Layout::link`] spells.
+pub(super) fn digest_of_link(name: &str) -> Option<Digest> {
+    name.replacen('-', ":", 1).parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_spelling_of_paths_is_pinned() {
+        let layout = Layout::new(Path::new("/r"));
+        let digest = Digest::of(b"");
+        let hex = digest.hex();
+        let registry: RegistryHost = "reg.example:5000".parse().unwrap();
+        let repository: RepositoryName = "a/b".parse().unwrap();
+        assert_eq!(layout.blob(&digest), Path::new(&format!("/r/blobs/sha256/e3/{hex}")));
+        assert_eq!(layout.spool(&digest), Path::new(&format!("/r/tmp/sha256-{hex}.part")));
+        let tag = layout.tag(&registry, &repository, &"1.0".parse().unwrap());
+        assert_eq!(tag, Path::new("/r/repositories/reg.example_5000/a/b/_tags/1.0"));
+        let link = layout.link(&registry, &repository, &digest);
+        assert_eq!(link, Path::new(&format!("/r/repositories/reg.example_5000/a/b/_links/sha256-{hex}")));
+        assert_eq!(digest_of_link(&format!("sha256-{hex}")), Some(digest));
+    }
+}

@@ -1,0 +1,228 @@
+//! Our bytes: a content-addressed store on local disk.
+//!
+//! Content lives under its digest, and everything else here can be derived again or lost. The room knows no upstream
+//! and no client; it is told what to keep. Its invariants:
+//!
+//! - A final name appears in one way only: stage, count, hash, flush the file, rename, flush the directory. So a blob
+//!   is complete or absent, whenever the process or the machine dies.
+//! - A failure of the store is an error value for the caller, who goes on without it; it is counted and logged here.
+//!
+//! Reading order: `layout` spells the paths, `files` is the seam to the file system and `pool` the threads behind
+//! it; `spool` grows and publishes content, `blob` reads it; `tags` and `links` are the records beside it;
+//! `capacity` bounds it all, and `janitor` brings order at start.
+
+pub mod blob;
+pub mod capacity;
+pub mod disk;
+pub mod error;
+pub mod files;
+mod health;
+mod janitor;
+mod layout;
+pub mod links;
+mod pool;
+pub mod spool;
+pub mod tags;
+#[cfg(test)]
+mod tests;
+
+use std::any::Any;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use tokio_util::task::TaskTracker;
+
+use crate::config::StoreConfig;
+use crate::oci::Digest;
+use crate::telemetry::Metrics;
+
+pub use blob::BlobFile;
+pub use error::{OpenError, StoreError};
+pub use files::Files;
+pub use links::Links;
+pub use spool::Spool;
+pub use tags::{TagRecord, Tags};
+
+use capacity::Capacity;
+use health::Health;
+use layout::Layout;
+use pool::Pool;
+
+/// The store of one Weir process.
+#[derive(Debug, Clone)]
+pub struct Store {
+    disk: Arc<Disk>,
+}
+
+/// What the parts of the store share.
+#[derive(Debug)]
+struct Disk {
+    layout: Layout,
+    files: Arc<dyn Files>,
+    pool: Pool,
+    capacity: Arc<Capacity>,
+    health: Health,
+    /// Work that nobody waits for: links, the walk over a large store.
+    background: TaskTracker,
+    /// Numbers for temporary files that have no other name.
+    temporaries: AtomicU64,
+    /// Held as long as the store is open: one writer per directory.
+    _lock: Box<dyn Any + Send + Sync>,
+}
+
+impl Store {
+    /// Opens the directory: takes its lock, removes leftovers of interrupted downloads, and starts counting what is
+    /// there in the background, however much it is.
+    ///
+    /// Work that nobody waits for is tracked by `background`, for the end of the process to wait for it.
+    pub async fn open(
+        config: &StoreConfig,
+        files: Arc<dyn Files>,
+        metrics: &Metrics,
+        background: TaskTracker,
+    ) -> Result<Self, OpenError> {
+        let layout = Layout::new(&config.path);
+        let pool = Pool::new(metrics.store.operation_duration.clone());
+        let prepared = {
+            let (layout, files) = (layout.clone(), Arc::clone(&files));
+            pool.run_any(move || janitor::prepare(&layout, files.as_ref())).await?
+        };
+        let capacity = Arc::new(Capacity::new(config, prepared.space, metrics.store.clone()));
+        let disk = Arc::new(Disk {
+            layout,
+            files,
+            pool,
+            capacity,
+            health: Health::new(metrics.store.clone()),
+            background,
+            temporaries: AtomicU64::new(0),
+            _lock: prepared.lock,
+        });
+        if let Some(error) = prepared.trouble {
+            disk.health.record(&error);
+        }
+        let store = Self { disk };
+        store.remove_leftovers(metrics).await;
+        store.count_in_background();
+        Ok(store)
+    }
+
+    /// Opens a blob or manifest for reading. `None` if it is not stored; a failure to look counts as that, too.
+    pub async fn open_blob(&self, digest: &Digest) -> Option<BlobFile> {
+        let path = self.disk.layout.blob(digest);
+        let files = Arc::clone(&self.disk.files);
+        let is_of_nothing = digest.matches(b"");
+        let opened = self
+            .disk
+            .pool
+            .run("open", move || {
+                // A directory or a symbolic link under a final name was planted: it is not ours to follow.
+                if !files.stat(&path)?.is_file {
+                    return Ok(None);
+                }
+                let handle = files.open(&path)?;
+                let length = handle.length()?;
+                // An empty file under another name than that of the empty content was cut; it is fetched again.
+                Ok((length > 0 || is_of_nothing).then_some((handle, length)))
+            })
+            .await;
+        match opened {
+            Ok(opened) => opened.map(|(handle, length)| BlobFile::new(Arc::clone(&self.disk), handle, Some(length))),
+            Err(error) if error.is_not_found() => None,
+            Err(error) => {
+                self.disk.health.record(&error);
+                None
+            }
+        }
+    }
+
+    /// The size of a stored blob or manifest in bytes. `None` for whatever [`Store::open_blob`] does not open.
+    pub async fn stat(&self, digest: &Digest) -> Option<u64> {
+        let path = self.disk.layout.blob(digest);
+        let files = Arc::clone(&self.disk.files);
+        let facts = self.disk.pool.run("stat", move || files.stat(&path)).await;
+        let facts = facts.ok().filter(|facts| facts.is_file && (facts.length > 0 || digest.matches(b"")));
+        facts.map(|facts| facts.length)
+    }
+
+    /// Begins to store a blob. `size` is its size in bytes, if it is known: room for all of it is reserved first. One
+    /// spool per digest at a time: the caller sees to that, as it fetches each blob once.
+    pub async fn spool(&self, digest: &Digest, size: Option<u64>) -> Result<Spool, StoreError> {
+        self.spool_at(self.disk.layout.spool(digest), digest, size).await
+    }
+
+    /// Stores content that is already whole. Nothing happens if it is there; what rotted under its name is replaced.
+    pub async fn put(&self, digest: &Digest, body: Bytes) -> Result<(), StoreError> {
+        let size = body.len() as u64;
+        if let Some(stored) = self.open_blob(digest).await
+            && stored.read_all(body.len()).await.is_ok_and(|stored| stored.as_ref() == Some(&body))
+        {
+            return Ok(());
+        }
+        let mut spool = self.spool_at(self.disk.next_temporary(), digest, Some(size)).await?;
+        spool.append(vec![body]).await?;
+        spool.publish().await
+    }
+
+    async fn spool_at(&self, path: PathBuf, digest: &Digest, size: Option<u64>) -> Result<Spool, StoreError> {
+        let spool = Spool::create(Arc::clone(&self.disk), path, *digest, size).await;
+        spool.inspect_err(|error| self.disk.health.record(error))
+    }
+
+    /// Which repository may serve what.
+    pub fn links(&self) -> Links {
+        Links::new(Arc::clone(&self.disk))
+    }
+
+    /// What tags meant when an upstream was last asked.
+    pub fn tags(&self) -> Tags {
+        Tags::new(Arc::clone(&self.disk))
+    }
+
+    /// Why the store is not at its best, if it is not: the last failure, while it is recent.
+    pub fn trouble(&self) -> Option<String> {
+        self.disk.health.trouble()
+    }
+
+    async fn remove_leftovers(&self, metrics: &Metrics) {
+        let disk = Arc::clone(&self.disk);
+        let removed =
+            self.disk.pool.run("janitor", move || janitor::remove_leftovers(&disk.layout, disk.files.as_ref())).await;
+        match removed {
+            Ok(removed) if removed.files > 0 => {
+                metrics.store.janitor_removed.inc_by(removed.files);
+                tracing::info!(
+                    files = removed.files,
+                    bytes = removed.bytes,
+                    "Removed leftovers of interrupted downloads"
+                );
+            }
+            Ok(_) => {}
+            Err(error) => self.disk.health.record(&error),
+        }
+    }
+
+    fn count_in_background(&self) {
+        let disk = Arc::clone(&self.disk);
+        self.disk.background.spawn_blocking(move || {
+            // The end of the process does not wait for a long walk.
+            let goes_on = || !disk.background.is_closed();
+            match janitor::count(&disk.layout, disk.files.as_ref(), disk.capacity.opened(), goes_on) {
+                Ok(found) => {
+                    disk.capacity.found(found);
+                    tracing::info!(objects = found.files, bytes = found.bytes, "Counted the store");
+                }
+                Err(source) => disk.health.record(&StoreError::Io { operation: "walk", source: Arc::new(source) }),
+            }
+        });
+    }
+}
+
+impl Disk {
+    /// A path that no other writer of this process uses.
+    fn next_temporary(&self) -> PathBuf {
+        self.layout.unnamed(self.temporaries.fetch_add(1, Ordering::Relaxed))
+    }
+}

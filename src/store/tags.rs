@@ -1,0 +1,105 @@
+//! What tags meant when an upstream was last asked: one small JSON file per tag.
+//!
+//! A record is replaced as a whole (temporary file, flush, rename), so it is the old one or the new one; one that
+//! cannot be read counts as absent and is fetched again.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::Disk;
+use super::error::StoreError;
+use crate::oci::{Digest, MediaType, RegistryHost, RepositoryName, Tag};
+
+/// The largest record that is read. Records have a few hundred bytes.
+const MAX_RECORD_BYTES: usize = 16 * 1024;
+
+/// What a tag meant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TagRecord {
+    /// The manifest.
+    pub digest: Digest,
+    /// What the manifest is.
+    pub media_type: MediaType,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Which upstream said so.
+    pub upstream: String,
+    /// When the tag was first seen to mean this, in seconds since 1970.
+    pub resolved_at: u64,
+    /// When an upstream last confirmed it, in seconds since 1970. Refreshed at most hourly.
+    pub verified_at: u64,
+}
+
+impl TagRecord {
+    /// How long ago an upstream confirmed it. A time in the future (a clock that was set back) counts as now.
+    pub fn age(&self, now: SystemTime) -> Duration {
+        now.duration_since(UNIX_EPOCH + Duration::from_secs(self.verified_at)).unwrap_or_default()
+    }
+}
+
+/// The tag records of a store.
+#[derive(Debug, Clone)]
+pub struct Tags {
+    disk: Arc<Disk>,
+}
+
+impl Tags {
+    pub(super) fn new(disk: Arc<Disk>) -> Self {
+        Self { disk }
+    }
+
+    /// What `tag` meant, if that is known.
+    pub async fn read(&self, registry: &RegistryHost, repository: &RepositoryName, tag: &Tag) -> Option<TagRecord> {
+        let path = self.disk.layout.tag(registry, repository, tag);
+        let files = Arc::clone(&self.disk.files);
+        let read = move || {
+            let handle = files.open(&path)?;
+            let mut text = vec![0; usize::try_from(handle.length()?).unwrap_or(usize::MAX).min(MAX_RECORD_BYTES)];
+            let length = handle.read_at(&mut text, 0)?;
+            text.truncate(length);
+            Ok(text)
+        };
+        match self.disk.pool.run("read", read).await {
+            Ok(text) => serde_json::from_slice(&text)
+                .inspect_err(|error| tracing::warn!(%error, %tag, "A torn tag record is ignored"))
+                .ok(),
+            Err(error) if error.is_not_found() => None,
+            Err(error) => {
+                self.disk.health.record(&error);
+                None
+            }
+        }
+    }
+
+    /// Remembers what `tag` means.
+    pub async fn write(
+        &self,
+        registry: &RegistryHost,
+        repository: &RepositoryName,
+        tag: &Tag,
+        record: &TagRecord,
+    ) -> Result<(), StoreError> {
+        let path = self.disk.layout.tag(registry, repository, tag);
+        let temporary = self.disk.next_temporary();
+        let files = Arc::clone(&self.disk.files);
+        // A record is strings and numbers: it always serialises.
+        let text = serde_json::to_vec(record).unwrap_or_default();
+        let write = move || {
+            let directory = path.parent().unwrap_or(&path);
+            files.create_directories(directory)?;
+            let written = files.create(&temporary).and_then(|handle| {
+                handle.write_all_at(&text, 0)?;
+                handle.sync()
+            });
+            written.and_then(|()| files.rename(&temporary, &path)).inspect_err(|_| {
+                // What cannot be removed now is removed at the next start.
+                let _ = files.remove(&temporary);
+            })?;
+            files.sync_directory(directory)
+        };
+        let written = self.disk.pool.run("write", write).await;
+        written.inspect_err(|error| self.disk.health.record(error))
+    }
+}
