@@ -17,3 +17,4 @@ pub mod mapping;
 pub mod telemetry;
 
 pub mod store;
+pub mod upstream;

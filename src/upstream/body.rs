@@ -1,0 +1,224 @@
+//! Bodies on their way from an upstream: read with patience for slowness, but none for silence.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use prometheus::IntCounter;
+use tokio::time::timeout;
+
+use super::error::{UpstreamError, Verdict};
+use super::transport::root_cause;
+
+/// How long a blob may bring no byte. There is no limit on the whole: blobs are as large as they are.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The pieces of a body, or why they ended, as a sentence.
+type Pieces = BoxStream<'static, Result<Bytes, String>>;
+
+/// The body of a blob on its way from an upstream.
+pub struct BlobBody {
+    upstream: Arc<str>,
+    announced: Option<u64>,
+    /// What the body must come to: as announced, else as a descriptor said.
+    length: Option<u64>,
+    received: u64,
+    /// `None` once the body has ended or failed.
+    pieces: Option<Pieces>,
+    /// How it failed, to be said again to whoever asks again.
+    failure: Option<UpstreamError>,
+    meter: IntCounter,
+}
+
+impl BlobBody {
+    /// A body of `announced` bytes that should come to `expected`.
+    pub(super) fn new(
+        upstream: Arc<str>,
+        announced: Option<u64>,
+        expected: Option<u64>,
+        pieces: Pieces,
+        meter: IntCounter,
+    ) -> Self {
+        let length = announced.or(expected);
+        Self { upstream, announced, length, received: 0, pieces: Some(pieces), failure: None, meter }
+    }
+
+    /// Which upstream sends it.
+    pub fn upstream(&self) -> &Arc<str> {
+        &self.upstream
+    }
+
+    /// The size of the whole blob in bytes, if the upstream told.
+    pub fn size(&self) -> Option<u64> {
+        self.announced
+    }
+
+    /// The next bytes, `None` at the end. Content codings are never undone. A silence of 30 s is an error; so is an end
+    /// before the announced length, and a byte past it.
+    ///
+    /// Cancel safe. After an error every further call returns the same error, so a failure can never pass for an end.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, UpstreamError> {
+        let Some(pieces) = &mut self.pieces else {
+            return self.failure.clone().map_or(Ok(None), Err);
+        };
+        let next = timeout(STALL_TIMEOUT, pieces.next()).await;
+        let result = match next {
+            Err(_) => Err(transient(format!("Sent nothing for {} s", STALL_TIMEOUT.as_secs()))),
+            Ok(Some(Err(cause))) => Err(transient(format!("Broke off after {} bytes: {cause}", self.received))),
+            Ok(Some(Ok(bytes))) => self.account(bytes).map(Some),
+            Ok(None) => self.check_end(),
+        };
+        if !matches!(result, Ok(Some(_))) {
+            self.pieces = None;
+            self.failure = result.as_ref().err().cloned();
+        }
+        result
+    }
+
+    fn account(&mut self, bytes: Bytes) -> Result<Bytes, UpstreamError> {
+        let count = bytes.len() as u64;
+        self.meter.inc_by(count);
+        self.received += count;
+        match self.length {
+            Some(length) if self.received > length => {
+                Err(UpstreamError::broken(format!("Sent more than the {length} bytes of the blob")))
+            }
+            _ => Ok(bytes),
+        }
+    }
+
+    fn check_end(&self) -> Result<Option<Bytes>, UpstreamError> {
+        match self.length {
+            Some(length) if self.received < length => {
+                Err(transient(format!("Ended after {} of {length} bytes", self.received)))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+impl fmt::Debug for BlobBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BlobBody")
+            .field("upstream", &self.upstream)
+            .field("length", &self.length)
+            .field("received", &self.received)
+            .finish_non_exhaustive()
+    }
+}
+
+fn transient(message: String) -> UpstreamError {
+    UpstreamError::new(Verdict::Transient, message)
+}
+
+/// The pieces of the body of `response`.
+pub(super) fn pieces(response: reqwest::Response) -> Pieces {
+    response.bytes_stream().map(|piece| piece.map_err(|error| root_cause(&error))).boxed()
+}
+
+/// A whole body of at most `limit` bytes, each piece within `patience`.
+pub(super) async fn read_document(
+    mut pieces: Pieces,
+    limit: usize,
+    patience: Duration,
+) -> Result<Bytes, UpstreamError> {
+    let mut body = BytesMut::new();
+    loop {
+        let next = timeout(patience, pieces.next()).await;
+        let next = next.map_err(|_| transient(format!("Sent nothing for {} s", patience.as_secs())))?;
+        let Some(piece) = next else { return Ok(body.freeze()) };
+        let piece = piece.map_err(|cause| transient(format!("Broke off after {} bytes: {cause}", body.len())))?;
+        if body.len() + piece.len() > limit {
+            return Err(UpstreamError::broken(format!("Sent a document larger than {limit} bytes")));
+        }
+        body.extend_from_slice(&piece);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+
+    fn meter() -> IntCounter {
+        IntCounter::new("received", "received").unwrap()
+    }
+
+    fn body(announced: Option<u64>, expected: Option<u64>, pieces: Pieces) -> BlobBody {
+        BlobBody::new("hub".into(), announced, expected, pieces, meter())
+    }
+
+    fn of(pieces: &[&'static str]) -> Pieces {
+        stream::iter(pieces.iter().map(|piece| Ok(Bytes::from_static(piece.as_bytes()))).collect::<Vec<_>>()).boxed()
+    }
+
+    /// Everything up to the end or the failure.
+    async fn drain(body: &mut BlobBody) -> (String, Result<(), Verdict>) {
+        let mut text = String::new();
+        loop {
+            match body.chunk().await {
+                Ok(Some(bytes)) => text.push_str(std::str::from_utf8(&bytes).unwrap()),
+                Ok(None) => return (text, Ok(())),
+                Err(error) => return (text, Err(error.verdict)),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_of_the_announced_length_ends_well_and_is_metered() {
+        let mut body = body(Some(4), Some(4), of(&["ab", "cd"]));
+        assert_eq!(drain(&mut body).await, ("abcd".into(), Ok(())));
+        assert_eq!(body.meter.get(), 4);
+        assert_eq!(body.chunk().await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn an_early_end_is_a_failure_and_stays_one() {
+        for mut short in [body(Some(5), None, of(&["abcd"])), body(None, Some(5), of(&["abcd"]))] {
+            assert_eq!(drain(&mut short).await, ("abcd".into(), Err(Verdict::Transient)));
+            assert_eq!(drain(&mut short).await, (String::new(), Err(Verdict::Transient)));
+        }
+    }
+
+    #[tokio::test]
+    async fn more_than_was_expected_is_never_handed_out() {
+        let mut long = body(None, Some(3), of(&["ab", "cd", "ef"]));
+        assert_eq!(drain(&mut long).await, ("ab".into(), Err(Verdict::Broken)));
+        assert_eq!(drain(&mut long).await, (String::new(), Err(Verdict::Broken)));
+    }
+
+    #[tokio::test]
+    async fn a_body_of_unknown_length_ends_where_it_ends() {
+        let mut unknown = body(None, None, of(&["ab"]));
+        assert_eq!(unknown.size(), None);
+        assert_eq!(drain(&mut unknown).await, ("ab".into(), Ok(())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_a_body_after_thirty_seconds_and_slowness_does_not() {
+        let begun = tokio::time::Instant::now();
+        let slow = stream::iter(0..10).then(|_| async {
+            tokio::time::sleep(Duration::from_secs(29)).await;
+            Ok(Bytes::from_static(b"x"))
+        });
+        let mut body = body(Some(11), None, slow.chain(stream::pending()).boxed());
+        assert_eq!(drain(&mut body).await, ("x".repeat(10), Err(Verdict::Transient)));
+        assert_eq!(begun.elapsed().as_secs(), 29 * 10 + 30);
+    }
+
+    #[tokio::test]
+    async fn a_document_is_cut_off_one_byte_past_its_limit() {
+        let patience = Duration::from_secs(8);
+        let document = |pieces| async { read_document(pieces, 4, patience).await };
+        assert_eq!(document(of(&["ab", "cd"])).await.unwrap(), "abcd");
+        assert_eq!(document(of(&["ab", "cde"])).await.unwrap_err().verdict, Verdict::Broken);
+        let endless = stream::repeat_with(|| Ok(Bytes::from_static(b"abc"))).boxed();
+        assert_eq!(document(endless).await.unwrap_err().verdict, Verdict::Broken);
+        let broken = stream::iter([Ok(Bytes::from_static(b"a")), Err("reset".to_owned())]).boxed();
+        assert_eq!(document(broken).await.unwrap_err().verdict, Verdict::Transient);
+    }
+}

@@ -1,0 +1,291 @@
+//! What can be asked of one upstream: the pull operations of the distribution specification.
+//!
+//! Every answer is checked here as far as it can be on its own: manifests are whole, hashed and manifests, blobs have
+//! the length that was expected. Whether the bytes of a blob are right only their reader can tell.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use reqwest::Response;
+use tokio::time::{Instant, timeout_at};
+use tracing::warn;
+use url::Url;
+
+use super::auth::Auth;
+use super::body::{BlobBody, pieces, read_document};
+use super::error::{UpstreamError, Verdict};
+use super::exchange::{Ask, Redirects};
+use super::redirect::{Origin, is_redirect};
+use super::transport::Transport;
+use super::verdict::is_html;
+use super::{BlobStat, FetchedManifest, Resolved};
+use crate::config::{Capability, UpstreamConfig};
+use crate::oci::media_type::ACCEPT_MANIFESTS;
+use crate::oci::request::{BlobRequest, ManifestRequest};
+use crate::oci::{ByteRange, Digest, MAX_MANIFEST_BYTES, Manifest, MediaType, Reference, RepositoryName};
+use crate::telemetry::Metrics;
+
+/// Extension header of the distribution specification.
+const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// What is asked for: the word in metrics, and how long the head of the answer may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Surface {
+    Manifest,
+    Blob,
+    Tags,
+    Referrers,
+}
+
+impl Surface {
+    /// The word in metrics and logs.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Manifest => "manifest",
+            Self::Blob => "blob",
+            Self::Tags => "tags",
+            Self::Referrers => "referrers",
+        }
+    }
+
+    /// Blobs come by way of a redirect, mostly.
+    pub(super) const fn first_byte(self) -> Duration {
+        match self {
+            Self::Blob => Duration::from_secs(10),
+            Self::Manifest | Self::Tags | Self::Referrers => Duration::from_secs(8),
+        }
+    }
+}
+
+/// One upstream of one registry.
+#[derive(Debug)]
+pub(super) struct Upstream {
+    pub(super) name: Arc<str>,
+    pub(super) registry: Arc<str>,
+    pub(super) home: Origin,
+    pub(super) auth: Auth,
+    pub(super) transport: Transport,
+    pub(super) allow_private: bool,
+    capabilities: Vec<Capability>,
+    base: Url,
+    pub(super) metrics: Metrics,
+}
+
+/// An upstream in the course of one operation.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Candidate<'a> {
+    pub(super) upstream: &'a Upstream,
+    /// When the operation has to be over.
+    pub(super) deadline: Instant,
+    /// Whether there is nobody else to ask.
+    pub(super) sole: bool,
+}
+
+impl Upstream {
+    /// The upstream that `config` describes. The error is a sentence.
+    pub(super) fn new(
+        registry: &Arc<str>,
+        config: &UpstreamConfig,
+        transport: Transport,
+        metrics: &Metrics,
+    ) -> Result<Self, String> {
+        let base = config.url.clone();
+        let home = Origin::of(&base).ok_or("`url` must be an http or https address")?;
+        if !base.username().is_empty() || base.password().is_some() {
+            return Err("`url` must not hold a user name or password; they go under `credentials`".to_owned());
+        }
+        if base.query().is_some() || base.fragment().is_some() {
+            return Err("`url` must not hold a query or fragment".to_owned());
+        }
+        let auth = Auth::new(Arc::clone(registry), config, home.clone(), transport.clone(), metrics.upstream.clone());
+        Ok(Self {
+            name: config.name.as_str().into(),
+            registry: Arc::clone(registry),
+            home,
+            auth,
+            transport,
+            allow_private: config.allow_private,
+            capabilities: config.capabilities.clone(),
+            base,
+            metrics: metrics.clone(),
+        })
+    }
+
+    /// Whether it is trusted with `capability`.
+    pub(super) fn can(&self, capability: Capability) -> bool {
+        self.capabilities.contains(&capability)
+    }
+
+    /// `<base>/v2/<repository>/<path>`; a path in the configured address is kept.
+    pub(super) fn url(&self, repository: &RepositoryName, path: [&str; 2]) -> Url {
+        let mut url = self.base.clone();
+        // Addresses of http and https always have path segments.
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push("v2").extend(repository.components()).extend(path);
+        }
+        url
+    }
+
+    fn meter(&self, surface: Surface) -> prometheus::IntCounter {
+        self.metrics.upstream.received_bytes.with_label_values(&[&*self.registry, &*self.name, surface.as_str()])
+    }
+}
+
+impl Candidate<'_> {
+    /// HEAD of a manifest by tag.
+    pub(super) async fn resolve(self, request: &ManifestRequest) -> Result<Resolved, UpstreamError> {
+        let upstream = Arc::clone(&self.upstream.name);
+        let headers = match self.exchange(&self.ask_manifest(Method::HEAD, request)).await {
+            Ok(response) => response.headers().clone(),
+            // It knows no HEAD: only a GET can tell.
+            Err(error) if matches!(error.status, Some(405 | 501)) => return Ok(Resolved { upstream, digest: None }),
+            Err(error) => return Err(error),
+        };
+        if is_html(&headers) {
+            return Err(UpstreamError::broken("Answered with a web page instead of a manifest"));
+        }
+        Ok(Resolved { upstream, digest: announced_digest(&headers) })
+    }
+
+    /// GET of a manifest.
+    pub(super) async fn manifest(self, request: &ManifestRequest) -> Result<FetchedManifest, UpstreamError> {
+        let response = self.exchange(&self.ask_manifest(Method::GET, request)).await?;
+        expect_ok(&response)?;
+        let headers = response.headers().clone();
+        let body = self.read(Surface::Manifest, response, MAX_MANIFEST_BYTES).await?;
+        let digest = self.verify(request, &headers, &body)?;
+        let announced: Option<MediaType> =
+            headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()?.parse().ok());
+        let manifest = Manifest::parse(announced.as_ref(), &body)
+            .map_err(|invalid| UpstreamError::broken(format!("Answered with no manifest: {invalid}")))?;
+        Ok(FetchedManifest { upstream: Arc::clone(&self.upstream.name), digest, media_type: manifest.media_type, body })
+    }
+
+    /// HEAD of a blob, without following redirects: a signed address is good for one method. Where it redirects, a GET
+    /// of one byte tells the size, and whether there is anything behind it: some registries redirect for any digest.
+    pub(super) async fn stat_blob(self, request: &BlobRequest) -> Result<BlobStat, UpstreamError> {
+        let upstream = Arc::clone(&self.upstream.name);
+        let head = Ask { redirects: Redirects::Report, ..self.ask_blob(Method::HEAD, request, None) };
+        let size = match self.exchange(&head).await {
+            Ok(response) if is_redirect(response.status()) => self.size_by_range(request).await?,
+            Ok(response) => {
+                expect_no_page(&response)?;
+                content_length(response.headers())
+            }
+            Err(error) if matches!(error.status, Some(405 | 501)) => self.size_by_range(request).await?,
+            Err(error) => return Err(error),
+        };
+        Ok(BlobStat { upstream, size })
+    }
+
+    /// The size of a blob, from a GET of its first byte.
+    async fn size_by_range(self, request: &BlobRequest) -> Result<Option<u64>, UpstreamError> {
+        let first_byte = Some(HeaderValue::from_static("bytes=0-0"));
+        let response = match self.exchange(&self.ask_blob(Method::GET, request, first_byte)).await {
+            // It is there, and has no first byte.
+            Err(error) if error.status == Some(416) => return Ok(None),
+            answered => answered?,
+        };
+        expect_no_page(&response)?;
+        let headers = response.headers();
+        Ok(match response.status() {
+            StatusCode::PARTIAL_CONTENT => headers
+                .get(CONTENT_RANGE)
+                .and_then(|value| ByteRange::parse_content_range(value.to_str().ok()?))
+                .and_then(|(_, _, total)| total),
+            // The range was ignored. Dropping the response drops the rest.
+            StatusCode::OK => content_length(headers),
+            _ => None,
+        })
+    }
+
+    /// GET of a blob; `expected` is the size that a descriptor gave.
+    pub(super) async fn open_blob(
+        self,
+        request: &BlobRequest,
+        expected: Option<u64>,
+    ) -> Result<BlobBody, UpstreamError> {
+        let response = self.exchange(&self.ask_blob(Method::GET, request, None)).await?;
+        expect_ok(&response)?;
+        let announced = content_length(response.headers());
+        match (announced, expected) {
+            (Some(announced), Some(expected)) if announced != expected => {
+                return Err(UpstreamError::broken(format!("Announced {announced} bytes for a blob of {expected}")));
+            }
+            // If it has exactly the length that was expected, it is a blob that happens to be a web page.
+            (_, None) | (None, _) => expect_no_page(&response)?,
+            _ => {}
+        }
+        let meter = self.upstream.meter(Surface::Blob);
+        Ok(BlobBody::new(Arc::clone(&self.upstream.name), announced, expected, pieces(response), meter))
+    }
+
+    fn ask_manifest<'r>(&self, method: Method, request: &'r ManifestRequest) -> Ask<'r> {
+        let url = self.upstream.url(&request.repository, ["manifests", &request.reference.to_string()]);
+        Ask { accept: Some(ACCEPT_MANIFESTS), ..Ask::new(Surface::Manifest, method, url, &request.repository) }
+    }
+
+    fn ask_blob<'r>(&self, method: Method, request: &'r BlobRequest, range: Option<HeaderValue>) -> Ask<'r> {
+        let url = self.upstream.url(&request.repository, ["blobs", &request.digest.to_string()]);
+        Ask { range, ..Ask::new(Surface::Blob, method, url, &request.repository) }
+    }
+
+    /// The whole body of `response`, if it comes in time.
+    pub(super) async fn read(self, surface: Surface, response: Response, limit: usize) -> Result<Bytes, UpstreamError> {
+        let read = read_document(pieces(response), limit, surface.first_byte());
+        let body = timeout_at(self.deadline, read)
+            .await
+            .unwrap_or_else(|_| Err(UpstreamError::timeout("The answer did not end in time")))?;
+        self.upstream.meter(surface).inc_by(body.len() as u64);
+        Ok(body)
+    }
+
+    /// The digest of `body`, which is the one asked for if one was. What the upstream says it is counts for nothing
+    /// (CVE-2025-24882).
+    fn verify(self, request: &ManifestRequest, headers: &HeaderMap, body: &[u8]) -> Result<Digest, UpstreamError> {
+        let Upstream { registry, name, .. } = self.upstream;
+        match &request.reference {
+            Reference::Digest(digest) if digest.matches(body) => Ok(*digest),
+            Reference::Digest(digest) => {
+                self.upstream.metrics.pull.digest_mismatches.with_label_values(&[&**registry, &**name]).inc();
+                Err(UpstreamError::digest(format!("Answered with a manifest that does not hash to {digest}")))
+            }
+            Reference::Tag(tag) => {
+                if let Some(announced) = announced_digest(headers).filter(|announced| !announced.matches(body)) {
+                    warn!(%registry, upstream = %name, repository = %request.repository, %tag, %announced,
+                        "Upstream announced another digest than that of the manifest it sent");
+                }
+                Ok(Digest::of(body))
+            }
+        }
+    }
+}
+
+/// Anything but 200 to a request for the whole is not an answer to it.
+pub(super) fn expect_ok(response: &Response) -> Result<(), UpstreamError> {
+    let status = response.status();
+    if status == StatusCode::OK {
+        return Ok(());
+    }
+    Err(UpstreamError::of_status(Verdict::Broken, format!("Answered {status} to a request for the whole"), status))
+}
+
+/// A sign-in page is not a blob, though its status says so.
+fn expect_no_page(response: &Response) -> Result<(), UpstreamError> {
+    if is_html(response.headers()) {
+        return Err(UpstreamError::broken("Answered with a web page instead of a blob"));
+    }
+    Ok(())
+}
+
+fn announced_digest(headers: &HeaderMap) -> Option<Digest> {
+    headers.get(DOCKER_CONTENT_DIGEST)?.to_str().ok()?.parse().ok()
+}
+
+/// The announced length; of the answer to a HEAD only the header tells it.
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}

@@ -1,0 +1,308 @@
+//! One question to one upstream: credentials, redirects and time, until there is an answer.
+//!
+//! Each hop of a redirect is a new request that carries what the question needs and nothing else; `Authorization` goes
+//! along only to the upstream's own scheme, host and port.
+
+use std::future::Future;
+use std::time::Duration;
+
+use http::header::{ACCEPT, HeaderName, RANGE};
+use http::{HeaderValue, Method};
+use reqwest::{Client, RequestBuilder, Response};
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::debug;
+use url::Url;
+
+use super::auth::{Authorization, Challenged};
+use super::client::{Candidate, Surface};
+use super::error::{UpstreamError, Verdict};
+use super::redirect::{Origin, is_redirect, next_hop};
+use super::sent::Sent;
+use super::token::Identity;
+use super::transport::{is_reset, printable, unanswered};
+use super::verdict::{Refusal, Speaker};
+use crate::oci::RepositoryName;
+
+/// How much of a refusal is read, and how long that may take: it is only looked at for words.
+const REFUSAL_BYTES: usize = 64 * 1024;
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A question to an upstream.
+#[derive(Debug)]
+pub(super) struct Ask<'a> {
+    /// GET or HEAD.
+    pub(super) method: Method,
+    /// Where.
+    pub(super) url: Url,
+    /// The repository it is about, for the scope of a token.
+    pub(super) repository: &'a RepositoryName,
+    /// `Accept`, if it matters.
+    pub(super) accept: Option<&'static str>,
+    /// `Range`. A blob that broke off is continued with it.
+    pub(super) range: Option<HeaderValue>,
+    /// What to do with redirects.
+    pub(super) redirects: Redirects,
+    /// How long the head of the answer may take, redirects included.
+    pub(super) first_byte: Duration,
+}
+
+impl<'a> Ask<'a> {
+    /// A question without conditions that follows redirects.
+    pub(super) fn new(surface: Surface, method: Method, url: Url, repository: &'a RepositoryName) -> Self {
+        let (redirects, first_byte) = (Redirects::Follow, surface.first_byte());
+        Self { method, url, repository, accept: None, range: None, redirects, first_byte }
+    }
+}
+
+/// What to do with redirects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Redirects {
+    /// Follow them.
+    Follow,
+    /// Follow those within the upstream; another host has nothing to say on the matter.
+    FollowAtHome,
+    /// Hand them back as the answer.
+    Report,
+}
+
+/// A hop's answer.
+enum Answer {
+    /// 2xx, or a redirect.
+    Good(Response),
+    /// Anything else.
+    Bad(Refusal),
+}
+
+/// A request without an answer.
+struct Unanswered {
+    error: UpstreamError,
+    /// Whether the connection broke under it.
+    stale: bool,
+}
+
+/// The time a question has. Fetching a token stops one clock, not the other.
+struct Patience {
+    first_byte: Duration,
+    until: Instant,
+    deadline: Instant,
+}
+
+impl Patience {
+    fn new(first_byte: Duration, deadline: Instant) -> Self {
+        Self { first_byte, until: Instant::now() + first_byte, deadline }
+    }
+
+    /// The outcome of `request`, if it comes before the first byte is overdue.
+    async fn within<T>(&self, request: impl Future<Output = Result<T, UpstreamError>>) -> Result<T, UpstreamError> {
+        timeout_at(self.until.min(self.deadline), request).await.unwrap_or_else(|_| {
+            let message = if self.until <= self.deadline {
+                format!("Cannot be reached: no answer within {} s", self.first_byte.as_secs())
+            } else {
+                "Cannot be reached: no answer in the time there was for it".to_owned()
+            };
+            Err(UpstreamError::timeout(message))
+        })
+    }
+
+    /// The outcome of `token`, which has time limits of its own.
+    async fn beside<T>(&mut self, token: impl Future<Output = Result<T, UpstreamError>>) -> Result<T, UpstreamError> {
+        let begun = Instant::now();
+        let outcome = timeout_at(self.deadline, token).await;
+        self.until += begun.elapsed();
+        outcome.unwrap_or_else(|_| Err(UpstreamError::timeout("No token in time")))
+    }
+}
+
+impl Candidate<'_> {
+    /// Asks, and returns a successful answer; a redirect only if it was to be reported.
+    pub(super) async fn exchange(&self, ask: &Ask<'_>) -> Result<Response, UpstreamError> {
+        let mut patience = Patience::new(ask.first_byte, self.deadline);
+        let mut url = ask.url.clone();
+        let mut hops = 0;
+        loop {
+            let response = match self.hop(ask, &url, &mut patience).await? {
+                Answer::Good(response) => response,
+                Answer::Bad(refusal) => return Err(refusal.into_error()),
+            };
+            if !is_redirect(response.status()) || ask.redirects == Redirects::Report {
+                return Ok(response);
+            }
+            url = next_hop(&url, response.headers(), hops)
+                .map_err(|refused| UpstreamError::broken(refused.to_string()))?;
+            hops += 1;
+            if ask.redirects == Redirects::FollowAtHome && !self.is_home(&url) {
+                let message = "Redirects to another host instead of answering";
+                return Err(UpstreamError::of_status(Verdict::NotHere, message, response.status()));
+            }
+        }
+    }
+
+    fn is_home(&self, url: &Url) -> bool {
+        Origin::of(url).is_some_and(|origin| origin == self.upstream.home)
+    }
+
+    /// One hop, with the upstream's credentials where they belong. Registries refuse even public content to bad or
+    /// expired credentials, so a refusal is worth one try without them.
+    async fn hop(&self, ask: &Ask<'_>, url: &Url, patience: &mut Patience) -> Result<Answer, UpstreamError> {
+        let identity =
+            if self.is_home(url) { self.upstream.auth.identity(ask.repository) } else { Identity::Anonymous };
+        let answer = self.hop_as(identity, ask, url, patience).await;
+        if identity == Identity::Anonymous {
+            return answer;
+        }
+        let error = match &answer {
+            Ok(Answer::Bad(refusal)) if refusal.verdict() == Verdict::NotHereOrHidden => refusal.clone().into_error(),
+            Err(error) if error.verdict == Verdict::NotHereOrHidden => error.clone(),
+            _ => return answer,
+        };
+        self.upstream.auth.warn_of_rejected_credentials(identity, &error);
+        self.hop_as(Identity::Anonymous, ask, url, patience).await
+    }
+
+    /// One hop as `identity`: with what the upstream is known to demand, and once more if it demands something else.
+    async fn hop_as(
+        &self,
+        identity: Identity,
+        ask: &Ask<'_>,
+        url: &Url,
+        patience: &mut Patience,
+    ) -> Result<Answer, UpstreamError> {
+        let since = Instant::now();
+        let auth = &self.upstream.auth;
+        let Some(origin) = Origin::of(url) else { return Err(UpstreamError::broken("Redirects to no address")) };
+        let sent =
+            if self.is_home(url) { patience.beside(auth.in_advance(identity, ask.repository)).await? } else { None };
+        let refusal = match self.send(ask, url, sent.as_ref(), patience).await? {
+            Answer::Bad(refusal) if may_be_cured(&refusal, sent.as_ref()) => refusal,
+            answer => return Ok(answer),
+        };
+        let challenged = Challenged {
+            origin: &origin,
+            headers: &refusal.headers,
+            sent: sent.as_ref(),
+            since,
+            identity,
+            repository: ask.repository,
+        };
+        match patience.beside(auth.reply(challenged)).await? {
+            Some(authorization) => self.send(ask, url, Some(&authorization), patience).await,
+            None => Ok(Answer::Bad(refusal)),
+        }
+    }
+
+    /// The client that may go to `url`.
+    fn client_for(&self, url: &Url) -> Result<&Client, UpstreamError> {
+        let configured = Origin::of(url).is_some_and(|origin| origin.same_endpoint(&self.upstream.home));
+        if configured || self.upstream.allow_private {
+            Ok(&self.upstream.transport.direct)
+        } else {
+            self.upstream.transport.guarded(url)
+        }
+    }
+
+    /// The one place where requests are built.
+    async fn send(
+        &self,
+        ask: &Ask<'_>,
+        url: &Url,
+        authorization: Option<&Authorization>,
+        patience: &Patience,
+    ) -> Result<Answer, UpstreamError> {
+        let client = self.client_for(url)?;
+        let build = || {
+            let mut request = client.request(ask.method.clone(), url.clone());
+            let headers: [(HeaderName, Option<HeaderValue>); 2] =
+                [(ACCEPT, ask.accept.map(HeaderValue::from_static)), (RANGE, ask.range.clone())];
+            for (name, value) in headers {
+                if let Some(value) = value {
+                    request = request.header(name, value);
+                }
+            }
+            authorization.into_iter().fold(request, |request, authorization| authorization.apply(request))
+        };
+        let mut result = self.timed(ask, build(), patience).await;
+        // With nobody else to ask, a connection that had gone stale in the pool gets a second chance.
+        if self.sole && matches!(&result, Err(Unanswered { stale: true, .. })) {
+            result = self.timed(ask, build(), patience).await;
+        }
+        let (response, sent) = result.map_err(|unanswered| unanswered.error)?;
+        let status = response.status();
+        debug!(
+            registry = %self.upstream.registry, upstream = %self.upstream.name, method = %ask.method,
+            url = printable(url), status = status.as_u16(), "Asked upstream"
+        );
+        if status.is_success() || is_redirect(status) {
+            sent.answered(Some(status.as_u16()), None);
+            return Ok(Answer::Good(response));
+        }
+        let speaker = if self.is_home(url) { Speaker::Registry } else { Speaker::Elsewhere };
+        let headers = response.headers().clone();
+        let refusal = Refusal { speaker, status, headers, body: read_refusal(response).await };
+        sent.answered(Some(status.as_u16()), Some(refusal.verdict().outcome()));
+        Ok(Answer::Bad(refusal))
+    }
+
+    /// Sends one request, and waits for its answer no longer than there is time.
+    async fn timed(
+        &self,
+        ask: &Ask<'_>,
+        request: RequestBuilder,
+        patience: &Patience,
+    ) -> Result<(Response, Sent), Unanswered> {
+        let sent = Sent::begin(&self.upstream.metrics.upstream, &self.upstream.home, &ask.method);
+        let unanswered = match patience.within(async { Ok(request.send().await) }).await {
+            Ok(Ok(response)) => return Ok((response, sent)),
+            Ok(Err(error)) => Unanswered { stale: is_reset(&error), error: unanswered(&error) },
+            Err(error) => Unanswered { stale: false, error },
+        };
+        sent.answered(None, Some(unanswered.error.outcome));
+        Err(unanswered)
+    }
+}
+
+/// Whether other credentials may turn the refusal into an answer.
+fn may_be_cured(refusal: &Refusal, sent: Option<&Authorization>) -> bool {
+    refusal.status == http::StatusCode::UNAUTHORIZED
+        || (sent.is_some_and(Authorization::is_bearer) && refusal.calls_for_another_token())
+}
+
+/// The beginning of a refusal's body; what cannot be read is left out.
+async fn read_refusal(mut response: Response) -> Vec<u8> {
+    let mut body = Vec::new();
+    let read = async {
+        while let Ok(Some(piece)) = response.chunk().await {
+            body.extend_from_slice(&piece);
+            if body.len() >= REFUSAL_BYTES {
+                break;
+            }
+        }
+    };
+    // Too late is as good as too long: what has come is looked at.
+    let _ = timeout(REFUSAL_TIMEOUT, read).await;
+    body.truncate(REFUSAL_BYTES);
+    body
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_stops_the_clock_of_the_first_byte_but_not_the_deadline() {
+        let begun = Instant::now();
+        let mut patience = Patience::new(Duration::from_secs(8), begun + Duration::from_secs(25));
+        let slow_token = async {
+            tokio::time::sleep(Duration::from_secs(7)).await;
+            Ok(())
+        };
+        patience.beside(slow_token).await.unwrap();
+        patience.within(ready(Ok(()))).await.unwrap();
+        let late = patience.within(pending::<Result<(), _>>()).await.unwrap_err();
+        assert_eq!((late.verdict, begun.elapsed().as_secs()), (Verdict::Unreachable, 15));
+        assert_eq!(late.message, "Cannot be reached: no answer within 8 s");
+        patience.beside(pending::<Result<(), _>>()).await.unwrap_err();
+        assert_eq!(begun.elapsed().as_secs(), 25);
+    }
+}

@@ -1,0 +1,89 @@
+//! One candidate after the other, in the configured order, until one succeeds or all have said why not.
+//!
+//! The order is the operator's; nothing is balanced or raced. Skipping a candidate that is known to be down belongs in
+//! `UpstreamSet::candidates`.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::time::{Instant, timeout_at};
+use tracing::{debug, warn};
+
+use super::UpstreamSet;
+use super::client::{Candidate, Surface, Upstream};
+use super::error::{Attempt, Attempts, Outcome, UpstreamError};
+use crate::config::Capability;
+
+impl UpstreamSet {
+    /// Those that are trusted with `capability`, in order.
+    fn candidates(&self, capability: Capability) -> Vec<&Upstream> {
+        self.upstreams.iter().filter(|upstream| upstream.can(capability)).collect()
+    }
+
+    /// The first success of `attempt` over the candidates.
+    pub(super) async fn first<'a, T, F>(
+        &'a self,
+        surface: Surface,
+        capability: Capability,
+        deadline: Instant,
+        attempt: impl Fn(Candidate<'a>) -> F + Send + Sync,
+    ) -> Result<T, Attempts>
+    where
+        T: Send,
+        F: Future<Output = Result<T, UpstreamError>> + Send,
+    {
+        let candidates = self.candidates(capability);
+        let sole = candidates.len() == 1;
+        let mut attempts = Attempts::default();
+        for (position, upstream) in candidates.iter().copied().enumerate() {
+            let deadline = share(deadline, candidates.len() - position);
+            let outcome = within(deadline, attempt(Candidate { upstream, deadline, sole })).await;
+            let word = Outcome::word_of(&outcome);
+            self.metrics.requests.with_label_values(&[&*self.registry, &*upstream.name, surface.as_str(), word]).inc();
+            let error = match outcome {
+                Ok(found) => return Ok(found),
+                Err(error) => error,
+            };
+            if let Some(next) = candidates.get(position + 1) {
+                self.report(surface, upstream, next, &error);
+            }
+            attempts.0.push(Attempt {
+                upstream: Arc::clone(&upstream.name),
+                authoritative: upstream.can(Capability::Resolve),
+                error,
+            });
+        }
+        Err(attempts)
+    }
+
+    fn report(&self, surface: Surface, upstream: &Upstream, next: &Upstream, error: &UpstreamError) {
+        let reason = error.outcome.as_str();
+        self.metrics.failovers.with_label_values(&[&*self.registry, &*upstream.name, reason]).inc();
+        let (registry, upstream, next, kind) = (&self.registry, &upstream.name, &next.name, surface.as_str());
+        // A partial mirror lacks things all day; only trouble is worth a line.
+        if error.verdict.is_absence() {
+            debug!(%registry, %upstream, %next, kind, reason, %error, "Passed an upstream over");
+        } else {
+            warn!(%registry, %upstream, %next, kind, reason, %error, "Passed an upstream over");
+        }
+    }
+}
+
+/// Until when the first of `waiting` candidates may take: one that hangs leaves the others their part of the time.
+fn share(deadline: Instant, waiting: usize) -> Instant {
+    let now = Instant::now();
+    let waiting = u32::try_from(waiting).unwrap_or(u32::MAX).max(1);
+    now + deadline.saturating_duration_since(now) / waiting
+}
+
+/// The outcome of `attempt`, unless the time of the whole operation is up. A request is not begun for nothing.
+async fn within<T>(
+    deadline: Instant,
+    attempt: impl Future<Output = Result<T, UpstreamError>>,
+) -> Result<T, UpstreamError> {
+    let late = || Err(UpstreamError::timeout("Did not answer in the time there was for it"));
+    if deadline <= Instant::now() {
+        return late();
+    }
+    timeout_at(deadline, attempt).await.unwrap_or_else(|_| late())
+}

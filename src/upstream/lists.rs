@@ -1,0 +1,190 @@
+//! Lists that come in pages: tags and referrers.
+//!
+//! Registries disagree on how to ask for the next page (`last`, a token, a number), but all of them say it in `Link`.
+//! So lists are read whole, along the links, and cut into pages again above; nothing is silently left out.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::LINK;
+use http::{HeaderMap, HeaderName, Method};
+use serde::Deserialize;
+use url::Url;
+
+use super::client::{Candidate, Surface, expect_ok};
+use super::error::{UpstreamError, Verdict};
+use super::exchange::{Ask, Redirects};
+use super::{Referrers, TagList};
+use crate::oci::RepositoryName;
+use crate::oci::media_type::OCI_INDEX;
+use crate::oci::request::ReferrersRequest;
+
+/// The largest page that is read.
+const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
+/// The most bytes that all pages of a list may have.
+const MAX_LIST_BYTES: usize = 16 * 1024 * 1024;
+/// The most tags asked for at once. Some registries refuse more.
+const TAGS_PER_PAGE: &str = "1000";
+/// Set by registries that filtered a list of referrers themselves.
+const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
+
+/// The fields of a page of tags; some registries say `null` for none.
+#[derive(Deserialize)]
+struct TagPage {
+    tags: Option<Vec<String>>,
+}
+
+/// A list, page by page.
+struct Pages<'a> {
+    candidate: Candidate<'a>,
+    surface: Surface,
+    accept: &'static str,
+    repository: &'a RepositoryName,
+    /// The next page; `None` after the last one.
+    next: Option<Url>,
+    received: usize,
+}
+
+impl<'a> Candidate<'a> {
+    /// All tags of a repository, in the order of the upstream.
+    pub(super) async fn tags(self, repository: &'a RepositoryName) -> Result<TagList, UpstreamError> {
+        let mut url = self.upstream.url(repository, ["tags", "list"]);
+        url.query_pairs_mut().append_pair("n", TAGS_PER_PAGE);
+        let mut pages = Pages::new(self, Surface::Tags, "application/json", repository, url);
+        let mut tags = Vec::new();
+        while let Some((_, body)) = pages.next().await? {
+            let page: TagPage = serde_json::from_slice(&body).map_err(|_| no_list(Surface::Tags))?;
+            tags.extend(page.tags.unwrap_or_default());
+        }
+        Ok(TagList { upstream: Arc::clone(&self.upstream.name), tags: tags.into() })
+    }
+
+    /// The referrers of a manifest. Registries without the API answer 404 in many forms or lead to a web site; all of
+    /// it means that they do not have the list.
+    pub(super) async fn referrers(self, request: &'a ReferrersRequest) -> Result<Referrers, UpstreamError> {
+        let mut url = self.upstream.url(&request.repository, ["referrers", &request.subject.to_string()]);
+        if let Some(artifact_type) = &request.artifact_type {
+            url.query_pairs_mut().append_pair("artifactType", artifact_type);
+        }
+        let mut pages = Pages::new(self, Surface::Referrers, OCI_INDEX, &request.repository, url);
+        let first = pages.next().await.map_err(|error| match error.status {
+            Some(404 | 405) => error.judged(Verdict::NotHere),
+            _ => error,
+        })?;
+        let (headers, mut body) = first.ok_or_else(|| no_list(Surface::Referrers))?;
+        let applied = headers.get(OCI_FILTERS_APPLIED).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let filtered = applied.split(',').any(|filter| filter.trim() == "artifactType");
+        while let Some((_, page)) = pages.next().await? {
+            body = append(&body, &page).ok_or_else(|| no_list(Surface::Referrers))?;
+        }
+        Ok(Referrers { upstream: Arc::clone(&self.upstream.name), body, filtered })
+    }
+}
+
+impl<'a> Pages<'a> {
+    fn new(
+        candidate: Candidate<'a>,
+        surface: Surface,
+        accept: &'static str,
+        repository: &'a RepositoryName,
+        first: Url,
+    ) -> Self {
+        Self { candidate, surface, accept, repository, next: Some(first), received: 0 }
+    }
+
+    async fn next(&mut self) -> Result<Option<(HeaderMap, Bytes)>, UpstreamError> {
+        let Some(url) = self.next.take() else { return Ok(None) };
+        let ask = Ask {
+            accept: Some(self.accept),
+            redirects: match self.surface {
+                // ghcr.io leads to its web site.
+                Surface::Referrers => Redirects::FollowAtHome,
+                _ => Redirects::Follow,
+            },
+            ..Ask::new(self.surface, Method::GET, url.clone(), self.repository)
+        };
+        let response = self.candidate.exchange(&ask).await?;
+        expect_ok(&response)?;
+        let headers = response.headers().clone();
+        let body = self.candidate.read(self.surface, response, MAX_PAGE_BYTES).await?;
+        if body.trim_ascii_start().first() != Some(&b'{') {
+            return Err(no_list(self.surface));
+        }
+        self.received += body.len();
+        self.next = next_page(&url, &headers);
+        // A link to the page itself would never end.
+        if self.received > MAX_LIST_BYTES || self.next.as_ref() == Some(&url) {
+            return Err(UpstreamError::broken(format!("Answered with an endless list of {}", self.surface.as_str())));
+        }
+        Ok(Some((headers, body)))
+    }
+}
+
+fn no_list(surface: Surface) -> UpstreamError {
+    UpstreamError::broken(format!("Answered with no list of {}", surface.as_str()))
+}
+
+/// The page that `Link` names. Of its address only the query counts: registries behind proxies get the rest wrong, and
+/// no list goes on at another host.
+fn next_page(page: &Url, headers: &HeaderMap) -> Option<Url> {
+    let links = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
+    let next = links.flat_map(|links| links.split(", <")).find_map(|link| {
+        let (target, parameters) = link.split_once('>')?;
+        let is_next = parameters.split(';').any(|parameter| {
+            parameter
+                .trim()
+                .strip_prefix("rel=")
+                .is_some_and(|relation| relation.trim_matches('"').eq_ignore_ascii_case("next"))
+        });
+        is_next.then_some(target)
+    })?;
+    let (_, query) = next.split_once('?')?;
+    let mut url = page.clone();
+    url.set_query(Some(query));
+    Some(url)
+}
+
+/// One index of referrers out of two.
+fn append(index: &[u8], page: &[u8]) -> Option<Bytes> {
+    let mut index: serde_json::Value = serde_json::from_slice(index).ok()?;
+    let mut page: serde_json::Value = serde_json::from_slice(page).ok()?;
+    let more = page.get_mut("manifests")?.as_array_mut()?;
+    index.get_mut("manifests")?.as_array_mut()?.append(more);
+    Some(Bytes::from(index.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn next(link: &str) -> Option<String> {
+        let page = "https://reg.example/v2/a/tags/list?n=5".parse().unwrap();
+        let headers = HeaderMap::from_iter([(LINK, link.parse().unwrap())]);
+        next_page(&page, &headers).map(String::from)
+    }
+
+    #[test]
+    fn the_next_page_is_found_in_the_links_registries_send() {
+        let expected = Some("https://reg.example/v2/a/tags/list?n=5&last=b".to_owned());
+        for link in [
+            "</v2/a/tags/list?n=5&last=b>; rel=\"next\"",
+            "<http://inside:5000/v2/a/tags/list?n=5&last=b>; rel=next",
+            "</v2/a/tags/list?n=5>; rel=\"prev\", </v2/a/tags/list?n=5&last=b>; title=x; rel=\"Next\"",
+        ] {
+            assert_eq!(next(link), expected, "{link}");
+        }
+        for link in ["", "</v2/a/tags/list?n=5>; rel=\"prev\"", "</v2/a/tags/list>; rel=\"next\"", "nonsense"] {
+            assert_eq!(next(link), None, "{link}");
+        }
+    }
+
+    #[test]
+    fn pages_of_referrers_become_one_index() {
+        let index = append(br#"{"schemaVersion":2,"manifests":[1]}"#, br#"{"manifests":[2,3]}"#).unwrap();
+        assert_eq!(
+            serde_json::from_slice::<serde_json::Value>(&index).unwrap()["manifests"],
+            serde_json::json!([1, 2, 3])
+        );
+        assert_eq!(append(br#"{"manifests":[]}"#, b"{}"), None);
+    }
+}

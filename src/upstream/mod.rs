@@ -1,0 +1,199 @@
+//! The outside world: upstream registries, asked in order, each answer judged once.
+//!
+//! A [`UpstreamSet`] is one registry's ordered list. Its operations try one candidate after the other, by capability
+//! and [`Verdict`], and end in the first good answer or in [`Attempts`]: what each candidate said. The room keeps
+//! nothing but tokens; what is stored, and for whom, is decided above it.
+//!
+//! The one invariant: nothing an upstream says widens where its credentials go or what Weir connects to.
+//!
+//! Reading order: `failover` asks one candidate after the other, `client` and `lists` know the operations of one,
+//! `exchange` takes a question through credentials and redirects to an answer (`auth`, `token`, `transport`, timed by
+//! `sent`). The rules they follow are pure: `verdict`, `retry_after`, `redirect`, `realm`, `challenge`, `dial`.
+
+mod auth;
+mod body;
+mod challenge;
+mod client;
+mod dial;
+pub mod error;
+mod exchange;
+mod failover;
+mod lists;
+mod realm;
+mod redirect;
+mod retry_after;
+mod sent;
+#[cfg(test)]
+mod tests;
+mod token;
+mod transport;
+mod verdict;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::config::{Capability, RegistryConfig};
+use crate::oci::request::{BlobRequest, ManifestRequest, ReferrersRequest};
+use crate::oci::{Digest, MediaType, Reference, RegistryHost, RepositoryName};
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::UpstreamMetrics;
+
+use self::client::{Surface, Upstream};
+use self::transport::Transports;
+
+pub use body::BlobBody;
+pub use error::{Attempt, Attempts, Conclusion, Outcome, SetupError, UpstreamError, Verdict};
+
+/// The upstreams of every registry that is served.
+#[derive(Debug)]
+pub struct Upstreams {
+    sets: HashMap<RegistryHost, Arc<UpstreamSet>>,
+}
+
+/// The ordered upstreams of one registry.
+#[derive(Debug)]
+pub struct UpstreamSet {
+    registry: Arc<str>,
+    upstreams: Vec<Upstream>,
+    metrics: UpstreamMetrics,
+}
+
+/// What an upstream says a tag means: the answer to a HEAD. The digest is a hint until bytes have been hashed.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// Which upstream said it.
+    pub upstream: Arc<str>,
+    /// `Docker-Content-Digest`; upstreams may leave it out, and then only a GET tells.
+    pub digest: Option<Digest>,
+}
+
+/// A manifest as an upstream sent it: whole, within [`crate::oci::MAX_MANIFEST_BYTES`], and hashed.
+#[derive(Debug, Clone)]
+pub struct FetchedManifest {
+    /// Which upstream sent it.
+    pub upstream: Arc<str>,
+    /// The digest of `body`: the one asked for, if one was.
+    pub digest: Digest,
+    /// What it is, repaired if the upstream said nothing useful.
+    pub media_type: MediaType,
+    /// The bytes.
+    pub body: Bytes,
+}
+
+/// What an upstream knows about a blob.
+#[derive(Debug, Clone)]
+pub struct BlobStat {
+    /// Which upstream said it.
+    pub upstream: Arc<str>,
+    /// Its size in bytes, if the upstream told.
+    pub size: Option<u64>,
+}
+
+/// The tags of a repository: all of them.
+#[derive(Debug, Clone)]
+pub struct TagList {
+    /// Which upstream sent them.
+    pub upstream: Arc<str>,
+    /// The tags, in the order of the upstream.
+    pub tags: Arc<[String]>,
+}
+
+/// The referrers of a manifest: all of them.
+#[derive(Debug, Clone)]
+pub struct Referrers {
+    /// Which upstream sent them.
+    pub upstream: Arc<str>,
+    /// An image index as JSON; as sent, if it came in one page.
+    pub body: Bytes,
+    /// Whether the upstream listed only the artifact type that was asked for.
+    pub filtered: bool,
+}
+
+impl Upstreams {
+    /// Prepares the clients of all upstreams. Nothing is dialled.
+    pub fn new(registries: &[RegistryConfig], metrics: &Metrics) -> Result<Self, SetupError> {
+        let mut transports = Transports::default();
+        let sets = registries.iter().map(|registry| {
+            let set = UpstreamSet::new(registry, &mut transports, metrics)?;
+            Ok((registry.host.clone(), Arc::new(set)))
+        });
+        Ok(Self { sets: sets.collect::<Result<_, _>>()? })
+    }
+
+    /// The upstreams of `registry`, if it is served.
+    pub fn of(&self, registry: &RegistryHost) -> Option<&Arc<UpstreamSet>> {
+        self.sets.get(registry)
+    }
+}
+
+impl UpstreamSet {
+    fn new(config: &RegistryConfig, transports: &mut Transports, metrics: &Metrics) -> Result<Self, SetupError> {
+        let registry: Arc<str> = config.host.as_str().into();
+        let upstreams = config.upstreams.iter().map(|upstream| {
+            transports
+                .get(upstream.ca_file.as_deref())
+                .and_then(|transport| Upstream::new(&registry, upstream, transport, metrics))
+                .map_err(|message| SetupError {
+                    registry: registry.to_string(),
+                    upstream: upstream.name.clone(),
+                    message,
+                })
+        });
+        let upstreams = upstreams.collect::<Result<_, _>>()?;
+        Ok(Self { registry, upstreams, metrics: metrics.upstream.clone() })
+    }
+
+    /// Asks by HEAD what a tag means, at the upstreams that may resolve, or whether there is a digest, at those that
+    /// may pull.
+    pub async fn resolve(&self, request: &ManifestRequest, deadline: Instant) -> Result<Resolved, Attempts> {
+        self.first(Surface::Manifest, capability_for(&request.reference), deadline, |candidate| {
+            candidate.resolve(request)
+        })
+        .await
+    }
+
+    /// Fetches a manifest: by digest at the upstreams that may pull, verified; by tag at those that may resolve.
+    pub async fn manifest(&self, request: &ManifestRequest, deadline: Instant) -> Result<FetchedManifest, Attempts> {
+        self.first(Surface::Manifest, capability_for(&request.reference), deadline, |candidate| {
+            candidate.manifest(request)
+        })
+        .await
+    }
+
+    /// Asks by HEAD whether this repository serves the blob, with this repository's credentials.
+    pub async fn stat_blob(&self, request: &BlobRequest, deadline: Instant) -> Result<BlobStat, Attempts> {
+        self.first(Surface::Blob, Capability::Pull, deadline, |candidate| candidate.stat_blob(request)).await
+    }
+
+    /// Opens a blob. `expected` is the size a descriptor gave: an upstream that announces another is passed over.
+    pub async fn open_blob(
+        &self,
+        request: &BlobRequest,
+        expected: Option<u64>,
+        deadline: Instant,
+    ) -> Result<BlobBody, Attempts> {
+        self.first(Surface::Blob, Capability::Pull, deadline, |candidate| candidate.open_blob(request, expected)).await
+    }
+
+    /// All tags of a repository, from an upstream that may say what they are.
+    pub async fn tags(&self, repository: &RepositoryName, deadline: Instant) -> Result<TagList, Attempts> {
+        self.first(Surface::Tags, Capability::Resolve, deadline, |candidate| candidate.tags(repository)).await
+    }
+
+    /// The referrers of a manifest, by the referrers API alone. An upstream without it answers "not here, for certain".
+    /// Like tags they may change, so only an upstream that may resolve is asked.
+    pub async fn referrers(&self, request: &ReferrersRequest, deadline: Instant) -> Result<Referrers, Attempts> {
+        self.first(Surface::Referrers, Capability::Resolve, deadline, |candidate| candidate.referrers(request)).await
+    }
+}
+
+/// What an upstream must be trusted with to be asked for a manifest: a digest proves itself, a tag does not.
+const fn capability_for(reference: &Reference) -> Capability {
+    match reference {
+        Reference::Digest(_) => Capability::Pull,
+        Reference::Tag(_) => Capability::Resolve,
+    }
+}

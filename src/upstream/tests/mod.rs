@@ -1,0 +1,7 @@
+//! The room against servers of its own on loopback: what is asked, what goes along, and what comes of the answers.
+
+mod content;
+mod failover;
+mod fake;
+mod redirects;
+mod tokens;

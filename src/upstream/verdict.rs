@@ -1,0 +1,242 @@
+//! What an answer means: pure, and the only place where statuses are judged.
+//!
+//! Registries hide "missing" behind 401 and 403, sign-in pages and proxies answer with HTML, and stores behind a
+//! redirect complain in XML. A wrong "not found" costs a client its image, so whatever is doubtful is not believed.
+
+use std::time::SystemTime;
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, StatusCode};
+
+use super::error::{UpstreamError, Verdict};
+use super::retry_after::retry_after;
+
+/// Who gave an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Speaker {
+    /// The upstream itself.
+    Registry,
+    /// A host that the upstream redirected to, most often an object store or its content delivery network.
+    Elsewhere,
+}
+
+/// An answer that is no success, with the beginning of its body.
+#[derive(Debug, Clone)]
+pub(crate) struct Refusal {
+    pub(crate) speaker: Speaker,
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+/// What a body looks like from its first bytes, or from its announced type if there are none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Nothing,
+    Json,
+    Html,
+    Xml,
+    Text,
+}
+
+impl Refusal {
+    /// The refusal as the failure of a request.
+    pub(crate) fn into_error(self) -> UpstreamError {
+        let code = self.code().map(|code| format!(" ({code})")).unwrap_or_default();
+        let elsewhere = match self.speaker {
+            Speaker::Registry => "",
+            Speaker::Elsewhere => " after a redirect",
+        };
+        let message = format!("Answered {}{code}{elsewhere}", self.status);
+        UpstreamError::of_status(self.verdict(), message, self.status)
+    }
+
+    /// What the answer means.
+    pub(crate) fn verdict(&self) -> Verdict {
+        let shape = self.shape();
+        // An object store that dislikes its signed address says nothing about the blob.
+        let is_store_complaint = self.speaker == Speaker::Elsewhere && shape == Shape::Xml;
+        match self.status.as_u16() {
+            429 => Verdict::RateLimited(retry_after(&self.headers, &self.body, SystemTime::now())),
+            400 | 403 if self.says_throttled() => {
+                Verdict::RateLimited(retry_after(&self.headers, &self.body, SystemTime::now()))
+            }
+            400 | 403 | 404 if is_store_complaint => Verdict::Transient,
+            403 if shape == Shape::Html => Verdict::Broken,
+            401 | 403 | 412 => Verdict::NotHereOrHidden,
+            404 | 405 if matches!(shape, Shape::Html | Shape::Xml | Shape::Text) => Verdict::Transient,
+            404 | 410 | 451 => Verdict::NotHere,
+            // The egress proxy wants to know who we are: the upstream was not reached.
+            407 => Verdict::Unreachable,
+            408 | 425 | 499 | 500..=599 => Verdict::Transient,
+            400..=499 => Verdict::Refused,
+            _ => Verdict::Broken,
+        }
+    }
+
+    /// Whether the answer to a request with a token means that another token may do better. Amazon says "expired" by
+    /// 403 and, on its public registry, by a 400 without a reason.
+    pub(crate) fn calls_for_another_token(&self) -> bool {
+        match self.status.as_u16() {
+            400 | 401 => true,
+            403 => self.text().contains("token has expired"),
+            _ => false,
+        }
+    }
+
+    fn says_throttled(&self) -> bool {
+        let text = self.text();
+        ["rate limit", "too many", "toomanyrequests", "throttl"].iter().any(|words| text.contains(words))
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).to_ascii_lowercase()
+    }
+
+    fn shape(&self) -> Shape {
+        let start = self.body.trim_ascii_start();
+        match start.first() {
+            Some(b'{' | b'[') => Shape::Json,
+            Some(b'<') if start.starts_with(b"<?xml") || start.starts_with(b"<Error") => Shape::Xml,
+            Some(b'<') => Shape::Html,
+            Some(_) => Shape::Text,
+            // Go calls JSON `text/plain` when nobody says otherwise, so on a HEAD only HTML is telling.
+            None if is_html(&self.headers) => Shape::Html,
+            None => Shape::Nothing,
+        }
+    }
+
+    /// The error code of the distribution specification, if the body carries one.
+    fn code(&self) -> Option<String> {
+        let document: serde_json::Value = serde_json::from_slice(&self.body).ok()?;
+        let code = document.get("errors")?.get(0)?.get("code")?.as_str()?;
+        let is_code = code.len() <= 40 && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        is_code.then(|| code.to_owned())
+    }
+}
+
+/// Whether the announced type is that of a web page.
+pub(crate) fn is_html(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().trim_ascii_start().to_ascii_lowercase().starts_with(b"text/html"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const HTML: &str = "<!DOCTYPE html><html>";
+    const XML: &str = "<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code></Error>";
+
+    /// The row of the table, who says which status with which headers and body, and what that means.
+    type Row = (&'static str, Speaker, u16, &'static [(&'static str, &'static str)], &'static str, Verdict);
+
+    fn refusal(speaker: Speaker, status: u16, headers: &[(&'static str, &str)], body: &str) -> Refusal {
+        let headers =
+            headers.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap())).collect();
+        Refusal { speaker, status: StatusCode::from_u16(status).unwrap(), headers, body: body.as_bytes().to_vec() }
+    }
+
+    #[test]
+    fn answers_mean_what_the_decision_table_says() {
+        use Speaker::{Elsewhere, Registry};
+        use Verdict::{Broken, NotHere, NotHereOrHidden as Hidden, Refused, Transient, Unreachable};
+        let limited = |seconds: u64| Verdict::RateLimited(Some(Duration::from_secs(seconds)));
+        let rows: &[Row] = &[
+            ("13 hub hides what is missing", Registry, 401, &[], r#"{"errors":[{"code":"UNAUTHORIZED"}]}"#, Hidden),
+            (
+                "16 Google hides what is missing",
+                Registry,
+                403,
+                &[],
+                r#"{"errors":[{"code":"DENIED","message":"(or it may not exist)"}]}"#,
+                Hidden,
+            ),
+            ("16 the same behind a redirect", Elsewhere, 403, &[], r#"{"errors":[{"code":"DENIED"}]}"#, Hidden),
+            (
+                "17 ghcr secondary limit",
+                Registry,
+                403,
+                &[],
+                "You have exceeded a secondary rate limit",
+                Verdict::RateLimited(None),
+            ),
+            ("17 too many", Registry, 403, &[("retry-after", "3")], "Too many requests", limited(3)),
+            ("18 expired signature", Elsewhere, 403, &[], XML, Transient),
+            ("18 two ways of authentication", Elsewhere, 400, &[], XML, Transient),
+            ("18 key lost behind the registry", Elsewhere, 404, &[], XML, Transient),
+            ("19 firewall page", Registry, 403, &[], HTML, Broken),
+            ("19 firewall page, by HEAD", Registry, 403, &[("content-type", "text/html; charset=utf-8")], "", Broken),
+            ("20 manifest unknown", Registry, 404, &[], r#"{"errors":[{"code":"MANIFEST_UNKNOWN"}]}"#, NotHere),
+            ("20 empty", Registry, 404, &[], "", NotHere),
+            ("20 by HEAD with Go's idea of JSON", Registry, 404, &[("content-type", "text/plain")], "", NotHere),
+            ("21 outage page", Registry, 404, &[], HTML, Transient),
+            ("21 outage page, by HEAD", Registry, 404, &[("content-type", "text/html")], "", Transient),
+            ("21 plain text", Registry, 404, &[("content-type", "text/plain")], "404 page not found", Transient),
+            ("24 negotiation", Registry, 406, &[], "", Refused),
+            ("24 negotiation", Registry, 415, &[], "", Refused),
+            ("25 timing", Registry, 408, &[], "", Transient),
+            ("25 timing", Registry, 425, &[], "", Transient),
+            ("25 timing", Registry, 499, &[], "", Transient),
+            ("26 limited for seconds", Registry, 429, &[("retry-after", "17")], "", limited(17)),
+            ("26 limited by a CDN", Elsewhere, 429, &[("retry-after", "17")], HTML, limited(17)),
+            (
+                "26 limited, as Go prints it",
+                Registry,
+                429,
+                &[],
+                "retry-after: 880.092µs, allowed: 44000/minute",
+                Verdict::RateLimited(Some(Duration::from_millis(100))),
+            ),
+            ("26 limited without a hint", Registry, 429, &[], "Too Many Requests (HAP429)", Verdict::RateLimited(None)),
+            (
+                "26 limited, Amazon's way",
+                Registry,
+                400,
+                &[],
+                r#"{"__type":"ThrottlingException"}"#,
+                Verdict::RateLimited(None),
+            ),
+            ("27 legal", Registry, 451, &[], "", NotHere),
+            ("27 gone", Registry, 410, &[], "", NotHere),
+            ("28 refused", Registry, 400, &[], r#"{"errors":[{"code":"NAME_INVALID"}]}"#, Refused),
+            ("28 refused", Registry, 405, &[], "", Refused),
+            ("28 outage dressed as 405", Registry, 405, &[], HTML, Transient),
+            ("28 policy of a Harbor", Registry, 412, &[], r#"{"errors":[]}"#, Hidden),
+            ("29 outage", Registry, 500, &[], "", Transient),
+            ("29 outage", Registry, 502, &[], HTML, Transient),
+            ("29 outage", Registry, 503, &[("retry-after", "3600")], HTML, Transient),
+            ("29 outage", Elsewhere, 504, &[], XML, Transient),
+            ("29 outage", Registry, 522, &[], "", Transient),
+            ("29 outage", Registry, 599, &[], "", Transient),
+            ("36 egress proxy", Registry, 407, &[], HTML, Unreachable),
+            ("no answer of a registry", Registry, 304, &[], "", Broken),
+        ];
+        for (row, speaker, status, headers, body, verdict) in rows {
+            assert_eq!(refusal(*speaker, *status, headers, body).verdict(), *verdict, "{row}: {status}");
+        }
+    }
+
+    #[test]
+    fn expired_tokens_are_recognised_in_every_dialect() {
+        let says = |status, body| refusal(Speaker::Registry, status, &[], body).calls_for_another_token();
+        assert!(says(401, ""));
+        assert!(says(403, r#"{"errors":[{"message":"Your Authorization token has expired. Reauthenticate"}]}"#));
+        assert!(says(400, ""));
+        assert!(!says(403, "denied"));
+        assert!(!says(404, ""));
+    }
+
+    #[test]
+    fn the_message_names_status_and_code_but_not_the_text() {
+        let body = r#"{"errors":[{"code":"DENIED","message":"token abc for https://x/?sig=1"}]}"#;
+        let error = refusal(Speaker::Registry, 403, &[], body).into_error();
+        assert_eq!(error.message, "Answered 403 Forbidden (DENIED)");
+        assert_eq!(error.status, Some(403));
+        let odd = refusal(Speaker::Elsewhere, 500, &[], r#"{"errors":[{"code":"<b>"}]}"#).into_error();
+        assert_eq!(odd.message, "Answered 500 Internal Server Error after a redirect");
+    }
+}
