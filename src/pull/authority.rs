@@ -1,0 +1,167 @@
+//! May this repository serve this digest? Asked before every look into the store and before every join of a flight.
+//!
+//! A link (registry, repository, digest) says yes. It is made for a manifest that an upstream served through the
+//! repository and for all that the manifest points at, or when an upstream confirms a digest through the repository.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use moka::future::Cache;
+
+use super::Scope;
+use super::library::{Library, StoredManifest};
+use crate::oci::Digest;
+use crate::store::{Links, Store};
+
+/// How many links are held in memory, by the bytes they take.
+const MEMORY_BYTES: u64 = 16 * 1024 * 1024;
+
+/// How many confirmations and searched repositories are remembered.
+const ENTRIES: u64 = 10_000;
+
+/// How long an upstream that has just served a manifest is taken to have the rest of the image: a pull's first minute.
+const CONFIRMED_FOR: Duration = Duration::from_secs(60);
+
+/// A right to serve a digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Grant {
+    /// The size of the content, if a descriptor gave it.
+    pub(super) size: Option<u64>,
+}
+
+#[derive(Debug)]
+pub(super) struct Authority {
+    links: Links,
+    memory: Cache<(Scope, Digest), Grant>,
+    /// Manifests that an upstream has just served or confirmed through a repository: what they point at can be had.
+    confirmed: Cache<(Scope, Digest), ()>,
+    /// Repositories whose manifests have been searched for lost links.
+    searched: Cache<Scope, ()>,
+}
+
+impl Authority {
+    pub(super) fn new(store: &Store) -> Self {
+        let weigher = |(scope, _): &(Scope, Digest), _: &Grant| {
+            u32::try_from(scope.registry.as_str().len() + scope.repository.as_str().len() + 256).unwrap_or(u32::MAX)
+        };
+        Self {
+            links: store.links(),
+            memory: Cache::builder().max_capacity(MEMORY_BYTES).weigher(weigher).build(),
+            confirmed: Cache::builder().max_capacity(ENTRIES).time_to_live(CONFIRMED_FOR).build(),
+            searched: Cache::new(ENTRIES),
+        }
+    }
+
+    /// The right of `scope` to serve `digest`, if it has it.
+    pub(super) async fn granted(&self, scope: &Scope, digest: &Digest) -> Option<Grant> {
+        let key = (scope.clone(), *digest);
+        if let Some(grant) = self.memory.get(&key).await {
+            return Some(grant);
+        }
+        if !self.links.contains(&scope.registry, &scope.repository, digest).await {
+            return None;
+        }
+        let grant = Grant { size: None };
+        self.memory.insert(key, grant).await;
+        Some(grant)
+    }
+
+    /// Lets `scope` serve `manifest` and everything it points at: in memory at once, on disk soon.
+    pub(super) async fn grant_manifest(&self, scope: &Scope, manifest: &StoredManifest) {
+        let own = (manifest.digest, Some(manifest.body.len() as u64));
+        let content = manifest.view.descriptors().map(|descriptor| (descriptor.digest, Some(descriptor.size)));
+        self.grant(scope, std::iter::once(own).chain(content).collect()).await;
+    }
+
+    /// Lets `scope` serve one digest, which an upstream has confirmed.
+    pub(super) async fn grant_digest(&self, scope: &Scope, digest: Digest, size: Option<u64>) {
+        self.grant(scope, vec![(digest, size)]).await;
+    }
+
+    async fn grant(&self, scope: &Scope, content: Vec<(Digest, Option<u64>)>) {
+        let mut new = Vec::with_capacity(content.len());
+        for (digest, size) in content {
+            let key = (scope.clone(), digest);
+            let known = self.memory.get(&key).await;
+            if known.is_none() {
+                new.push(digest);
+            }
+            if size.is_some() || known.is_none() {
+                self.memory.insert(key, Grant { size }).await;
+            }
+        }
+        if !new.is_empty() {
+            self.links.insert_in_background(&scope.registry, &scope.repository, &new);
+        }
+    }
+
+    /// Notes that an upstream has just served or confirmed a manifest through `scope`.
+    pub(super) async fn confirm(&self, scope: &Scope, digest: &Digest) {
+        self.confirmed.insert((scope.clone(), *digest), ()).await;
+    }
+
+    /// Whether an upstream has just served or confirmed a manifest through `scope`.
+    pub(super) async fn was_confirmed(&self, scope: &Scope, digest: &Digest) -> bool {
+        self.confirmed.get(&(scope.clone(), *digest)).await.is_some()
+    }
+
+    /// Finds links again that a crash has lost: reads the manifests this repository has links to, once.
+    pub(super) async fn search(&self, scope: &Scope, library: &Library) {
+        // Those who come meanwhile wait for it; a search whose client leaves is not counted as done.
+        self.searched.get_with_by_ref(scope, self.find_lost(scope, library)).await;
+    }
+
+    async fn find_lost(&self, scope: &Scope, library: &Library) {
+        let Ok(mut waiting) = self.links.of(&scope.registry, &scope.repository).await else { return };
+        let mut seen: HashSet<_> = waiting.iter().copied().collect();
+        while let Some(digest) = waiting.pop() {
+            // Blobs are linked beside manifests; only what reads as a manifest has anything to add.
+            let Some((manifest, _)) = library.load(&digest).await else { continue };
+            self.grant_manifest(scope, &manifest).await;
+            waiting
+                .extend(manifest.view.manifests.iter().map(|child| child.digest).filter(|child| seen.insert(*child)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures_util::FutureExt;
+    use serde_json::json;
+    use tempfile::TempDir;
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+    use crate::config::{SizeLimit, StoreConfig};
+    use crate::store::disk::DiskFiles;
+    use crate::telemetry::Metrics;
+
+    #[tokio::test]
+    async fn a_search_that_its_client_left_is_made_again_by_the_next() {
+        let root = TempDir::new().unwrap();
+        let config = StoreConfig {
+            path: root.path().to_owned(),
+            max_size: SizeLimit::Percent(80.0),
+            keep_free: SizeLimit::Bytes(0),
+        };
+        let (metrics, background) = (Metrics::new().unwrap(), TaskTracker::new());
+        let store = Store::open(&config, std::sync::Arc::new(DiskFiles), &metrics, background.clone()).await.unwrap();
+        let layer = Digest::of(b"layer");
+        let descriptor = json!({ "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": layer, "size": 5 });
+        let manifest = json!({ "schemaVersion": 2, "config": descriptor, "layers": [descriptor] }).to_string();
+        let digest = Digest::of(manifest.as_bytes());
+        store.put(&digest, Bytes::from(manifest)).await.unwrap();
+        let scope = Scope { registry: "reg.test".parse().unwrap(), repository: "team/app".parse().unwrap() };
+        // The link of the layer was lost in a crash, that of the manifest was not.
+        store.links().insert_in_background(&scope.registry, &scope.repository, &[digest]);
+        background.close();
+        background.wait().await;
+
+        let (authority, library) = (Authority::new(&store), Library::new(store.clone(), metrics));
+        // One look, and away: wherever the search was by then, it has to be made again.
+        let _ = authority.search(&scope, &library).now_or_never();
+        authority.search(&scope, &library).await;
+        assert_eq!(authority.granted(&scope, &layer).await, Some(Grant { size: Some(5) }));
+    }
+}

@@ -1,0 +1,124 @@
+//! How pulls fail.
+
+use std::time::Duration;
+
+use crate::oci::{Digest, RegistryHost};
+use crate::store::StoreError;
+use crate::upstream::{Attempts, UpstreamError};
+
+/// What was asked for, for the words and the code of the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// A manifest, by tag or digest.
+    Manifest,
+    /// A blob.
+    Blob,
+    /// A whole repository: its tags.
+    Repository,
+}
+
+/// Why a pull cannot be answered. Cloned to all who waited for the same thing.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PullError {
+    /// No such registry is served.
+    #[error("Registry `{0}` is not configured here: add it under `registries` in weir.yaml")]
+    UnknownRegistry(RegistryHost),
+    /// It does not exist, or it is not shown to us.
+    #[error("{}", not_found_words(*.subject, .attempts))]
+    NotFound {
+        /// What was asked for.
+        subject: Subject,
+        /// Who said so.
+        attempts: Attempts,
+    },
+    /// Every upstream that might have it is rate limited.
+    #[error("Every upstream that could answer is rate limited: {attempts}")]
+    RateLimited {
+        /// When to come back.
+        retry_after: Option<Duration>,
+        /// Who said so.
+        attempts: Attempts,
+    },
+    /// No upstream can be asked, and it is not stored.
+    #[error("No upstream can answer now and it is not stored here: {attempts}")]
+    Unavailable {
+        /// What happened.
+        attempts: Attempts,
+    },
+    /// The manifest is stored, but not one platform of it can be served whole while the upstreams are away. Clients
+    /// that never leave the mirror that gave them a manifest would fail in the middle.
+    #[error(
+        "The manifest is stored but not all its content for any platform, and no upstream can answer now: {attempts}"
+    )]
+    Incomplete {
+        /// What happened upstream.
+        attempts: Attempts,
+    },
+    /// Nothing was decided in time.
+    #[error("No upstream answered within {} seconds", .0.as_secs())]
+    Deadline(Duration),
+    /// The fetch of the blob failed before its first byte.
+    #[error(transparent)]
+    Fill(FillError),
+    /// The range lies outside the blob.
+    #[error("The range lies outside the blob of {total} bytes")]
+    Range {
+        /// The size of the blob.
+        total: u64,
+    },
+}
+
+fn not_found_words(subject: Subject, attempts: &Attempts) -> String {
+    let what = match subject {
+        Subject::Manifest => "manifest",
+        Subject::Blob => "blob",
+        Subject::Repository => "repository",
+    };
+    format!("No upstream has this {what}: {attempts}")
+}
+
+/// Why the fetch of a blob failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum FillError {
+    /// No upstream began to send it.
+    #[error("No upstream sends the blob: {0}")]
+    Upstream(Attempts),
+    /// The transfer broke.
+    #[error("The transfer from the upstream broke: {0}")]
+    Transfer(UpstreamError),
+    /// Another number of bytes came than was announced.
+    #[error("The upstream sent {received} bytes of a blob of {expected}")]
+    Length {
+        /// What was announced.
+        expected: u64,
+        /// What came.
+        received: u64,
+    },
+    /// The right number of bytes, and the wrong ones.
+    #[error("The upstream sent bytes that do not hash to {0}")]
+    Digest(Digest),
+    /// The store cannot take it; the pull goes on without, from behind what had been written by then.
+    #[error("{error}")]
+    Store {
+        /// How the store failed.
+        error: StoreError,
+        /// What had been written.
+        prefix: Prefix,
+    },
+    /// It took too long.
+    #[error("The transfer took longer than {} minutes", .0.as_secs() / 60)]
+    TooLong(Duration),
+    /// The process is ending, or a fault of its own ended the fetch.
+    #[error("The transfer was abandoned")]
+    Abandoned,
+}
+
+/// The beginning of a blob, as some upstream sent it: so many bytes that hash to this. It tells whether another
+/// transfer of the blob begins with the same bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prefix {
+    /// How many bytes.
+    pub length: u64,
+    /// What they hash to.
+    pub digest: Digest,
+}

@@ -1,0 +1,66 @@
+//! When a tag is believed. Pure: ages go in, a decision comes out.
+
+use std::time::Duration;
+
+use crate::config::{OnUpstreamNotFound, TagsConfig};
+use crate::oci::Tag;
+use crate::upstream::Conclusion;
+
+/// What to do about a known tag before any upstream is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Freshness {
+    /// Serve it as it is.
+    Fresh,
+    /// Ask first.
+    Expired,
+}
+
+/// Whether a tag confirmed `age` ago is served without asking.
+pub(super) fn freshness(config: &TagsConfig, tag: &Tag, age: Duration) -> Freshness {
+    if config.is_immutable(tag) || age < config.fresh { Freshness::Fresh } else { Freshness::Expired }
+}
+
+/// Whether a known tag is served although no upstream confirmed it, its last confirmation being `age` ago.
+pub(super) fn may_serve_stale(config: &TagsConfig, age: Duration, conclusion: Conclusion) -> bool {
+    let gone_for_certain = conclusion == Conclusion::NotFound;
+    age <= config.max_stale && !(gone_for_certain && config.on_upstream_not_found == OnUpstreamNotFound::NotFound)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(policy: OnUpstreamNotFound) -> TagsConfig {
+        TagsConfig {
+            fresh: Duration::from_secs(60),
+            max_stale: Duration::from_secs(3600),
+            not_found: Duration::from_secs(10),
+            on_upstream_not_found: policy,
+            immutable: vec![regex::Regex::new(r"^v?\d+\.\d+\.\d+$").unwrap()],
+        }
+    }
+
+    #[test]
+    fn a_tag_is_fresh_for_a_while_and_an_immutable_one_for_ever() {
+        let config = config(OnUpstreamNotFound::ServeCached);
+        let (moving, pinned) = ("latest".parse().unwrap(), "v1.2.3".parse().unwrap());
+        assert_eq!(freshness(&config, &moving, Duration::from_secs(59)), Freshness::Fresh);
+        assert_eq!(freshness(&config, &moving, Duration::from_secs(60)), Freshness::Expired);
+        assert_eq!(freshness(&config, &pinned, Duration::MAX), Freshness::Fresh);
+    }
+
+    #[test]
+    fn staleness_has_an_end_and_a_policy() {
+        let (hour, over) = (Duration::from_secs(3600), Duration::from_secs(3601));
+        for (policy, age, conclusion, expected) in [
+            (OnUpstreamNotFound::ServeCached, hour, Conclusion::Unavailable, true),
+            (OnUpstreamNotFound::ServeCached, over, Conclusion::Unavailable, false),
+            (OnUpstreamNotFound::ServeCached, hour, Conclusion::NotFound, true),
+            (OnUpstreamNotFound::NotFound, hour, Conclusion::NotFound, false),
+            (OnUpstreamNotFound::NotFound, hour, Conclusion::NotFoundOrHidden, true),
+            (OnUpstreamNotFound::NotFound, hour, Conclusion::RateLimited(None), true),
+        ] {
+            assert_eq!(may_serve_stale(&config(policy), age, conclusion), expected, "{policy:?} {conclusion:?}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Manifests: kept in the store, the most used ones in memory, and looked into to tell whether an image is whole.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use moka::future::Cache;
+
+use super::outcome::Source;
+use crate::oci::{Descriptor, Digest, MAX_MANIFEST_BYTES, Manifest, MediaType};
+use crate::store::Store;
+use crate::telemetry::Metrics;
+use crate::upstream::FetchedManifest;
+
+/// How many bytes of manifests are held in memory.
+const MEMORY_BYTES: u64 = 16 * 1024 * 1024;
+
+/// How long an image that was found whole is taken for it without another look at every file.
+const WHOLE_FOR: Duration = Duration::from_secs(60);
+
+/// How deep indexes may nest before nobody looks further.
+const MAX_DEPTH: usize = 4;
+
+/// A manifest: its bytes, which are authoritative, and what was read out of them.
+#[derive(Debug)]
+pub struct StoredManifest {
+    /// The address of `body`.
+    pub digest: Digest,
+    /// The bytes, never changed.
+    pub body: Bytes,
+    /// What they say.
+    pub view: Manifest,
+}
+
+impl StoredManifest {
+    /// The media type to serve it with.
+    pub fn media_type(&self) -> &MediaType {
+        &self.view.media_type
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Library {
+    store: Store,
+    metrics: Metrics,
+    memory: Cache<Digest, Arc<StoredManifest>>,
+    whole: Cache<Digest, ()>,
+}
+
+impl Library {
+    pub(super) fn new(store: Store, metrics: Metrics) -> Self {
+        let weigher = |_: &Digest, manifest: &Arc<StoredManifest>| {
+            // The view costs about as much as the text it was read from.
+            u32::try_from(2 * manifest.body.len() + 512).unwrap_or(u32::MAX)
+        };
+        Self {
+            store,
+            metrics,
+            memory: Cache::builder().max_capacity(MEMORY_BYTES).weigher(weigher).build(),
+            whole: Cache::builder().max_capacity(10_000).time_to_live(WHOLE_FOR).build(),
+        }
+    }
+
+    /// A manifest that is here. One on disk is hashed again: it is small, and a rotten one must not be served.
+    pub(super) async fn load(&self, digest: &Digest) -> Option<(Arc<StoredManifest>, Source)> {
+        if let Some(manifest) = self.memory.get(digest).await {
+            return Some((manifest, Source::Memory));
+        }
+        let file = self.store.open_blob(digest).await?;
+        let body = file.read_all(MAX_MANIFEST_BYTES).await.ok()??;
+        if !digest.matches(&body) {
+            tracing::warn!(%digest, "A stored manifest does not hash to its name; it is fetched again");
+            return None;
+        }
+        // A manifest whose type only its upstream knew cannot be served without it.
+        let view = Manifest::parse(None, &body).ok()?;
+        let manifest = Arc::new(StoredManifest { digest: *digest, body, view });
+        self.memory.insert(*digest, Arc::clone(&manifest)).await;
+        Some((manifest, Source::Disk))
+    }
+
+    /// Keeps a manifest that an upstream sent: in memory, and in the store if the store can.
+    pub(super) async fn keep(&self, registry: &str, fetched: FetchedManifest) -> Arc<StoredManifest> {
+        let FetchedManifest { digest, media_type, body, .. } = fetched;
+        // What an upstream sent was recognised as a manifest by the room below; here only the view is taken.
+        let view = Manifest::parse(Some(&media_type), &body).unwrap_or_else(|_| Manifest {
+            media_type: media_type.clone(),
+            manifests: Vec::new(),
+            blobs: Vec::new(),
+        });
+        let manifest = Arc::new(StoredManifest { digest, body: body.clone(), view });
+        self.memory.insert(digest, Arc::clone(&manifest)).await;
+        if self.store.put(&digest, body).await.is_ok() {
+            self.metrics.pull.stored.with_label_values(&[registry]).inc();
+        }
+        manifest
+    }
+
+    /// Whether everything of the image is here for at least one platform, so that a client can be sent on its way.
+    pub(super) async fn is_whole(&self, manifest: &StoredManifest) -> bool {
+        if self.whole.get(&manifest.digest).await.is_some() {
+            return true;
+        }
+        let whole = self.look(manifest, MAX_DEPTH, &mut HashSet::new()).await;
+        if whole {
+            self.whole.insert(manifest.digest, ()).await;
+        }
+        whole
+    }
+
+    /// `seen` are the manifests that have been looked at and were not whole: a hostile index names the same one a
+    /// thousand times over.
+    async fn look(&self, manifest: &StoredManifest, depth: usize, seen: &mut HashSet<Digest>) -> bool {
+        for blob in manifest.view.blobs.iter().filter(|blob| !blob.is_foreign()) {
+            if self.store.stat(&blob.digest).await != Some(blob.size) {
+                return false;
+            }
+        }
+        if manifest.view.manifests.is_empty() {
+            return true;
+        }
+        // Attestations stand beside images in an index, for a platform named `unknown`; one of them is no image.
+        let is_image = |child: &&Descriptor| child.platform.as_ref().is_none_or(|platform| platform.os != "unknown");
+        for child in manifest.view.manifests.iter().filter(is_image) {
+            if depth > 0
+                && seen.insert(child.digest)
+                && let Some((child, _)) = self.load(&child.digest).await
+                && Box::pin(self.look(&child, depth - 1, seen)).await
+            {
+                return true;
+            }
+        }
+        false
+    }
+}

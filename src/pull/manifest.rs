@@ -1,0 +1,312 @@
+//! The walk of a manifest: by tag (believe, confirm, or serve stale) and by digest (authority, store, upstream).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::answer::ManifestAnswer;
+use super::error::{PullError, Subject};
+use super::freshness::{Freshness, freshness, may_serve_stale};
+use super::library::StoredManifest;
+use super::outcome::{CacheResult, Source};
+use super::tags::KnownTag;
+use super::{CONFIRM_TIMEOUT, OPEN_TIMEOUT, PullService, Scope};
+use crate::oci::request::ManifestRequest;
+use crate::oci::{Digest, Reference, Tag};
+use crate::upstream::{Attempts, Conclusion, FetchedManifest, UpstreamSet};
+
+impl PullService {
+    pub(super) async fn manifest_by_tag(
+        &self,
+        scope: Scope,
+        upstreams: Arc<UpstreamSet>,
+        tag: Tag,
+    ) -> Result<ManifestAnswer, PullError> {
+        let known = self.shared.tags.known(&scope, &tag).await;
+        match &known {
+            Some(known) => {
+                if freshness(&self.shared.config, &tag, known.age()) == Freshness::Fresh
+                    && let Some((manifest, source)) = self.shared.library.load(known.digest()).await
+                    // An immutable tag is believed for ever, but its image may have become impossible to get since.
+                    && (known.age() < self.shared.config.fresh || self.can_be_finished(&scope, &manifest).await)
+                {
+                    let result = CacheResult::Hit;
+                    return Ok(ManifestAnswer { manifest, result, source, upstream: None, warning: None });
+                }
+                if let Some(attempts) = known.recent_trouble() {
+                    return self.stale(&scope, &tag, known, attempts.clone()).await;
+                }
+            }
+            None => self.check_negative(Subject::Manifest, &scope, &Reference::Tag(tag.clone())).await?,
+        }
+        let key = (scope.clone(), tag.clone());
+        let service = self.clone();
+        let resolve = || async move { service.resolve(scope, upstreams, tag, known).await };
+        shared(self.shared.resolutions.run(key, resolve).await)
+    }
+
+    pub(super) async fn manifest_by_digest(
+        &self,
+        scope: Scope,
+        upstreams: Arc<UpstreamSet>,
+        digest: Digest,
+    ) -> Result<ManifestAnswer, PullError> {
+        let granted = self.shared.authority.granted(&scope, &digest).await.is_some();
+        if granted && let Some((manifest, source)) = self.shared.library.load(&digest).await {
+            if self.can_be_finished(&scope, &manifest).await {
+                return Ok(ManifestAnswer {
+                    manifest,
+                    result: CacheResult::Hit,
+                    source,
+                    upstream: None,
+                    warning: None,
+                });
+            }
+        } else {
+            self.check_negative(Subject::Manifest, &scope, &Reference::Digest(digest)).await?;
+        }
+        let key = (scope.clone(), digest);
+        let service = self.clone();
+        let fetch = || async move { service.confirm_or_fetch(&scope, &upstreams, digest).await };
+        shared(self.shared.manifests.run(key, fetch).await)
+    }
+
+    /// Whether a client that is given the manifest can get the rest of the image, as far as is known without asking.
+    async fn can_be_finished(&self, scope: &Scope, manifest: &StoredManifest) -> bool {
+        self.shared.authority.was_confirmed(scope, &manifest.digest).await
+            || self.shared.library.is_whole(manifest).await
+    }
+
+    /// What is remembered not to exist is answered without asking again.
+    pub(super) async fn check_negative(
+        &self,
+        subject: Subject,
+        scope: &Scope,
+        reference: &Reference,
+    ) -> Result<(), PullError> {
+        match self.shared.negative.get(&(scope.clone(), subject, reference.clone())).await {
+            Some(attempts) => Err(PullError::NotFound { subject, attempts }),
+            None => Ok(()),
+        }
+    }
+
+    /// Asks the upstreams what a tag means. A known tag costs a HEAD, which no registry counts as a pull; an unknown
+    /// one is fetched at once.
+    async fn resolve(
+        &self,
+        scope: Scope,
+        upstreams: Arc<UpstreamSet>,
+        tag: Tag,
+        known: Option<KnownTag>,
+    ) -> Result<ManifestAnswer, PullError> {
+        let request = ManifestRequest { repository: scope.repository.clone(), reference: Reference::Tag(tag.clone()) };
+        // One for both questions: what is stale must still be served in time when the second one fails.
+        let deadline = within(OPEN_TIMEOUT);
+        let Some(known) = known else {
+            return match upstreams.manifest(&request, deadline).await {
+                Ok(fetched) => Ok(self.learn(&scope, &tag, fetched).await),
+                Err(attempts) => Err(self.failure(Subject::Manifest, &scope, &request.reference, attempts).await),
+            };
+        };
+        let resolved = match upstreams.resolve(&request, within(CONFIRM_TIMEOUT)).await {
+            Ok(resolved) => resolved,
+            Err(attempts) => return self.trouble(&scope, &tag, known, attempts).await,
+        };
+        if let Some(digest) = resolved.digest
+            && let Some((manifest, source)) = self.shared.library.load(&digest).await
+        {
+            // The upstream named the digest through this repository, which is as good as sending it.
+            self.admit(&scope, &manifest).await;
+            if *known.digest() == digest {
+                self.shared.tags.confirm(&scope, &tag, known).await;
+            } else {
+                self.shared.tags.learn(&scope, &tag, &manifest, &resolved.upstream).await;
+            }
+            let upstream = Some(resolved.upstream);
+            return Ok(ManifestAnswer { manifest, result: CacheResult::Revalidated, source, upstream, warning: None });
+        }
+        // By digest where the digest is known: the tag may move again between the two requests.
+        let reference = resolved.digest.map_or(request.reference, Reference::Digest);
+        let request = ManifestRequest { repository: scope.repository.clone(), reference };
+        match upstreams.manifest(&request, deadline).await {
+            Ok(fetched) => Ok(self.learn(&scope, &tag, fetched).await),
+            Err(attempts) => self.trouble(&scope, &tag, known, attempts).await,
+        }
+    }
+
+    /// A manifest has come for a tag: keep it, let the repository serve it, remember the tag.
+    async fn learn(&self, scope: &Scope, tag: &Tag, fetched: FetchedManifest) -> ManifestAnswer {
+        let upstream = Arc::clone(&fetched.upstream);
+        let manifest = self.shared.library.keep(scope.registry.as_str(), fetched).await;
+        self.admit(scope, &manifest).await;
+        self.shared.tags.learn(scope, tag, &manifest, &upstream).await;
+        miss(manifest, upstream)
+    }
+
+    async fn admit(&self, scope: &Scope, manifest: &StoredManifest) {
+        self.shared.authority.grant_manifest(scope, manifest).await;
+        self.shared.authority.confirm(scope, &manifest.digest).await;
+    }
+
+    /// The upstreams failed to confirm a known tag.
+    async fn trouble(
+        &self,
+        scope: &Scope,
+        tag: &Tag,
+        known: KnownTag,
+        attempts: Attempts,
+    ) -> Result<ManifestAnswer, PullError> {
+        let fresh = self.shared.config.fresh;
+        self.shared.tags.trouble(scope, tag, known.clone(), attempts.clone(), fresh).await;
+        self.stale(scope, tag, &known, attempts).await
+    }
+
+    /// Serves a known tag unconfirmed, if policy allows and a client can get all of the image.
+    async fn stale(
+        &self,
+        scope: &Scope,
+        tag: &Tag,
+        known: &KnownTag,
+        attempts: Attempts,
+    ) -> Result<ManifestAnswer, PullError> {
+        let conclusion = attempts.conclusion();
+        if !may_serve_stale(&self.shared.config, known.age(), conclusion) {
+            return Err(PullError::of(Subject::Manifest, attempts));
+        }
+        let Some((manifest, source)) = self.shared.library.load(known.digest()).await else {
+            return Err(PullError::of(Subject::Manifest, attempts));
+        };
+        if !self.shared.library.is_whole(&manifest).await {
+            return Err(match conclusion {
+                Conclusion::NotFound | Conclusion::NotFoundOrHidden => PullError::of(Subject::Manifest, attempts),
+                _ => PullError::Incomplete { attempts },
+            });
+        }
+        let why = if conclusion == Conclusion::NotFound { "is gone upstream" } else { "cannot be confirmed upstream" };
+        let warning = format!(
+            "{}/{}:{tag} {why} and is served as of {} ago: {attempts}",
+            scope.registry,
+            scope.repository,
+            in_words(known.age())
+        );
+        Ok(ManifestAnswer { manifest, result: CacheResult::Stale, source, upstream: None, warning: Some(warning) })
+    }
+
+    /// A manifest by digest that is not here, or not this repository's, or whose image is not whole.
+    async fn confirm_or_fetch(
+        &self,
+        scope: &Scope,
+        upstreams: &UpstreamSet,
+        digest: Digest,
+    ) -> Result<ManifestAnswer, PullError> {
+        let reference = Reference::Digest(digest);
+        let request = ManifestRequest { repository: scope.repository.clone(), reference };
+        let Some((manifest, source)) = self.shared.library.load(&digest).await else {
+            return self.fetch(scope, upstreams, request).await;
+        };
+        // The bytes are here: a HEAD tells whether this repository may serve them, and whether the rest can be had.
+        match upstreams.resolve(&request, within(CONFIRM_TIMEOUT)).await {
+            Ok(resolved) if resolved.digest == Some(digest) => {
+                self.admit(scope, &manifest).await;
+                let upstream = Some(resolved.upstream);
+                Ok(ManifestAnswer { manifest, result: CacheResult::Revalidated, source, upstream, warning: None })
+            }
+            // An upstream that does not answer HEAD as it should proves it by sending the bytes.
+            Ok(_) => self.fetch(scope, upstreams, request).await,
+            Err(attempts) => self.without_upstream(scope, manifest, source, attempts).await,
+        }
+    }
+
+    async fn fetch(
+        &self,
+        scope: &Scope,
+        upstreams: &UpstreamSet,
+        request: ManifestRequest,
+    ) -> Result<ManifestAnswer, PullError> {
+        match upstreams.manifest(&request, within(OPEN_TIMEOUT)).await {
+            Ok(fetched) => {
+                let upstream = Arc::clone(&fetched.upstream);
+                let manifest = self.shared.library.keep(scope.registry.as_str(), fetched).await;
+                self.admit(scope, &manifest).await;
+                Ok(miss(manifest, upstream))
+            }
+            Err(attempts) => Err(self.failure(Subject::Manifest, scope, &request.reference, attempts).await),
+        }
+    }
+
+    /// A manifest that is here, and no upstream that confirms it.
+    async fn without_upstream(
+        &self,
+        scope: &Scope,
+        manifest: Arc<StoredManifest>,
+        source: Source,
+        attempts: Attempts,
+    ) -> Result<ManifestAnswer, PullError> {
+        let reference = Reference::Digest(manifest.digest);
+        if matches!(attempts.conclusion(), Conclusion::NotFound | Conclusion::NotFoundOrHidden) {
+            return Err(self.failure(Subject::Manifest, scope, &reference, attempts).await);
+        }
+        self.shared.authority.search(scope, &self.shared.library).await;
+        if self.shared.authority.granted(scope, &manifest.digest).await.is_none() {
+            return Err(PullError::of(Subject::Manifest, attempts));
+        }
+        if !self.shared.library.is_whole(&manifest).await {
+            return Err(PullError::Incomplete { attempts });
+        }
+        Ok(ManifestAnswer { manifest, result: CacheResult::Hit, source, upstream: None, warning: None })
+    }
+}
+
+fn within(time: Duration) -> Instant {
+    Instant::now() + time
+}
+
+fn miss(manifest: Arc<StoredManifest>, upstream: Arc<str>) -> ManifestAnswer {
+    ManifestAnswer {
+        manifest,
+        result: CacheResult::Miss,
+        source: Source::Upstream,
+        upstream: Some(upstream),
+        warning: None,
+    }
+}
+
+/// The answer of a shared question; those who joined it say so.
+fn shared(
+    answer: Option<super::coalesce::Shared<Result<ManifestAnswer, PullError>>>,
+) -> Result<ManifestAnswer, PullError> {
+    let shared = answer.ok_or_else(PullError::abandoned)?;
+    let mut answer = shared.answer?;
+    if shared.joined && answer.result == CacheResult::Miss {
+        answer.result = CacheResult::Coalesced;
+    }
+    Ok(answer)
+}
+
+/// A duration as people say it, in its largest unit.
+fn in_words(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (count, unit) = match seconds {
+        0..60 => (seconds, "second"),
+        60..3600 => (seconds / 60, "minute"),
+        3600..86_400 => (seconds / 3600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {unit}{plural}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_said_in_their_largest_unit() {
+        for (seconds, words) in
+            [(0, "0 seconds"), (1, "1 second"), (119, "1 minute"), (7200, "2 hours"), (604_800, "7 days")]
+        {
+            assert_eq!(in_words(Duration::from_secs(seconds)), words);
+        }
+    }
+}

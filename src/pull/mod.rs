@@ -1,0 +1,215 @@
+//! The use case: resolve, fetch once, stream, remember.
+//!
+//! [`PullService`] answers the operations of the pull half of the distribution specification out of the store and the
+//! upstreams of a registry. Nothing here knows HTTP; nothing below knows what a pull is. The invariants:
+//!
+//! - One upstream fetch per digest, however many ask; it belongs to the service and outlives those who asked.
+//! - No reader reaches the end of content that did not hash to its digest.
+//! - Content is shared by all repositories, the right to it is not: `authority` comes before every look.
+//!
+//! Reading order: `manifest` and `blob` are the walk of a pull, `documents` the rest of it. Below them `flight`
+//! and `fill` fetch blobs, [`reader`] and `direct` read them, `coalesce` and `listing` ask questions once, `library`
+//! keeps manifests, `tags` and `freshness` know how long tags are believed.
+
+mod answer;
+mod authority;
+mod blob;
+mod coalesce;
+mod direct;
+mod documents;
+pub mod error;
+mod fill;
+mod flight;
+mod freshness;
+mod library;
+mod listing;
+mod manifest;
+pub mod outcome;
+pub mod reader;
+mod tags;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::future::Cache;
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+
+use crate::config::TagsConfig;
+use crate::oci::request::{BlobRequest, ManifestRequest};
+use crate::oci::{Digest, Reference, RegistryHost, RepositoryName, RequestedRange, Tag};
+use crate::store::Store;
+use crate::telemetry::Metrics;
+use crate::upstream::{BlobStat, Conclusion, UpstreamSet, Upstreams};
+
+pub use crate::upstream::Attempts;
+pub use answer::{BlobAnswer, BlobFacts, ManifestAnswer, ReferrersAnswer, TagsAnswer};
+pub use error::{FillError, PullError, Subject};
+pub use library::StoredManifest;
+pub use outcome::{CacheResult, Source};
+pub use reader::{BlobReader, ReadError};
+
+use authority::Authority;
+use coalesce::Coalesce;
+use documents::Documents;
+use flight::Flights;
+use library::Library;
+use tags::TagMemory;
+
+/// How long a client waits for the head of its answer, whatever happens: containerd gives up at 30 s.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// How long all upstreams together may take to begin an answer. Shorter than [`ANSWER_TIMEOUT`], so that what they said
+/// still reaches the client.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long upstreams may take to confirm what could be served stale.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How many negative answers are remembered.
+const NEGATIVE_ENTRIES: u64 = 10_000;
+
+/// A repository of a registry: whose right it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Scope {
+    registry: RegistryHost,
+    repository: RepositoryName,
+}
+
+/// Answers pulls. Clones share everything.
+#[derive(Debug, Clone)]
+pub struct PullService {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    upstreams: Upstreams,
+    store: Store,
+    config: TagsConfig,
+    metrics: Metrics,
+    flights: Flights,
+    library: Library,
+    authority: Authority,
+    tags: TagMemory,
+    documents: Documents,
+    /// What upstreams said does not exist, for [`TagsConfig::not_found`]. A digest that is no blob may be a manifest.
+    negative: Cache<(Scope, Subject, Reference), Attempts>,
+    resolutions: Coalesce<(Scope, Tag), Result<ManifestAnswer, PullError>>,
+    manifests: Coalesce<(Scope, Digest), Result<ManifestAnswer, PullError>>,
+    confirmations: Coalesce<(Scope, Digest), Result<BlobStat, PullError>>,
+    /// Work that belongs to the service: fills, questions to upstreams, records.
+    tasks: TaskTracker,
+}
+
+impl PullService {
+    /// A service over `store` and `upstreams`. Work that outlives those who asked for it is tracked by `tasks`, for the
+    /// end of the process to wait for it.
+    pub fn new(upstreams: Upstreams, store: Store, config: TagsConfig, metrics: Metrics, tasks: TaskTracker) -> Self {
+        let shared = Shared {
+            flights: Flights::default(),
+            library: Library::new(store.clone(), metrics.clone()),
+            authority: Authority::new(&store),
+            tags: TagMemory::new(store.tags()),
+            documents: Documents::new(&tasks),
+            negative: Cache::builder().max_capacity(NEGATIVE_ENTRIES).time_to_live(config.not_found).build(),
+            resolutions: Coalesce::new(tasks.clone()),
+            manifests: Coalesce::new(tasks.clone()),
+            confirmations: Coalesce::new(tasks.clone()),
+            tasks,
+            upstreams,
+            store,
+            config,
+            metrics,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// A manifest, by tag or digest.
+    pub async fn manifest(
+        &self,
+        registry: &RegistryHost,
+        request: ManifestRequest,
+    ) -> Result<ManifestAnswer, PullError> {
+        let upstreams = self.upstreams(registry)?;
+        let scope = Scope { registry: registry.clone(), repository: request.repository };
+        in_time(async {
+            match request.reference {
+                Reference::Tag(tag) => self.manifest_by_tag(scope, upstreams, tag).await,
+                Reference::Digest(digest) => self.manifest_by_digest(scope, upstreams, digest).await,
+            }
+        })
+        .await
+    }
+
+    /// A blob, or a range of it, to be read as it arrives.
+    pub async fn blob(
+        &self,
+        registry: &RegistryHost,
+        request: BlobRequest,
+        range: Option<RequestedRange>,
+    ) -> Result<BlobAnswer, PullError> {
+        let upstreams = self.upstreams(registry)?;
+        in_time(self.open_blob(registry, upstreams, request, range)).await
+    }
+
+    /// What is known about a blob, without its bytes.
+    pub async fn stat_blob(&self, registry: &RegistryHost, request: BlobRequest) -> Result<BlobFacts, PullError> {
+        let upstreams = self.upstreams(registry)?;
+        in_time(self.blob_facts(registry, upstreams, request)).await
+    }
+
+    /// Why the store is not at its best, if it is not.
+    pub fn store_trouble(&self) -> Option<String> {
+        self.shared.store.trouble()
+    }
+
+    fn upstreams(&self, registry: &RegistryHost) -> Result<Arc<UpstreamSet>, PullError> {
+        self.shared.upstreams.of(registry).cloned().ok_or_else(|| PullError::UnknownRegistry(registry.clone()))
+    }
+
+    /// What a failed question to the upstreams means for the client. What does not exist is remembered for a while.
+    async fn failure(&self, subject: Subject, scope: &Scope, reference: &Reference, attempts: Attempts) -> PullError {
+        let error = PullError::of(subject, attempts);
+        if let PullError::NotFound { attempts, .. } = &error {
+            self.shared.negative.insert((scope.clone(), subject, reference.clone()), attempts.clone()).await;
+        }
+        error
+    }
+}
+
+impl PullError {
+    /// What the attempts on `subject` come to.
+    fn of(subject: Subject, attempts: Attempts) -> Self {
+        match attempts.conclusion() {
+            Conclusion::NotFound | Conclusion::NotFoundOrHidden => Self::NotFound { subject, attempts },
+            Conclusion::RateLimited(retry_after) => Self::RateLimited { retry_after, attempts },
+            Conclusion::Unavailable => Self::Unavailable { attempts },
+        }
+    }
+
+    /// The failure for those whose question was answered by a task that died.
+    fn abandoned() -> Self {
+        Self::Fill(FillError::Abandoned)
+    }
+}
+
+async fn in_time<T>(answer: impl Future<Output = Result<T, PullError>>) -> Result<T, PullError> {
+    timeout(ANSWER_TIMEOUT, answer).await.unwrap_or(Err(PullError::Deadline(ANSWER_TIMEOUT)))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_longer_for_the_head_of_an_answer_than_clients_do() {
+        let asked = Instant::now();
+        let answer: Result<(), _> = in_time(std::future::pending()).await;
+        assert!(matches!(answer, Err(PullError::Deadline(_))));
+        assert_eq!(asked.elapsed(), ANSWER_TIMEOUT);
+        assert!(OPEN_TIMEOUT < ANSWER_TIMEOUT && ANSWER_TIMEOUT < Duration::from_secs(30));
+    }
+}

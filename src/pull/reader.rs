@@ -1,0 +1,175 @@
+//! What a client reads a blob from, at its own pace: a stored file, a download in progress, or an upstream directly.
+//!
+//! A reader holds at most one block. It ends in an error, never in a short end: the caller breaks the connection.
+
+use std::fmt;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use prometheus::IntGauge;
+
+use super::direct::Direct;
+use super::error::{FillError, Prefix};
+use super::flight::{Follower, Progress};
+use super::outcome::CacheResult;
+use crate::store::{BlobFile, StoreError};
+
+/// The bytes of a blob, or of a range of it.
+pub struct BlobReader {
+    source: Source,
+    position: u64,
+    /// Where to stop; `None` reads to the end of a blob whose size nobody told.
+    end: Option<u64>,
+}
+
+/// Why a reader stopped in the middle.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The stored file cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The download it followed failed.
+    #[error(transparent)]
+    Fill(#[from] FillError),
+}
+
+enum Source {
+    Stored(BlobFile),
+    Flight { file: BlobFile, follower: Follower, frontier: Frontier, _waiting: Waiting, fallback: Fallback },
+    Direct(Box<Direct>),
+}
+
+/// How far a follower may read, as last seen: the flight is asked again only at the frontier.
+#[derive(Clone, Copy)]
+enum Frontier {
+    At(u64),
+    End(u64),
+    Lost(Prefix),
+}
+
+/// Opens the blob at an upstream when the store fails under a download, to go on from an offset behind what was
+/// written.
+pub(super) type Fallback =
+    Box<dyn FnOnce(Prefix, u64) -> Pin<Box<dyn Future<Output = Result<Direct, FillError>> + Send>> + Send + Sync>;
+
+/// Counts a client that follows somebody else's download, for as long as it reads.
+pub(super) struct Waiting(Option<IntGauge>);
+
+impl Waiting {
+    pub(super) fn new(gauge: IntGauge, result: CacheResult) -> Self {
+        let waiting = Self((result == CacheResult::Coalesced).then_some(gauge));
+        waiting.0.iter().for_each(IntGauge::inc);
+        waiting
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.iter().for_each(IntGauge::dec);
+    }
+}
+
+impl BlobReader {
+    /// Reads `start..end` of a stored blob.
+    pub(super) fn stored(file: BlobFile, start: u64, end: u64) -> Self {
+        Self { source: Source::Stored(file), position: start, end: Some(end) }
+    }
+
+    /// Reads from `start` on as the download gets there.
+    pub(super) fn following(
+        file: BlobFile,
+        follower: Follower,
+        waiting: Waiting,
+        fallback: Fallback,
+        start: u64,
+        end: Option<u64>,
+    ) -> Self {
+        let source = Source::Flight { file, follower, frontier: Frontier::At(0), _waiting: waiting, fallback };
+        Self { source, position: start, end }
+    }
+
+    /// Reads what an upstream sends, which skips to `start` by itself.
+    pub(super) fn direct(direct: Direct, start: u64, end: Option<u64>) -> Self {
+        Self { source: Source::Direct(Box::new(direct)), position: start, end }
+    }
+
+    /// The next block, `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
+        if self.end.is_some_and(|end| self.position >= end) {
+            return Ok(None);
+        }
+        let block = self.read().await?;
+        if let Some(block) = &block {
+            self.position += block.len() as u64;
+        }
+        Ok(block)
+    }
+
+    async fn read(&mut self) -> Result<Option<Bytes>, ReadError> {
+        let position = self.position;
+        loop {
+            match &mut self.source {
+                Source::Stored(file) => {
+                    let end = self.end.or(file.length()).unwrap_or(position);
+                    return Ok(Some(file.read(position, end).await?));
+                }
+                Source::Direct(direct) => {
+                    let block = direct.next().await?;
+                    let wanted =
+                        self.end.map_or(usize::MAX, |end| usize::try_from(end - position).unwrap_or(usize::MAX));
+                    return Ok(block.map(|mut block| if block.len() > wanted { block.split_to(wanted) } else { block }));
+                }
+                Source::Flight { file, follower, frontier, .. } => {
+                    let limit = match *frontier {
+                        Frontier::At(limit) | Frontier::End(limit) => limit,
+                        // More has been written, but nobody will judge it: what was read so far has to do.
+                        Frontier::Lost(_) => position,
+                    };
+                    let limit = self.end.map_or(limit, |end| end.min(limit));
+                    if position < limit {
+                        return Ok(Some(file.read(position, limit).await?));
+                    }
+                    match *frontier {
+                        Frontier::At(_) => *frontier = next_frontier(follower.past(position).await)?,
+                        Frontier::End(_) => return Ok(None),
+                        // A store that fails does not fail a pull: the rest comes straight from an upstream.
+                        Frontier::Lost(prefix) => self.leave_flight(prefix).await?,
+                    }
+                }
+            }
+        }
+    }
+
+    async fn leave_flight(&mut self, prefix: Prefix) -> Result<(), FillError> {
+        let nothing = Source::Direct(Box::new(Direct::ended()));
+        if let Source::Flight { fallback, .. } = std::mem::replace(&mut self.source, nothing) {
+            self.source = Source::Direct(Box::new(fallback(prefix, self.position).await?));
+        }
+        Ok(())
+    }
+}
+
+fn next_frontier(progress: Progress) -> Result<Frontier, FillError> {
+    match progress {
+        Progress::Opening => Ok(Frontier::At(0)),
+        Progress::Growing(limit) => Ok(Frontier::At(limit)),
+        Progress::Complete(size) => Ok(Frontier::End(size)),
+        Progress::Failed(FillError::Store { prefix, .. }) => Ok(Frontier::Lost(prefix)),
+        Progress::Failed(error) => Err(error),
+    }
+}
+
+impl fmt::Debug for BlobReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = match self.source {
+            Source::Stored(_) => "stored",
+            Source::Flight { .. } => "flight",
+            Source::Direct(_) => "direct",
+        };
+        f.debug_struct("BlobReader")
+            .field("source", &source)
+            .field("position", &self.position)
+            .field("end", &self.end)
+            .finish()
+    }
+}
