@@ -20,3 +20,6 @@ pub mod store;
 pub mod upstream;
 
 pub mod pull;
+
+pub mod admin;
+pub mod api;

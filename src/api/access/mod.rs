@@ -1,0 +1,105 @@
+//! What is said about every request: the access line, the metrics, and the headers that all answers share.
+//!
+//! Handlers describe what they did in a [`PullNote`]; everything here follows from the note, so that log, metrics and
+//! `Cache-Status` cannot disagree. Nothing a client writes becomes a metric label, and neither queries nor credentials
+//! reach the log.
+
+mod cache_status;
+mod meter;
+mod note;
+mod record;
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http_body::Body as _;
+
+use crate::telemetry::Metrics;
+
+pub use note::{Cutoff, Kind, Peer, PullNote, Reason};
+
+use cache_status::cache_status;
+use meter::MeteredBody;
+use record::Record;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+/// The longest request id that is taken from a client.
+const REQUEST_ID_LIMIT: usize = 64;
+
+#[derive(Clone)]
+struct Access {
+    metrics: Metrics,
+    ids: Arc<Ids>,
+}
+
+/// Surrounds the whole of `router`.
+pub fn layer(router: Router, metrics: Metrics) -> Router {
+    let access = Access { metrics, ids: Arc::default() };
+    router.layer(from_fn_with_state(access, describe))
+}
+
+async fn describe(State(access): State<Access>, request: Request, next: Next) -> Response {
+    let id = access.ids.of(request.headers());
+    let id_header = HeaderValue::try_from(id.as_str());
+    let head_only = request.method() == Method::HEAD;
+    let mut record = Record::begin(id, &request, access.metrics);
+
+    let mut answer = next.run(request).await;
+    let note = answer.extensions_mut().remove::<PullNote>();
+    let reason = answer.extensions_mut().remove::<Reason>();
+    let headers = answer.headers_mut();
+    headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+    if let Ok(id) = id_header {
+        headers.insert(REQUEST_ID, id);
+    }
+    if let Some(status) = note.as_ref().and_then(cache_status) {
+        headers.insert(CACHE_STATUS, status);
+    }
+    let length = if head_only { Some(0) } else { body_length(&answer) };
+    record.answered(&answer, note, reason);
+    answer.map(|body| Body::new(MeteredBody::new(body, length, record)))
+}
+
+/// How many bytes of body the client is to receive, if the answer says so.
+fn body_length(answer: &Response) -> Option<u64> {
+    match answer.status() {
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => Some(0),
+        _ => {
+            let declared = answer.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+            declared.and_then(|length| length.parse().ok()).or_else(|| answer.body().size_hint().exact())
+        }
+    }
+}
+
+/// Makes request ids: unpredictable from outside, unique within the process.
+#[derive(Debug, Default)]
+struct Ids {
+    key: RandomState,
+    count: AtomicU64,
+}
+
+impl Ids {
+    /// The client's own id, if it has a sane one, so that its logs and ours meet; else a new one.
+    fn of(&self, headers: &HeaderMap) -> String {
+        let sane = |id: &&str| {
+            (1..=REQUEST_ID_LIMIT).contains(&id.len())
+                && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        };
+        match headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(sane) {
+            Some(id) => id.to_owned(),
+            None => format!("{:016x}", self.key.hash_one(self.count.fetch_add(1, Ordering::Relaxed))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,29 @@
+//! Bodies of answers.
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderValue, StatusCode, header};
+
+use super::headers;
+use crate::pull::{BlobReader, ReadError};
+
+/// An answer whose body is at hand. `Content-Length` is always said: on HEAD nothing else tells it.
+pub(super) fn whole(status: StatusCode, media_type: &str, body: Bytes) -> Response {
+    let length = body.len();
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    headers::set(response.headers_mut(), header::CONTENT_TYPE, media_type);
+    response
+}
+
+/// A body that is read block by block as the client takes it. A reader that fails makes the body fail, and the server
+/// then breaks the connection: with a length announced or without, the client sees that something is missing.
+pub(super) fn streamed(reader: BlobReader) -> Body {
+    Body::from_stream(stream::try_unfold(reader, |mut reader| async move {
+        let block = reader.next().await.inspect_err(|error| tracing::debug!(%error, "An answer is broken off"))?;
+        Ok::<_, ReadError>(block.map(|block| (block, reader)))
+    }))
+}

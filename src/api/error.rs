@@ -1,0 +1,177 @@
+//! The one place where failures become statuses, codes and words.
+//!
+//! The rules behind the table: never 502, which containerd does not retry; 404 only when somebody who knows says so;
+//! never an upstream's 401, whose challenge would collect the pull secrets of pods; 503 moves clients to their next
+//! host.
+
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode, header};
+use serde_json::{Value, json};
+
+use super::access::Reason;
+use super::endpoint::EndpointError;
+use super::{body, headers};
+use crate::mapping::MappingError;
+use crate::oci::{ErrorCode, ErrorDocument};
+use crate::pull::{CacheResult, PullError, Subject};
+
+/// After how many seconds a client may try again when nothing else is known.
+const RETRY_SECONDS: u64 = 5;
+
+/// A failure on its way to the client.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    code: ErrorCode,
+    message: String,
+    detail: Option<Value>,
+    retry_after: Option<u64>,
+    allow: bool,
+    /// For ranges outside a blob: its size.
+    total: Option<u64>,
+}
+
+impl ApiError {
+    pub(super) fn new(status: StatusCode, code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), detail: None, retry_after: None, allow: false, total: None }
+    }
+
+    /// A method that a read-only registry does not offer.
+    pub(super) fn method(method: &Method) -> Self {
+        let message =
+            format!("This is a read-only pull-through cache: {method} is not offered, push to the registry itself");
+        Self { allow: true, ..Self::new(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported, message) }
+    }
+
+    /// A range that lies outside a blob of `total` bytes.
+    pub(super) fn range(total: u64) -> Self {
+        let message = format!("The range lies outside the blob of {total} bytes");
+        Self { total: Some(total), ..Self::new(StatusCode::RANGE_NOT_SATISFIABLE, ErrorCode::Unsupported, message) }
+    }
+
+    /// What the access log and the metrics call it.
+    pub(super) fn result(&self) -> CacheResult {
+        if self.status.is_server_error() || self.status == StatusCode::TOO_MANY_REQUESTS {
+            return CacheResult::Error;
+        }
+        match self.code {
+            ErrorCode::BlobUnknown | ErrorCode::ManifestUnknown | ErrorCode::NameUnknown => CacheResult::Negative,
+            _ => CacheResult::Denied,
+        }
+    }
+}
+
+impl From<EndpointError> for ApiError {
+    fn from(error: EndpointError) -> Self {
+        let (status, code) = match &error {
+            EndpointError::NotApi | EndpointError::UnknownOperation => (StatusCode::NOT_FOUND, ErrorCode::Unsupported),
+            EndpointError::Unsupported(_) => (StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported),
+            EndpointError::Path(_) => (StatusCode::BAD_REQUEST, ErrorCode::NameInvalid),
+            EndpointError::Limit => (StatusCode::BAD_REQUEST, ErrorCode::Unsupported),
+            EndpointError::Reference(crate::oci::reference::InvalidReference::Tag(_)) => {
+                (StatusCode::BAD_REQUEST, ErrorCode::ManifestInvalid)
+            }
+            EndpointError::Reference(_) | EndpointError::Digest(_) => {
+                (StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid)
+            }
+        };
+        let allow = status == StatusCode::METHOD_NOT_ALLOWED;
+        Self { allow, ..Self::new(status, code, error.to_string()) }
+    }
+}
+
+impl From<MappingError> for ApiError {
+    fn from(error: MappingError) -> Self {
+        let (status, code) = match &error {
+            MappingError::UnknownRegistry(_) | MappingError::NoRegistry => {
+                (StatusCode::NOT_FOUND, ErrorCode::NameUnknown)
+            }
+            MappingError::Contradiction { .. } | MappingError::Repository(_) => {
+                (StatusCode::BAD_REQUEST, ErrorCode::NameInvalid)
+            }
+        };
+        Self::new(status, code, error.to_string())
+    }
+}
+
+impl From<PullError> for ApiError {
+    fn from(error: PullError) -> Self {
+        let message = error.to_string();
+        let unavailable = |message| Self {
+            retry_after: Some(RETRY_SECONDS),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message)
+        };
+        match error {
+            PullError::UnknownRegistry(_) => Self::new(StatusCode::NOT_FOUND, ErrorCode::NameUnknown, message),
+            PullError::NotFound { subject, attempts } => {
+                let code = match subject {
+                    Subject::Manifest => ErrorCode::ManifestUnknown,
+                    Subject::Blob => ErrorCode::BlobUnknown,
+                    Subject::Repository => ErrorCode::NameUnknown,
+                };
+                Self { detail: detail(&attempts), ..Self::new(StatusCode::NOT_FOUND, code, message) }
+            }
+            PullError::RateLimited { retry_after, attempts } => Self {
+                retry_after: Some(whole_seconds(retry_after)),
+                detail: detail(&attempts),
+                ..Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests, message)
+            },
+            PullError::Unavailable { attempts } | PullError::Incomplete { attempts } => {
+                Self { detail: detail(&attempts), ..unavailable(message) }
+            }
+            PullError::Deadline(_) => Self {
+                retry_after: Some(RETRY_SECONDS),
+                ..Self::new(StatusCode::GATEWAY_TIMEOUT, ErrorCode::Unavailable, message)
+            },
+            PullError::Fill(_) => unavailable(message),
+            PullError::Range { total } => Self::range(total),
+        }
+    }
+}
+
+/// What each upstream said, for those who look closer than the message.
+fn detail(attempts: &crate::pull::Attempts) -> Option<Value> {
+    let upstreams: Vec<_> = attempts
+        .0
+        .iter()
+        .map(|attempt| {
+            json!({
+                "name": &*attempt.upstream,
+                "outcome": attempt.error.outcome.as_str(),
+                "status": attempt.error.status,
+                "message": attempt.error.message,
+            })
+        })
+        .collect();
+    (!upstreams.is_empty()).then(|| json!({ "upstreams": upstreams }))
+}
+
+/// At least one second: 0 would invite an immediate retry. A minute where the upstream said nothing.
+fn whole_seconds(retry_after: Option<Duration>) -> u64 {
+    retry_after.map_or(60, |time| time.as_millis().div_ceil(1000).try_into().unwrap_or(60).max(1))
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let reason = Reason(self.message.clone());
+        let document = ErrorDocument::new(self.code, self.message, self.detail);
+        let mut response = body::whole(self.status, headers::JSON, Bytes::from(document.to_json()));
+        response.extensions_mut().insert(reason);
+        let answer_headers = response.headers_mut();
+        if let Some(seconds) = self.retry_after {
+            answer_headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.allow {
+            answer_headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            // The body of the request was not read, so the connection cannot be used for another one.
+            answer_headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let Some(total) = self.total {
+            headers::set(answer_headers, header::CONTENT_RANGE, &format!("bytes */{total}"));
+        }
+        response
+    }
+}

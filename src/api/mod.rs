@@ -1,0 +1,145 @@
+//! The HTTP surface of the registry: from a request to a pull, and from what came of it to an answer.
+//!
+//! One router with one fallback, as the paths of the protocol fit no router; [`endpoint`] parses, one handler per
+//! operation answers, `error` is the only place where failures get a status. The room decides nothing about content.
+//! Its invariant: an answer that cannot be completed is broken off, never ended short.
+
+pub mod access;
+mod blobs;
+mod body;
+pub mod endpoint;
+mod error;
+mod headers;
+mod manifests;
+mod referrers;
+mod tags;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::request::Parts;
+use http::uri::Authority;
+use http::{HeaderMap, Method, StatusCode, header};
+
+use crate::mapping::{ImageMapping, Located};
+use crate::pull::{CacheResult, PullService, Source};
+use crate::telemetry::Metrics;
+
+use access::{Kind, PullNote};
+use endpoint::{Endpoint, Operation};
+use error::ApiError;
+
+/// What the handlers need.
+#[derive(Debug, Clone)]
+pub struct ApiState {
+    /// Answers pulls.
+    pub pull: PullService,
+    /// Tells which registry is meant.
+    pub mapping: Arc<ImageMapping>,
+}
+
+/// The router of the registry listener, with its access log and metrics.
+pub fn router(state: ApiState, metrics: Metrics) -> Router {
+    access::layer(Router::new().fallback(answer).with_state(state), metrics)
+}
+
+/// One request after it has been understood.
+struct Call {
+    located: Located,
+    /// How the client spelled the path, for links to further pages.
+    path: String,
+    namespace: Option<String>,
+    headers: HeaderMap,
+    method: Method,
+}
+
+async fn answer(State(state): State<ApiState>, request: Request) -> Response {
+    // Nothing here has a body. One that was sent is not read: the connection is closed behind the answer instead.
+    let (parts, _) = request.into_parts();
+    dispatch(&state, parts).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn dispatch(state: &ApiState, parts: Parts) -> Result<Response, ApiError> {
+    if parts.method != Method::GET && parts.method != Method::HEAD {
+        return Err(ApiError::method(&parts.method));
+    }
+    let endpoint = Endpoint::parse(parts.uri.path(), parts.uri.query())?;
+    let operation = endpoint.operation.clone();
+    if operation == Operation::Base {
+        return Ok(base());
+    }
+    let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = host.or_else(|| parts.uri.authority().map(Authority::as_str));
+    let located = state.mapping.locate(endpoint.requested_name(host))?;
+    let path = parts.uri.path().to_owned();
+    let call = Call { located, path, namespace: endpoint.namespace, headers: parts.headers, method: parts.method };
+    let (note, answered) = match operation {
+        Operation::Base => return Ok(base()),
+        Operation::Manifest(reference) => {
+            (call.note(Kind::Manifest, reference.to_string()), manifests::answer(&state.pull, &call, reference).await)
+        }
+        Operation::Blob(digest) => {
+            (call.note(Kind::Blob, digest.to_string()), blobs::answer(&state.pull, &call, digest).await)
+        }
+        Operation::Tags { limit, last } => {
+            (call.note(Kind::Tags, String::new()), tags::answer(&state.pull, &call, limit, last).await)
+        }
+        Operation::Referrers { subject, artifact_type } => {
+            let note = call.note(Kind::Referrers, subject.to_string());
+            (note, referrers::answer(&state.pull, &call, subject, artifact_type).await)
+        }
+    };
+    Ok(call.finish(note, answered))
+}
+
+/// `/v2/`: clients ping it to learn that this is a registry, and whether they have to log in: they have not.
+fn base() -> Response {
+    body::whole(StatusCode::OK, headers::JSON, Bytes::from_static(b"{}"))
+}
+
+/// A response, and how its content was found.
+struct Answered {
+    response: Response,
+    result: CacheResult,
+    source: Source,
+    upstream: Option<Arc<str>>,
+}
+
+impl Call {
+    fn is_head(&self) -> bool {
+        self.method == Method::HEAD
+    }
+
+    /// What the access log is to say, as far as the request tells.
+    fn note(&self, kind: Kind, reference: String) -> PullNote {
+        PullNote {
+            registry: self.located.registry.as_str().into(),
+            repository: self.located.repository.to_string(),
+            reference,
+            kind,
+            result: CacheResult::Error,
+            source: Source::None,
+            upstream: None,
+        }
+    }
+
+    fn finish(&self, note: PullNote, answered: Result<Answered, ApiError>) -> Response {
+        let (mut response, note) = match answered {
+            Ok(Answered { response, result, source, upstream }) => {
+                (response, PullNote { result, source, upstream, ..note })
+            }
+            Err(error) => {
+                let result = error.result();
+                (error.into_response(), PullNote { result, ..note })
+            }
+        };
+        if let Some(namespace) = self.namespace.as_deref().filter(|_| self.located.by_namespace) {
+            headers::set(response.headers_mut(), headers::OCI_NAMESPACE, namespace);
+        }
+        response.extensions_mut().insert(note);
+        response
+    }
+}
