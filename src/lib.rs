@@ -23,3 +23,5 @@ pub mod pull;
 
 pub mod admin;
 pub mod api;
+
+pub mod app;

@@ -1,0 +1,138 @@
+//! The accept loop: one task per connection, a cap on their number, and no error that ends it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use prometheus::IntGauge;
+use rustix::io::Errno;
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::sleep;
+
+use crate::app::connection::{self, Limits};
+use crate::app::shutdown::Drain;
+use crate::telemetry::Occasionally;
+
+/// How long to wait when there is nothing to accept a connection with.
+const BACK_OFF: Duration = Duration::from_secs(1);
+/// How many bytes a socket may hold that its client has not begun to take.
+const UNSENT: u32 = 128 * 1024;
+/// How often a lack of means is logged.
+const LOG_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Accepts connections until the drain begins, and closes the listener then.
+///
+/// `open` counts the connections.
+pub(crate) async fn accept(listener: TcpListener, router: Router, limits: Limits, drain: Drain, open: IntGauge) {
+    let places = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
+    let complaints = Occasionally::once_per(LOG_INTERVAL);
+    loop {
+        // The place comes first: a connection beyond the cap stays in the listen queue, where it costs no descriptor.
+        let accepted = tokio::select! {
+            accepted = accept_one(&listener, &places) => accepted,
+            () = drain.begun() => return,
+        };
+        match accepted {
+            Ok((socket, peer, place)) => {
+                let held = Held::new(place, open.clone());
+                let (router, connection_drain) = (router.clone(), drain.clone());
+                drain.spawn(async move {
+                    connection::serve(socket, peer, router, limits, connection_drain).await;
+                    drop(held);
+                });
+            }
+            Err(error) if is_about_one_connection(&error) => {
+                tracing::debug!(%error, "A connection was gone before it was accepted");
+            }
+            Err(error) => {
+                if let Some(suppressed) = complaints.due() {
+                    tracing::warn!(%error, suppressed, "Connections cannot be accepted, trying again every second");
+                }
+                tokio::select! {
+                    () = sleep(BACK_OFF) => {}
+                    () = drain.begun() => return,
+                }
+            }
+        }
+    }
+}
+
+type Accepted = (tokio::net::TcpStream, std::net::SocketAddr, OwnedSemaphorePermit);
+
+async fn accept_one(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<Accepted> {
+    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+    let (socket, peer) = listener.accept().await?;
+    if let Err(error) = tune(&socket) {
+        tracing::debug!(%peer, %error, "A socket could not be tuned");
+    }
+    Ok((socket, peer, place))
+}
+
+/// What every client's socket is told.
+fn tune(socket: &TcpStream) -> io::Result<()> {
+    // Answers are written whole; waiting to fill a segment would only delay them.
+    socket.set_nodelay(true)?;
+    // A socket takes megabytes ahead of a slow client. It would then take no more for minutes, and look like that of a
+    // client that has stopped reading.
+    SockRef::from(socket).set_tcp_notsent_lowat(UNSENT)
+}
+
+/// Whether `accept` failed for one client's sake. The next call may do better at once; after any other failure (no
+/// descriptors, no memory) it would fail again, and a loop without a pause would spin.
+fn is_about_one_connection(error: &io::Error) -> bool {
+    // accept(2) hands on what went wrong on the new socket's network and asks to treat it like EAGAIN.
+    const OF_ONE_CONNECTION: [Errno; 13] = [
+        Errno::AGAIN,
+        Errno::INTR,
+        Errno::CONNABORTED,
+        Errno::CONNRESET,
+        Errno::CONNREFUSED,
+        Errno::PROTO,
+        Errno::NOPROTOOPT,
+        Errno::PERM,
+        Errno::NETDOWN,
+        Errno::NETUNREACH,
+        Errno::HOSTDOWN,
+        Errno::HOSTUNREACH,
+        Errno::TIMEDOUT,
+    ];
+    Errno::from_io_error(error).is_some_and(|errno| OF_ONE_CONNECTION.contains(&errno))
+}
+
+/// What an open connection holds: a place under the cap, and its count in the metric.
+struct Held {
+    _place: OwnedSemaphorePermit,
+    open: IntGauge,
+}
+
+impl Held {
+    fn new(place: OwnedSemaphorePermit, open: IntGauge) -> Self {
+        open.inc();
+        Self { _place: place, open }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.open.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_befell_one_connection_is_tried_again_at_once() {
+        for errno in [Errno::CONNABORTED, Errno::CONNRESET, Errno::INTR, Errno::PROTO, Errno::HOSTUNREACH] {
+            assert!(is_about_one_connection(&errno.into()), "{errno}");
+        }
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::BADF, Errno::INVAL] {
+            assert!(!is_about_one_connection(&errno.into()), "{errno}");
+        }
+        assert!(!is_about_one_connection(&io::Error::other("no number")));
+    }
+}

@@ -1,0 +1,177 @@
+//! The process: everything is built here from the configuration, and ends here.
+//!
+//! The room wires; it decides nothing about pulls. It owns the accept loop and the connections, so that time-outs, the
+//! cap and the drain hold for every answer, and it alone knows how the parts are put together.
+//!
+//! Reading order: [`start`], then `accept` and `connection`, then `shutdown`.
+
+mod accept;
+mod build;
+mod busy;
+mod connection;
+mod descriptors;
+mod shutdown;
+mod stream;
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use prometheus::IntGauge;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::{Lifecycle, Phase};
+use crate::config::{Config, LogConfig, LogFormat, ServerConfig};
+use crate::store::Files;
+use crate::store::disk::DiskFiles;
+use crate::telemetry::logging;
+
+pub use connection::Limits;
+pub use shutdown::Drained;
+
+use build::{Parts, build};
+use shutdown::{Drain, Signals};
+
+/// Connections of probes and scrapers. Few, and apart from the registry's: they get through when those are used up.
+const ADMIN_CONNECTIONS: usize = 64;
+/// How long answers of the admin listener may go on once everything else has ended.
+const ADMIN_DRAIN: Duration = Duration::from_secs(1);
+
+/// A server that listens.
+///
+/// Dropping it breaks everything off at once; [`Running::shutdown`] and [`Running::wait`] end it in good order.
+#[derive(Debug)]
+pub struct Running {
+    registry_addr: SocketAddr,
+    admin_addr: SocketAddr,
+    lifecycle: Lifecycle,
+    registry: Drain,
+    admin: Drain,
+    ended: JoinHandle<Drained>,
+}
+
+/// Builds everything from `config` and listens.
+pub async fn start(config: Config) -> anyhow::Result<Running> {
+    start_with(config, Arc::new(DiskFiles)).await
+}
+
+/// The same over another file system, which is how tests make the store fail.
+pub async fn start_with(config: Config, files: Arc<dyn Files>) -> anyhow::Result<Running> {
+    let parts = build(&config, files).await?;
+    let ServerConfig { listen: registry, max_connections, drain_timeout: drain, .. } = config.server;
+    let connections = descriptors::affordable_connections(max_connections);
+    let limits = Limits { connections, drain, ..Limits::default() };
+    let registry = bind(registry, "server.listen").await?;
+    let admin = bind(config.admin.listen, "admin.listen").await?;
+    serve(registry, admin, parts, limits)
+}
+
+/// Runs the server until a signal ends it; `started` is called when it listens.
+///
+/// The first SIGTERM or SIGINT begins the drain, and the process ends with 0 when that is over, on time or not. A
+/// second one ends it at once, with the code shells give to a process ended by that signal: 143 or 130.
+pub fn run(config: Config, started: impl FnOnce(&Running)) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("Cannot start threads")?;
+    let code = runtime.block_on(async {
+        let mut signals = Signals::listen().context("Cannot listen for signals")?;
+        let running = start(config).await?;
+        started(&running);
+        let first = signals.next().await;
+        tracing::info!(signal = first.as_str(), "Draining: no new connections, answers in progress are finished");
+        running.shutdown();
+        tokio::select! {
+            drained = running.wait() => {
+                tracing::info!(complete = drained == Drained::Complete, "Drained");
+                Ok(ExitCode::SUCCESS)
+            }
+            second = signals.next() => {
+                tracing::warn!(signal = second.as_str(), "Second signal, ending at once");
+                Ok(ExitCode::from(second.exit_code()))
+            }
+        }
+    });
+    // A file operation that hangs on a dead disk must not keep the process.
+    runtime.shutdown_background();
+    code
+}
+
+/// Sets logging up as configured.
+pub fn init_logging(config: &LogConfig) -> Result<(), logging::LoggingError> {
+    let form = match config.format {
+        LogFormat::Auto => logging::Form::Auto,
+        LogFormat::Text => logging::Form::Text,
+        LogFormat::Json => logging::Form::Json,
+    };
+    logging::init(&config.level, form)
+}
+
+fn serve(
+    registry_listener: TcpListener,
+    admin_listener: TcpListener,
+    parts: Parts,
+    limits: Limits,
+) -> anyhow::Result<Running> {
+    let admin_limits = Limits { connections: ADMIN_CONNECTIONS, ..limits };
+    let (registry_addr, admin_addr) = (registry_listener.local_addr()?, admin_listener.local_addr()?);
+    let (registry, admin) = (Drain::default(), Drain::default());
+    let uncounted = IntGauge::new("admin_connections", "Not exported")?;
+    admin.spawn(accept::accept(admin_listener, parts.admin, admin_limits, admin.clone(), uncounted));
+    let open = parts.metrics.http.connections.clone();
+    registry.spawn(accept::accept(registry_listener, parts.registry, limits, registry.clone(), open));
+    parts.lifecycle.enter(Phase::Serving);
+
+    let ended = tokio::spawn({
+        let (registry, admin) = (registry.clone(), admin.clone());
+        async move {
+            registry.begun().await;
+            let drained = registry.finish_within(limits.drain, &parts.background).await;
+            // Last, so that probes see the drain to its end.
+            admin.begin();
+            admin.finish_within(ADMIN_DRAIN, &TaskTracker::new()).await;
+            drained
+        }
+    });
+    Ok(Running { registry_addr, admin_addr, lifecycle: parts.lifecycle, registry, admin, ended })
+}
+
+async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("Cannot listen on {address} ({key})"))
+}
+
+impl Running {
+    /// Where the registry is served.
+    pub const fn registry_addr(&self) -> SocketAddr {
+        self.registry_addr
+    }
+
+    /// Where metrics and probes are served.
+    pub const fn admin_addr(&self) -> SocketAddr {
+        self.admin_addr
+    }
+
+    /// Begins the drain: readiness fails at once, the registry's listener closes, answers in progress go on.
+    pub fn shutdown(&self) {
+        self.lifecycle.enter(Phase::Draining);
+        self.registry.begin();
+    }
+
+    /// Returns when the server has ended, which it does after [`Running::shutdown`].
+    pub async fn wait(mut self) -> Drained {
+        // The task neither panics nor is it aborted; if it did, nothing would be left to wait for.
+        (&mut self.ended).await.unwrap_or(Drained::TimedOut)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.registry.abort();
+        self.admin.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests;
