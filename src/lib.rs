@@ -25,3 +25,4 @@ pub mod admin;
 pub mod api;
 
 pub mod app;
+pub mod cli;

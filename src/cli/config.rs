@@ -1,0 +1,57 @@
+//! `weir config`: checking and showing the configuration.
+
+use clap::Subcommand;
+
+use super::error::CliError;
+use super::{Sources, output};
+use crate::config::Config;
+
+/// Every key with its default or an example.
+const SAMPLE: &str = include_str!("../../config/weir.yaml");
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Tell whether the configuration is valid, and what is wrong with it; exits with 3 if anything is
+    Check,
+    /// Print a configuration file with every key, its default and what it means
+    Default,
+}
+
+pub(super) fn run(command: &ConfigCommand, sources: &Sources) -> Result<(), CliError> {
+    match command {
+        ConfigCommand::Check => {
+            let config = sources.load()?;
+            for warning in &config.warnings {
+                output::explain(format_args!("Warning: {warning}"));
+            }
+            output::result(format_args!("{}, from {}", summary(&config), sources.options().origin()));
+        }
+        ConfigCommand::Default => output::result(SAMPLE.trim_end()),
+    }
+    Ok(())
+}
+
+fn summary(config: &Config) -> String {
+    let count = |number: usize, one: &str, many: &str| format!("{number} {}", if number == 1 { one } else { many });
+    let upstreams = config.registries.iter().map(|registry| registry.upstreams.len()).sum();
+    format!(
+        "Configuration is valid: {}, {}, store in {}, {}",
+        count(config.registries.len(), "registry", "registries"),
+        count(upstreams, "upstream", "upstreams"),
+        config.store.path.display(),
+        count(config.warnings.len(), "warning", "warnings"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_valid_configuration_is_summed_up() {
+        assert_eq!(
+            summary(&Config::default()),
+            "Configuration is valid: 8 registries, 8 upstreams, store in ./weir-data, 0 warnings"
+        );
+    }
+}

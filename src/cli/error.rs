@@ -1,0 +1,31 @@
+//! How a command fails, and with which exit code.
+
+use std::process::ExitCode;
+
+use super::mirror::MirrorError;
+use crate::config::ConfigError;
+
+/// A failed command. Wrong arguments are not among these: the parser of arguments ends the process with 2 by itself.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CliError {
+    /// The configuration cannot be used.
+    #[error("{0}\n\nThe configuration is invalid")]
+    Config(#[from] ConfigError),
+    /// The files for a runtime cannot be made.
+    #[error("{0}")]
+    Mirror(#[from] MirrorError),
+    /// The server failed.
+    #[error("{0:#}")]
+    Serve(anyhow::Error),
+}
+
+impl CliError {
+    /// The exit code: part of the interface, scripts rely on it.
+    pub(super) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Mirror(error) if error.is_usage() => 2,
+            Self::Mirror(_) | Self::Serve(_) => 1,
+            Self::Config(_) => 3,
+        })
+    }
+}

@@ -1,0 +1,14 @@
+//! The only place that prints.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+/// A result, to stdout. Whoever closes the pipe early has read enough: that is no failure.
+pub(super) fn result(text: impl Display) {
+    let _ = writeln!(io::stdout().lock(), "{text}");
+}
+
+/// An explanation, to stderr.
+pub(super) fn explain(text: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
