@@ -1,0 +1,18 @@
+//! Black-box tests: Weir between scripted upstreams and HTTP clients, and the real binary between processes.
+//!
+//! One module per theme; the names of the tests are what Weir promises.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cli;
+mod faults;
+mod harness;
+mod herd;
+mod offline;
+mod private;
+mod process;
+mod pulls;
+mod store_faults;

@@ -1,0 +1,193 @@
+//! A store that fails never fails a pull.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use http::header::CONTENT_LENGTH;
+use serde_json::{Value, json};
+use weir::config::Config;
+
+use crate::support::blob::blob_of;
+use crate::support::faulty_files::{EIO, ENOSPC, EROFS, FaultyFiles, Operation};
+use crate::support::images::demo;
+use crate::support::upstream::{Fault, Requests, ScriptedUpstream};
+use crate::support::weir::{REGISTRY, TestWeir, blob_path, config_for, merge, registry};
+use crate::support::{MIB, eventually, raw};
+
+const REPOSITORY: &str = "library/demo";
+
+async fn on_faulty_disk(more: Value) -> (ScriptedUpstream, Arc<FaultyFiles>, TestWeir) {
+    let upstream = ScriptedUpstream::start().await;
+    let files = FaultyFiles::new();
+    let store = tempfile::tempdir().unwrap();
+    let mut config = json!({ "registries": { REGISTRY: registry(&[&upstream]) } });
+    merge(&mut config, more);
+    let config = config_for(store.path(), config);
+    let parsed = Config::from_yaml(&config.to_string()).unwrap();
+    let running = weir::app::start_with(parsed, Arc::<FaultyFiles>::clone(&files)).await.unwrap();
+    (upstream, files, TestWeir::around(running, store, config))
+}
+
+/// Where a store can fail, and how.
+fn failures() -> [(&'static str, u64, Operation, i32); 8] {
+    [
+        ("no room for a new file", 0, Operation::Create, ENOSPC),
+        ("a read-only file system", 0, Operation::Create, EROFS),
+        ("no room for a directory", 0, Operation::CreateDirectories, ENOSPC),
+        ("no room from the first byte on", 0, Operation::Write, ENOSPC),
+        ("no room in the middle", 2 * MIB, Operation::Write, ENOSPC),
+        ("a flush that fails", 0, Operation::Sync, EIO),
+        ("a name that cannot be given", 0, Operation::Rename, EIO),
+        ("a directory that cannot be flushed", 0, Operation::SyncDirectory, EIO),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blobs_are_served_whatever_the_store_does() {
+    for (seed, (what, bytes, operation, error)) in (1..).zip(failures()) {
+        let (upstream, files, weir) = on_faulty_disk(json!({})).await;
+        let blob = blob_of(4 * MIB, seed);
+        upstream.push_blob(REPOSITORY, &blob);
+        files.fail_after(bytes, operation, error);
+        let answer = weir.blob(REPOSITORY, blob.digest()).await;
+        assert_eq!(answer.status, StatusCode::OK, "{what}: {}", answer.text());
+        assert!(answer.complete && answer.digest == *blob.digest(), "{what}: {} bytes", answer.size);
+        if operation != Operation::CreateDirectories {
+            let counted = async || weir.metric("weir_store_errors_total", &[]).await >= 1;
+            eventually(&format!("{what} is counted"), counted).await;
+        }
+        weir.idle().await;
+        files.heal();
+        eventually(&format!("the blob is stored after {what}"), async || {
+            weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+            weir.is_stored(blob.digest())
+        })
+        .await;
+        weir.assert_invariants().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn manifests_are_served_whatever_the_store_does() {
+    for (seed, (what, bytes, operation, error)) in (1..).zip(failures()) {
+        let (upstream, files, weir) = on_faulty_disk(json!({})).await;
+        let package = demo(seed);
+        upstream.push(REPOSITORY, "v1", &package);
+        files.fail_after(bytes, operation, error);
+        let answer = weir.manifest(REPOSITORY, "v1").await;
+        assert_eq!(answer.status, StatusCode::OK, "{what}: {}", answer.text());
+        answer.assert_is(package.digest());
+        files.heal();
+        weir.manifest(REPOSITORY, package.digest()).await.assert_is(package.digest());
+        weir.assert_invariants().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_clients_are_served_when_the_disk_fills_up_under_them() {
+    let (upstream, files, weir) = on_faulty_disk(json!({})).await;
+    let blob = blob_of(8 * MIB, 20);
+    upstream.push_blob(REPOSITORY, &blob);
+    files.fail_after(4 * MIB, Operation::Write, ENOSPC);
+    let pulls = futures_util::future::join_all((0..8).map(|_| weir.blob(REPOSITORY, blob.digest()))).await;
+    for answer in pulls {
+        answer.assert_is(blob.digest());
+    }
+    files.heal();
+    weir.assert_invariants().await;
+}
+
+/// The disk fails behind bytes that were wrong. What the second transfer brings is right, and does not go with them.
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_bytes_are_not_completed_by_right_ones_when_the_disk_fails_between_them() {
+    let (upstream, files, weir) = on_faulty_disk(json!({})).await;
+    let blob = blob_of(8 * MIB, 26);
+    upstream.push_blob(REPOSITORY, &blob);
+    upstream.fault(Requests::blob(blob.digest()).get().once(), Fault::Flip(1000));
+    files.fail_after(4 * MIB, Operation::Write, ENOSPC);
+    let answer = weir.blob(REPOSITORY, blob.digest()).await;
+    assert!(!answer.complete, "{} bytes", answer.size);
+    assert_eq!(upstream.blob_gets(blob.digest()), 2);
+    files.heal();
+    weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+    weir.assert_invariants().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_range_ahead_of_where_the_disk_filled_up_has_its_own_bytes() {
+    for (seed, first) in [(26, 6 * MIB), (27, 2 * MIB + 1)] {
+        let (upstream, files, weir) = on_faulty_disk(json!({})).await;
+        let blob = blob_of(8 * MIB, seed);
+        upstream.push_blob(REPOSITORY, &blob);
+        let gate = upstream.hold(Requests::blob(blob.digest()).get().once(), MIB);
+        let answer = raw::get_from(weir.address(), &blob_path(REPOSITORY, blob.digest()), first).await;
+        files.fail_after(MIB, Operation::Write, ENOSPC);
+        gate.open();
+        assert_eq!(answer.read_to_end().await, Ok((8 * MIB - first, blob.digest_of(first..8 * MIB))));
+        assert_eq!(upstream.blob_gets(blob.digest()), 2, "the store failed in time");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_body_is_not_taken_for_another_blob_when_the_disk_is_full() {
+    let (upstream, files, weir) = on_faulty_disk(json!({})).await;
+    let blob = blob_of(MIB, 28);
+    upstream.push_blob(REPOSITORY, &blob);
+    upstream.fault(Requests::blob(blob.digest()).head(), Fault::WithoutHeader(CONTENT_LENGTH));
+    upstream.fault(Requests::blob(blob.digest()).get(), Fault::EndAt(0));
+    files.fail(Operation::Create, ENOSPC);
+    let answer = weir.blob(REPOSITORY, blob.digest()).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{} bytes", answer.size);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_file_system_is_left_alone() {
+    let (upstream, files, weir) = on_faulty_disk(json!({})).await;
+    let blob = blob_of(4 * MIB, 21);
+    upstream.push_blob(REPOSITORY, &blob);
+    files.fill_up();
+    weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+    weir.assert_invariants().await;
+    assert!(!weir.is_stored(blob.digest()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_larger_than_the_store_passes_through() {
+    let (upstream, _files, weir) = on_faulty_disk(json!({ "store": { "max_size": "2MiB" } })).await;
+    let (large, small) = (blob_of(4 * MIB, 22), blob_of(MIB, 23));
+    upstream.push_blob(REPOSITORY, &large);
+    upstream.push_blob(REPOSITORY, &small);
+    weir.blob(REPOSITORY, large.digest()).await.assert_is(large.digest());
+    weir.blob(REPOSITORY, small.digest()).await.assert_is(small.digest());
+    weir.assert_invariants().await;
+    assert!(!weir.is_stored(large.digest()));
+    assert!(weir.is_stored(small.digest()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stored_blob_that_cannot_be_opened_is_fetched_again() {
+    let (upstream, files, weir) = on_faulty_disk(json!({})).await;
+    let blob = blob_of(4 * MIB, 24);
+    upstream.push_blob(REPOSITORY, &blob);
+    weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+    weir.assert_invariants().await;
+    files.fail(Operation::Open, EIO);
+    weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+    files.heal();
+    weir.assert_invariants().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_cannot_be_read_breaks_the_answer_and_never_shortens_it() {
+    let (upstream, files, weir) = on_faulty_disk(json!({})).await;
+    let blob = blob_of(4 * MIB, 25);
+    upstream.push_blob(REPOSITORY, &blob);
+    weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+    weir.assert_invariants().await;
+    files.fail_after(MIB, Operation::Read, EIO);
+    let answer = weir.blob(REPOSITORY, blob.digest()).await;
+    assert!(!answer.complete, "{} bytes", answer.size);
+    assert!(weir.metric("weir_store_errors_total", &[("operation", "read"), ("kind", "eio")]).await >= 1);
+    files.heal();
+    weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+}

@@ -1,0 +1,173 @@
+//! A disk that fails on command: the real one behind the store's seam, with errors put in.
+
+use std::any::Any;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use weir::store::disk::DiskFiles;
+use weir::store::files::{FileFacts, FileHandle, Files, Space};
+
+/// The error numbers of a full, a broken and a read-only file system.
+pub(crate) const ENOSPC: i32 = 28;
+pub(crate) const EIO: i32 = 5;
+pub(crate) const EROFS: i32 = 30;
+
+/// An operation that can fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    CreateDirectories,
+    Create,
+    Write,
+    Sync,
+    Rename,
+    SyncDirectory,
+    Open,
+    Read,
+}
+
+/// A disk with faults. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FaultyFiles {
+    disk: DiskFiles,
+    script: Arc<Mutex<Script>>,
+}
+
+#[derive(Debug, Default)]
+struct Script {
+    failures: Vec<Failure>,
+    full: bool,
+}
+
+#[derive(Debug)]
+struct Failure {
+    operation: Operation,
+    error: i32,
+    /// How many bytes may be written or read before it fails.
+    bytes_left: u64,
+}
+
+impl FaultyFiles {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// From now on, `operation` fails with this error number.
+    pub(crate) fn fail(&self, operation: Operation, error: i32) {
+        self.fail_after(0, operation, error);
+    }
+
+    /// From now on, `operation` fails once so many bytes have passed.
+    pub(crate) fn fail_after(&self, bytes_left: u64, operation: Operation, error: i32) {
+        self.script.lock().failures.push(Failure { operation, error, bytes_left });
+    }
+
+    /// From now on, the file system says that it has no room.
+    pub(crate) fn fill_up(&self) {
+        self.script.lock().full = true;
+    }
+
+    /// Ends all faults.
+    pub(crate) fn heal(&self) {
+        *self.script.lock() = Script::default();
+    }
+
+    /// Whether `operation` on `bytes` bytes may go on.
+    fn attempt(&self, operation: Operation, bytes: usize) -> io::Result<()> {
+        let bytes = bytes as u64;
+        for failure in self.script.lock().failures.iter_mut().filter(|failure| failure.operation == operation) {
+            if failure.bytes_left <= bytes {
+                failure.bytes_left = 0;
+                return Err(io::Error::from_raw_os_error(failure.error));
+            }
+            failure.bytes_left -= bytes;
+        }
+        Ok(())
+    }
+
+    fn handle(&self, file: Arc<dyn FileHandle>) -> Arc<dyn FileHandle> {
+        Arc::new(FaultyHandle { file, files: self.clone() })
+    }
+}
+
+impl Files for FaultyFiles {
+    fn create_directories(&self, path: &Path) -> io::Result<()> {
+        self.attempt(Operation::CreateDirectories, 0)?;
+        self.disk.create_directories(path)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn FileHandle>> {
+        self.attempt(Operation::Create, 0)?;
+        Ok(self.handle(self.disk.create(path)?))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn FileHandle>> {
+        self.attempt(Operation::Open, 0)?;
+        Ok(self.handle(self.disk.open(path)?))
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<FileFacts> {
+        self.disk.stat(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.attempt(Operation::Rename, 0)?;
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove(path)
+    }
+
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        self.attempt(Operation::SyncDirectory, 0)?;
+        self.disk.sync_directory(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        self.disk.list(path)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Any + Send + Sync>>> {
+        self.disk.lock(path)
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        let space = self.disk.space(path)?;
+        Ok(if self.script.lock().full { Space { available: 0, ..space } } else { space })
+    }
+}
+
+/// An open file on a disk with faults.
+#[derive(Debug)]
+struct FaultyHandle {
+    file: Arc<dyn FileHandle>,
+    files: FaultyFiles,
+}
+
+impl FileHandle for FaultyHandle {
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.files.attempt(Operation::Write, bytes.len())?;
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.files.attempt(Operation::Read, buffer.len())?;
+        self.file.read_at(buffer, offset)
+    }
+
+    fn read_ready_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+        self.files.attempt(Operation::Read, buffer.len())?;
+        self.file.read_ready_at(buffer, offset)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        self.file.length()
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.files.attempt(Operation::Sync, 0)?;
+        self.file.sync()
+    }
+}

@@ -1,0 +1,57 @@
+//! What every test of a running Weir stands on.
+//!
+//! * [`upstream`]: a registry whose faults are scripted, per request;
+//! * [`tokens`]: the token server it can be put behind;
+//! * [`blob`] and [`images`]: content, deterministic and cheap to hold;
+//! * [`weir`]: Weir in this process, its metrics and its invariants; [`process`]: the real binary, and other servers;
+//! * [`faulty_files`]: a disk whose faults are scripted;
+//! * [`raw`]: an HTTP/1 client that reads as slowly and leaves as early as a test wants.
+//!
+//! Nothing here sleeps for luck. A test waits for a state: of a [`upstream::Gate`], of what an upstream has received,
+//! of a metric. [`eventually`] is the only poll, [`within`] the only limit; both end in a panic that says what was
+//! awaited.
+
+#![allow(dead_code, reason = "two test binaries share these modules, and each uses a part")]
+
+pub(crate) mod base64;
+pub(crate) mod blob;
+pub(crate) mod faulty_files;
+pub(crate) mod images;
+pub(crate) mod process;
+pub(crate) mod raw;
+pub(crate) mod server;
+pub(crate) mod tokens;
+pub(crate) mod upstream;
+pub(crate) mod weir;
+
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior};
+
+/// How long anything may take before a test gives up. Generous: it ends hangs, it measures nothing.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One mebibyte.
+pub(crate) const MIB: u64 = 1 << 20;
+
+/// Waits until `condition` holds. `what` completes the sentence "waited in vain until ...".
+pub(crate) async fn eventually<C>(what: &str, mut condition: C)
+where
+    C: AsyncFnMut() -> bool,
+{
+    let deadline = Instant::now() + PATIENCE;
+    let mut ticks = tokio::time::interval(Duration::from_millis(10));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while !condition().await {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        ticks.tick().await;
+    }
+}
+
+/// The output of `future`, or a panic when it hangs.
+pub(crate) async fn within<F: Future>(what: &str, future: F) -> F::Output {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(output) => output,
+        Err(tokio::time::error::Elapsed { .. }) => panic!("{what} did not happen within {PATIENCE:?}"),
+    }
+}
