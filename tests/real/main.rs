@@ -1,0 +1,19 @@
+//! Tests with the real parts: Debian's `docker-registry` as upstream, and containerd, Skopeo and Podman as clients.
+//!
+//! They need root and those programs, so `cargo test` leaves them out and `./test` runs them by
+//! `cargo test --test real`. Everything they start listens on loopback and lives in directories of its own.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod clients;
+mod containerd;
+mod jwt;
+mod parts;
+mod podman;
+mod protected;
+mod registry;
+mod setup;
+mod skopeo;
