@@ -12,6 +12,17 @@ use crate::oci::repository::InvalidRepositoryName;
 use crate::oci::{RegistryHost, RepositoryName};
 
 /// The names under which registries can be asked for.
+///
+/// ```
+/// use weir::mapping::{ImageMapping, RequestedName};
+/// use weir::oci::RegistryHost;
+///
+/// let hub: RegistryHost = "docker.io".parse()?;
+/// let mapping = ImageMapping::new([(&hub, &[][..])], None, None);
+/// let name = RequestedName { path: "nginx", namespace: Some("docker.io"), ..RequestedName::default() };
+/// assert_eq!(mapping.locate(name)?.repository.as_str(), "library/nginx");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct ImageMapping {
     /// Host names, aliases, and the `host_port` spelling of both, in lower case.

@@ -30,6 +30,14 @@ impl Algorithm {
 
 /// A content address: algorithm and hash, kept as bytes. Holding one proves that it is well formed, so it is the only
 /// way to the path of a blob.
+///
+/// ```
+/// use weir::oci::Digest;
+///
+/// let digest: Digest = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824".parse()?;
+/// assert!(digest.matches(b"hello"));
+/// # Ok::<(), weir::oci::digest::InvalidDigest>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Digest {
     /// The bytes of a SHA-256 hash.

@@ -9,6 +9,14 @@ use super::registry::{DOCKER_HUB, InvalidRegistryHost, RegistryHost};
 use super::repository::{InvalidRepositoryName, RepositoryName};
 
 /// A complete image reference: registry, repository, and a tag, a digest, or both.
+///
+/// ```
+/// use weir::oci::ImageRef;
+///
+/// let image: ImageRef = "nginx:1.29".parse()?;
+/// assert_eq!(image.to_string(), "docker.io/library/nginx:1.29");
+/// # Ok::<(), weir::oci::image::InvalidImageRef>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ImageRef {
     /// Where the image lives.
