@@ -37,3 +37,32 @@ impl Health {
         self.last.lock().as_ref().filter(|(when, _)| when.elapsed() < MEMORY).map(|(_, what)| what.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::telemetry::Metrics;
+    use crate::telemetry::captured::Lines;
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_are_all_counted_and_told_once_per_interval() {
+        let metrics = Metrics::new().unwrap();
+        let health = Health::new(metrics.store.clone());
+        let (lines, _collecting) = Lines::collect();
+        let full = StoreError::Io { operation: "write", source: Arc::new(io::ErrorKind::StorageFull.into()) };
+        for _ in 0..3 {
+            health.record(&full);
+        }
+        assert!(health.trouble().is_some());
+        tokio::time::advance(MEMORY).await;
+        assert!(health.trouble().is_none(), "nothing has failed for a while");
+        health.record(&full);
+        assert_eq!(metrics.store.errors.with_label_values(&["write", "enospc"]).get(), 4);
+        let logged = lines.text();
+        assert_eq!(logged.lines().count(), 2, "{logged}");
+        assert!(logged.contains("\"suppressed\":2"), "{logged}");
+    }
+}

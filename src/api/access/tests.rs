@@ -8,57 +8,15 @@ use axum::routing::get;
 use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::BodyExt;
-use parking_lot::Mutex;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
-use tracing::subscriber::DefaultGuard;
-use tracing_subscriber::fmt::MakeWriter;
 
 use super::*;
 use crate::pull::outcome::{CacheResult, Source};
+use crate::telemetry::captured::Lines;
 
 const BLOB: &str = "/v2/library/nginx/blobs/sha256:00";
-
-/// The lines logged by this thread.
-#[derive(Debug, Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Lines {
-    fn collect() -> (Self, DefaultGuard) {
-        let lines = Self::default();
-        let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_writer(lines.clone()).finish();
-        (lines, tracing::subscriber::set_default(subscriber))
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().clone()).unwrap()
-    }
-
-    /// The only line.
-    fn one(&self) -> Value {
-        serde_json::from_str(&self.text()).unwrap()
-    }
-}
-
-impl MakeWriter<'_> for Lines {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
-
-impl io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 /// A surface that answers every blob in two pieces, as a miss; the second piece may fail.
 fn surface(second: fn() -> io::Result<Bytes>) -> (Router, Metrics) {
@@ -232,7 +190,7 @@ async fn a_connection_need_not_ask_for_the_end() {
     drop(body);
     assert_eq!(lines.one()["end"], "complete");
 
-    lines.0.lock().clear();
+    lines.clear();
     let head = Request::head(BLOB).body(Body::empty()).unwrap();
     let answer = router.oneshot(head).await.unwrap();
     assert_eq!(answer.headers()[header::CONTENT_LENGTH], "5");
