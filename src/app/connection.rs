@@ -56,7 +56,9 @@ impl Default for Limits {
             first_request: Duration::from_secs(10),
             // Longer than the pause between the pulls of one image; Go clients drop idle connections after 90 s.
             idle: Duration::from_secs(75),
-            write: Duration::from_secs(60),
+            // A socket tells of progress in steps of what it may hold unsent, 128 KiB: a client that reads 1 KiB/s takes
+            // two minutes for one and is slow, not gone.
+            write: Duration::from_secs(180),
             ping: Duration::from_secs(30),
             drain: Duration::from_secs(300),
         }
