@@ -44,7 +44,6 @@ enum Source {
 enum Frontier {
     At(u64),
     End(u64),
-    Lost(Prefix),
 }
 
 /// Opens the blob at an upstream when the store fails under a download, to go on from an offset behind what was
@@ -120,20 +119,22 @@ impl BlobReader {
                     return Ok(block.map(|mut block| if block.len() > wanted { block.split_to(wanted) } else { block }));
                 }
                 Source::Flight { file, follower, frontier, .. } => {
-                    let limit = match *frontier {
-                        Frontier::At(limit) | Frontier::End(limit) => limit,
-                        // More has been written, but nobody will judge it: what was read so far has to do.
-                        Frontier::Lost(_) => position,
-                    };
+                    let (Frontier::At(limit) | Frontier::End(limit)) = *frontier;
                     let limit = self.end.map_or(limit, |end| end.min(limit));
                     if position < limit {
                         return Ok(Some(file.read(position, limit).await?));
                     }
-                    match *frontier {
-                        Frontier::At(_) => *frontier = next_frontier(follower.past(position).await)?,
-                        Frontier::End(_) => return Ok(None),
-                        // A store that fails does not fail a pull: the rest comes straight from an upstream.
-                        Frontier::Lost(prefix) => self.leave_flight(prefix).await?,
+                    if matches!(frontier, Frontier::End(_)) {
+                        return Ok(None);
+                    }
+                    match follower.past(position).await {
+                        Progress::Opening => {}
+                        Progress::Growing(limit) => *frontier = Frontier::At(limit),
+                        Progress::Complete(size) => *frontier = Frontier::End(size),
+                        // A store that fails does not fail a pull: the rest comes straight from an upstream. More has
+                        // been written than may be read, but nobody will judge it any more.
+                        Progress::Failed(FillError::Store { prefix, .. }) => self.leave_flight(prefix).await?,
+                        Progress::Failed(error) => return Err(error.into()),
                     }
                 }
             }
@@ -146,16 +147,6 @@ impl BlobReader {
             self.source = Source::Direct(Box::new(fallback(prefix, self.position).await?));
         }
         Ok(())
-    }
-}
-
-fn next_frontier(progress: Progress) -> Result<Frontier, FillError> {
-    match progress {
-        Progress::Opening => Ok(Frontier::At(0)),
-        Progress::Growing(limit) => Ok(Frontier::At(limit)),
-        Progress::Complete(size) => Ok(Frontier::End(size)),
-        Progress::Failed(FillError::Store { prefix, .. }) => Ok(Frontier::Lost(prefix)),
-        Progress::Failed(error) => Err(error),
     }
 }
 

@@ -22,6 +22,11 @@ pub enum StoreError {
         #[source]
         source: Arc<io::Error>,
     },
+    /// The directory could not be locked at start, so another process may be writing to it.
+    #[error(
+        "The store could not be locked at start, so nothing is written to it: restart weir when its disk can be written"
+    )]
+    NotLocked,
     /// A file ended before its length: somebody cut it.
     #[error("A stored file ended at byte {offset}, before its length")]
     Truncated {
@@ -39,6 +44,7 @@ impl StoreError {
         match self {
             Self::Full { .. } => "reserve",
             Self::Io { operation, .. } => operation,
+            Self::NotLocked => "lock",
             Self::Truncated { .. } => "read",
             Self::Mismatch => "publish",
         }
@@ -48,6 +54,7 @@ impl StoreError {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Full { .. } => "full",
+            Self::NotLocked => "not_locked",
             Self::Truncated { .. } => "truncated",
             Self::Mismatch => "mismatch",
             Self::Io { source, .. } => match source.kind() {

@@ -12,10 +12,13 @@ use super::files::{Files, Space};
 use super::layout::{LAYOUT_VERSION, Layout};
 use crate::oci::Algorithm;
 
+/// The lock of a directory, held as long as it lives.
+pub(super) type Lock = Box<dyn Any + Send + Sync>;
+
 /// A directory that is ready, or as ready as its file system lets it be.
 pub(super) struct Prepared {
-    /// Held as long as the store is open.
-    pub(super) lock: Box<dyn Any + Send + Sync>,
+    /// Without it nothing may be written: another process could take it at any time.
+    pub(super) lock: Option<Lock>,
     /// The room on its file system.
     pub(super) space: Space,
     /// Why nothing can be written, if nothing can: what is stored is served, the rest passes through.
@@ -28,12 +31,23 @@ pub(super) struct Prepared {
 /// What only an operator can put right: another process, a later release, missing rights. A disk that is full or
 /// read-only is not among them: it must not keep the server from starting.
 pub(super) fn prepare(layout: &Layout, files: &dyn Files) -> Result<Prepared, OpenError> {
-    match prepare_to_write(layout, files) {
-        Ok(lock) => Ok(Prepared { lock, space: space(layout, files)?, trouble: None }),
+    let mut trouble = None;
+    let lock = tolerate(take_lock(layout, files), &mut trouble)?;
+    tolerate(check_version(layout, files), &mut trouble)?;
+    let space = match space(layout, files) {
+        Err(_) if trouble.is_some() => Space { total: 0, available: 0 },
+        space => space?,
+    };
+    Ok(Prepared { lock, space, trouble })
+}
+
+/// What was prepared; `None`, and the reason in `trouble`, if the file system cannot be written.
+fn tolerate<T>(prepared: Result<T, OpenError>, trouble: &mut Option<StoreError>) -> Result<Option<T>, OpenError> {
+    match prepared {
+        Ok(prepared) => Ok(Some(prepared)),
         Err(OpenError::Io { operation, source, .. }) if cannot_be_written(&source) => {
-            let trouble = Some(StoreError::Io { operation, source: Arc::new(source) });
-            let space = space(layout, files).unwrap_or(Space { total: 0, available: 0 });
-            Ok(Prepared { lock: Box::new(()), space, trouble })
+            *trouble = Some(StoreError::Io { operation, source: Arc::new(source) });
+            Ok(None)
         }
         Err(error) => Err(error),
     }
@@ -51,7 +65,7 @@ fn space(layout: &Layout, files: &dyn Files) -> Result<Space, OpenError> {
     files.space(path).map_err(|source| OpenError::Io { operation: "measure", path: path.to_owned(), source })
 }
 
-fn prepare_to_write(layout: &Layout, files: &dyn Files) -> Result<Box<dyn Any + Send + Sync>, OpenError> {
+fn take_lock(layout: &Layout, files: &dyn Files) -> Result<Lock, OpenError> {
     let failed = |operation, path: &Path| {
         let path = path.to_owned();
         move |source| OpenError::Io { operation, path, source }
@@ -60,9 +74,7 @@ fn prepare_to_write(layout: &Layout, files: &dyn Files) -> Result<Box<dyn Any + 
         files.create_directories(&directory).map_err(failed("make", &directory))?;
     }
     let lock = files.lock(&layout.lock()).map_err(failed("lock", layout.root()))?;
-    let lock = lock.ok_or_else(|| OpenError::InUse { path: layout.root().to_owned() })?;
-    check_version(layout, files)?;
-    Ok(lock)
+    lock.ok_or_else(|| OpenError::InUse { path: layout.root().to_owned() })
 }
 
 fn check_version(layout: &Layout, files: &dyn Files) -> Result<(), OpenError> {

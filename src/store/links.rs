@@ -32,6 +32,9 @@ impl Links {
 
     /// Lets `repository` serve `digests`, soon.
     pub fn insert_in_background(&self, registry: &RegistryHost, repository: &RepositoryName, digests: &[Digest]) {
+        if self.disk.check_lock().is_err() {
+            return;
+        }
         let directory = self.disk.layout.links(registry, repository);
         let paths: Vec<_> = digests.iter().map(|digest| self.disk.layout.link(registry, repository, digest)).collect();
         let (disk, files) = (Arc::clone(&self.disk), Arc::clone(&self.disk.files));

@@ -26,7 +26,6 @@ pub mod tags;
 #[cfg(test)]
 mod tests;
 
-use std::any::Any;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,6 +46,7 @@ pub use tags::{TagRecord, Tags};
 
 use capacity::Capacity;
 use health::Health;
+use janitor::Lock;
 use layout::Layout;
 use pool::Pool;
 
@@ -69,7 +69,7 @@ struct Disk {
     /// Numbers for temporary files that have no other name.
     temporaries: AtomicU64,
     /// Held as long as the store is open: one writer per directory.
-    _lock: Box<dyn Any + Send + Sync>,
+    lock: Option<Lock>,
 }
 
 impl Store {
@@ -98,13 +98,15 @@ impl Store {
             health: Health::new(metrics.store.clone()),
             background,
             temporaries: AtomicU64::new(0),
-            _lock: prepared.lock,
+            lock: prepared.lock,
         });
         if let Some(error) = prepared.trouble {
             disk.health.record(&error);
         }
         let store = Self { disk };
-        store.remove_leftovers(metrics).await;
+        if store.disk.check_lock().is_ok() {
+            store.remove_leftovers(metrics).await;
+        }
         store.count_in_background();
         Ok(store)
     }
@@ -221,6 +223,11 @@ impl Store {
 }
 
 impl Disk {
+    /// Whether this process may write at all.
+    fn check_lock(&self) -> Result<(), StoreError> {
+        self.lock.as_ref().map(|_| ()).ok_or(StoreError::NotLocked)
+    }
+
     /// A path that no other writer of this process uses.
     fn next_temporary(&self) -> PathBuf {
         self.layout.unnamed(self.temporaries.fetch_add(1, Ordering::Relaxed))

@@ -34,6 +34,7 @@ impl Spool {
         digest: Digest,
         size: Option<u64>,
     ) -> Result<Self, StoreError> {
+        disk.check_lock()?;
         let files = Arc::clone(&disk.files);
         let root = disk.layout.root().to_owned();
         let created = {

@@ -81,6 +81,7 @@ impl Tags {
         tag: &Tag,
         record: &TagRecord,
     ) -> Result<(), StoreError> {
+        self.disk.check_lock()?;
         let path = self.disk.layout.tag(registry, repository, tag);
         let temporary = self.disk.next_temporary();
         let files = Arc::clone(&self.disk.files);

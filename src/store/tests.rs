@@ -96,6 +96,7 @@ impl Files for Witness {
         DiskFiles.list(path)
     }
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Any + Send + Sync>>> {
+        self.note("lock", path)?;
         DiskFiles.lock(path)
     }
     fn space(&self, path: &Path) -> io::Result<Space> {
@@ -209,6 +210,22 @@ async fn a_disk_that_cannot_be_written_does_not_keep_the_server_from_starting() 
         assert_eq!(store.trouble().is_some(), fails == "create");
         assert!(store.put(&Digest::of(b"x"), Bytes::from_static(b"x")).await.is_err(), "{fails}");
     }
+}
+
+#[tokio::test]
+async fn without_the_lock_nothing_is_written_and_a_later_layout_is_refused_all_the_same() {
+    let root = TempDir::new().unwrap();
+    let unlocked = || Witness { fails: Some("lock"), ..Witness::default() };
+    let store = try_open(root.path(), unlocked(), &Metrics::new().unwrap()).await.unwrap();
+    let refused = store.put(&Digest::of(b"x"), Bytes::from_static(b"x")).await;
+    assert!(matches!(refused, Err(StoreError::NotLocked)));
+    close(store).await;
+    assert!(!root.path().join("blobs").exists());
+    std::fs::write(root.path().join("tmp/of-another.part"), "half").unwrap();
+    close(try_open(root.path(), unlocked(), &Metrics::new().unwrap()).await.unwrap()).await;
+    assert!(root.path().join("tmp/of-another.part").exists(), "it may be another process's");
+    std::fs::write(root.path().join("layout"), "7\n").unwrap();
+    assert!(try_open(root.path(), unlocked(), &Metrics::new().unwrap()).await.is_err());
 }
 
 #[tokio::test]
