@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::blob::blob_of;
 use crate::support::eventually;
-use crate::support::images::{Package, demo, image};
+use crate::support::images::{demo, image};
 use crate::support::upstream::{Fault, Kind, Requests, ScriptedUpstream};
 use crate::support::weir::{REGISTRY, TestWeir, blob_path, manifest_path};
 
@@ -20,30 +20,14 @@ async fn always_asking(more: Value) -> (ScriptedUpstream, TestWeir) {
     (upstream, weir)
 }
 
-/// Pulls everything below `v1`, as a client of every platform would, and waits until it is stored.
-async fn pull_all(weir: &TestWeir, package: &Package) {
-    weir.manifest(REPOSITORY, "v1").await.assert_is(package.digest());
-    for part in package.closure() {
-        pull_image(weir, part).await;
-    }
-    weir.assert_invariants().await;
-}
-
-async fn pull_image(weir: &TestWeir, image: &Package) {
-    weir.manifest(REPOSITORY, image.digest()).await.assert_is(image.digest());
-    for blob in &image.blobs {
-        weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_upstream_stops_no_warm_pull() {
     let (upstream, weir) = always_asking(json!({})).await;
     let package = demo(1);
     upstream.push(REPOSITORY, "v1", &package);
-    pull_all(&weir, &package).await;
+    weir.pull_all(REPOSITORY, "v1", &package).await;
     upstream.down().await;
-    pull_all(&weir, &package).await;
+    weir.pull_all(REPOSITORY, "v1", &package).await;
     for method in [Method::GET, Method::HEAD] {
         let by_tag = weir.method(method, &manifest_path(REPOSITORY, "v1")).await;
         assert_eq!(by_tag.status, StatusCode::OK);
@@ -60,7 +44,7 @@ async fn whatever_the_upstreams_trouble_the_tag_is_served_stale() {
     let (upstream, weir) = always_asking(json!({})).await;
     let package = demo(2);
     upstream.push(REPOSITORY, "v1", &package);
-    pull_all(&weir, &package).await;
+    weir.pull_all(REPOSITORY, "v1", &package).await;
     for fault in [
         Fault::Status(StatusCode::UNAUTHORIZED),
         Fault::Status(StatusCode::FORBIDDEN),
@@ -85,10 +69,10 @@ async fn a_restart_forgets_nothing() {
     let (upstream, weir) = always_asking(json!({})).await;
     let package = demo(3);
     upstream.push(REPOSITORY, "v1", &package);
-    pull_all(&weir, &package).await;
+    weir.pull_all(REPOSITORY, "v1", &package).await;
     upstream.down().await;
     let weir = weir.restart_with(json!({})).await;
-    pull_all(&weir, &package).await;
+    weir.pull_all(REPOSITORY, "v1", &package).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -140,7 +124,7 @@ async fn an_immutable_tag_is_answered_only_while_its_image_can_be_had() {
     let weir = weir.restart_with(json!({})).await;
     assert_eq!(weir.manifest(REPOSITORY, "v1").await.status, StatusCode::SERVICE_UNAVAILABLE);
     upstream.up();
-    pull_all(&weir, &package).await;
+    weir.pull_all(REPOSITORY, "v1", &package).await;
     upstream.down().await;
     let answer = weir.restart_with(json!({})).await.manifest(REPOSITORY, "v1").await;
     answer.assert_is(package.digest());
@@ -185,7 +169,7 @@ async fn a_tag_removed_upstream_is_served_with_a_warning_by_default() {
     let (upstream, weir) = always_asking(json!({})).await;
     let package = demo(10);
     upstream.push(REPOSITORY, "v1", &package);
-    pull_all(&weir, &package).await;
+    weir.pull_all(REPOSITORY, "v1", &package).await;
     upstream.untag(REPOSITORY, "v1");
     let answer = weir.manifest(REPOSITORY, "v1").await;
     answer.assert_is(package.digest());
@@ -197,7 +181,7 @@ async fn a_tag_removed_upstream_is_404_if_so_configured() {
     let (upstream, weir) = always_asking(json!({ "tags": { "on_upstream_not_found": "not_found" } })).await;
     let package = demo(11);
     upstream.push(REPOSITORY, "v1", &package);
-    pull_all(&weir, &package).await;
+    weir.pull_all(REPOSITORY, "v1", &package).await;
     upstream.untag(REPOSITORY, "v1");
     weir.manifest(REPOSITORY, "v1").await.assert_error(404, "MANIFEST_UNKNOWN");
     // The content stays, and trouble is not absence.
@@ -209,7 +193,7 @@ async fn a_tag_that_is_too_old_is_not_served_stale() {
     let (upstream, weir) = always_asking(json!({ "tags": { "max_stale": "0" } })).await;
     let package = demo(12);
     upstream.push(REPOSITORY, "v1", &package);
-    pull_all(&weir, &package).await;
+    weir.pull_all(REPOSITORY, "v1", &package).await;
     upstream.down().await;
     weir.manifest(REPOSITORY, "v1").await.assert_error(503, "UNAVAILABLE");
     weir.manifest(REPOSITORY, package.digest()).await.assert_is(package.digest());
@@ -230,7 +214,7 @@ async fn a_tag_is_answered_stale_only_if_a_platform_is_complete() {
         assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     }
     upstream.up();
-    pull_image(&weir, image).await;
+    weir.pull_image(REPOSITORY, image).await;
     weir.assert_invariants().await;
     upstream.down().await;
     let answer = weir.manifest(REPOSITORY, "v1").await;
@@ -316,7 +300,7 @@ async fn ranges_of_stored_blobs_need_no_upstream() {
     let (upstream, weir) = always_asking(json!({})).await;
     let package = demo(17);
     upstream.push(REPOSITORY, "v1", &package);
-    pull_all(&weir, &package).await;
+    weir.pull_all(REPOSITORY, "v1", &package).await;
     upstream.down().await;
     let blob = &package.children[0].blobs[1];
     let answer = weir.get_with(&blob_path(REPOSITORY, blob.digest()), ("range", "bytes=100-199")).await;

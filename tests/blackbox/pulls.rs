@@ -47,14 +47,7 @@ async fn a_whole_image_arrives_by_tag_and_by_digest() {
     let (upstream, weir) = pair().await;
     let package = demo(1);
     upstream.push(REPOSITORY, "v1", &package);
-    weir.manifest(REPOSITORY, "v1").await.assert_is(package.digest());
-    for part in package.closure() {
-        weir.manifest(REPOSITORY, part.digest()).await.assert_is(part.digest());
-        for blob in &part.blobs {
-            weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
-        }
-    }
-    weir.assert_invariants().await;
+    weir.pull_all(REPOSITORY, "v1", &package).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -564,19 +557,9 @@ async fn the_second_pull_asks_the_upstream_nothing() {
     let (upstream, weir) = pair().await;
     let package = demo(14);
     upstream.push(REPOSITORY, "v1", &package);
-    let pull = async || {
-        weir.manifest(REPOSITORY, "v1").await.assert_is(package.digest());
-        for part in package.closure() {
-            weir.manifest(REPOSITORY, part.digest()).await.assert_is(part.digest());
-            for blob in &part.blobs {
-                weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
-            }
-        }
-        weir.assert_invariants().await;
-    };
-    pull().await;
+    weir.pull_all(REPOSITORY, "v1", &package).await;
     let asked = upstream.requests().len();
-    pull().await;
+    weir.pull_all(REPOSITORY, "v1", &package).await;
     assert_eq!(upstream.requests().len(), asked);
 }
 

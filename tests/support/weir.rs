@@ -12,6 +12,7 @@ use weir::app::Running;
 use weir::config::Config;
 use weir::oci::{Algorithm, Digest, Hasher};
 
+use super::images::Package;
 use super::upstream::ScriptedUpstream;
 use super::{eventually, within};
 
@@ -157,6 +158,23 @@ impl TestWeir {
     /// GET of a blob of [`REGISTRY`] by path prefix.
     pub(crate) async fn blob(&self, repository: &str, digest: &Digest) -> Answer {
         self.get(&blob_path(repository, digest)).await
+    }
+
+    /// Pulls everything below a tag of [`REGISTRY`], as clients of every platform would, and waits until it is stored.
+    pub(crate) async fn pull_all(&self, repository: &str, tag: &str, package: &Package) {
+        self.manifest(repository, tag).await.assert_is(package.digest());
+        for part in package.closure() {
+            self.pull_image(repository, part).await;
+        }
+        self.assert_invariants().await;
+    }
+
+    /// Pulls one manifest and its blobs, by digest.
+    pub(crate) async fn pull_image(&self, repository: &str, image: &Package) {
+        self.manifest(repository, image.digest()).await.assert_is(image.digest());
+        for blob in &image.blobs {
+            self.blob(repository, blob.digest()).await.assert_is(blob.digest());
+        }
     }
 
     /// The sum of all series of a metric that carry these labels; 0 if there are none.
