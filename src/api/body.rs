@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{Stream, stream};
 use http::{HeaderValue, StatusCode, header};
 
 use super::headers;
@@ -22,8 +22,13 @@ pub(super) fn whole(status: StatusCode, media_type: &str, body: Bytes) -> Respon
 /// A body that is read block by block as the client takes it. A reader that fails makes the body fail, and the server
 /// then breaks the connection: with a length announced or without, the client sees that something is missing.
 pub(super) fn streamed(reader: BlobReader) -> Body {
-    Body::from_stream(stream::try_unfold(reader, |mut reader| async move {
+    Body::from_stream(blocks(reader))
+}
+
+/// What a reader gives, up to its end or its failure.
+pub(super) fn blocks(reader: BlobReader) -> impl Stream<Item = Result<Bytes, ReadError>> {
+    stream::try_unfold(reader, |mut reader| async move {
         let block = reader.next().await.inspect_err(|error| tracing::debug!(%error, "An answer is broken off"))?;
-        Ok::<_, ReadError>(block.map(|block| (block, reader)))
-    }))
+        Ok(block.map(|block| (block, reader)))
+    })
 }

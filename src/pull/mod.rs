@@ -25,7 +25,9 @@ mod library;
 mod listing;
 mod manifest;
 pub mod outcome;
+mod parts;
 pub mod reader;
+mod stat;
 mod tags;
 
 use std::sync::Arc;
@@ -37,16 +39,17 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::TagsConfig;
 use crate::oci::request::{BlobRequest, ManifestRequest};
-use crate::oci::{Digest, Reference, RegistryHost, RepositoryName, RequestedRange, Tag};
+use crate::oci::{Digest, Reference, RegistryHost, RepositoryName, Selection, Tag};
 use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::upstream::{BlobStat, Conclusion, UpstreamSet, Upstreams};
 
 pub use crate::upstream::Attempts;
-pub use answer::{BlobAnswer, BlobFacts, ManifestAnswer, ReferrersAnswer, TagsAnswer};
+pub use answer::{BlobAnswer, BlobContent, BlobFacts, ManifestAnswer, ReferrersAnswer, TagsAnswer};
 pub use error::{FillError, PullError, Subject};
 pub use library::StoredManifest;
 pub use outcome::{CacheResult, Source};
+pub use parts::BlobParts;
 pub use reader::{BlobReader, ReadError};
 
 use authority::Authority;
@@ -142,15 +145,15 @@ impl PullService {
         .await
     }
 
-    /// A blob, or a range of it, to be read as it arrives.
+    /// A blob, or what is selected of it, to be read as it arrives.
     pub async fn blob(
         &self,
         registry: &RegistryHost,
         request: BlobRequest,
-        range: Option<RequestedRange>,
+        selection: Selection,
     ) -> Result<BlobAnswer, PullError> {
         let upstreams = self.upstreams(registry)?;
-        in_time(self.open_blob(registry, upstreams, request, range)).await
+        in_time(self.open_blob(registry, upstreams, request, selection)).await
     }
 
     /// What is known about a blob, without its bytes.
