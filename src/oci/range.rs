@@ -72,6 +72,11 @@ impl ByteRange {
         self.end
     }
 
+    /// The size of the content that it is a range of.
+    pub const fn total(&self) -> u64 {
+        self.total
+    }
+
     /// How many bytes.
     pub const fn length(&self) -> u64 {
         self.end - self.start

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
+use super::ahead::{Ahead, Scout};
 use super::answer::{BlobAnswer, BlobContent, BlobFacts};
 use super::direct::Direct;
 use super::error::{FillError, PullError, Subject};
@@ -16,7 +17,7 @@ use super::reader::{BlobReader, Fallback, Waiting};
 use super::{OPEN_TIMEOUT, PullService, Scope};
 use crate::oci::request::BlobRequest;
 use crate::oci::selection::Unselectable;
-use crate::oci::{ByteRange, Reference, RegistryHost, Selected, Selection};
+use crate::oci::{ByteRange, Reference, RegistryHost, RequestedRange, Selected, Selection};
 use crate::store::BlobFile;
 use crate::upstream::UpstreamSet;
 
@@ -127,10 +128,32 @@ impl PullService {
         wait_for_small(&mut follower, &opened).await.map_err(failure)?;
         let Opened { size, upstream, file } = opened;
         let span = Span::of(&wanted.selection, size)?;
+        let ahead = self.ahead(wanted, &span, &follower).await;
+        let (result, source, upstream) = match &ahead {
+            Some(ahead) => (CacheResult::Miss, Source::Ahead, ahead.upstream()),
+            None => (result, Source::Upstream, upstream),
+        };
         let waiting = Waiting::new(self.shared.metrics.pull.coalesced_waiters.clone(), result);
         let reader = BlobReader::following(file, follower, waiting, fallback(wanted), span.start, span.end);
-        let facts = BlobFacts { size, result, source: Source::Upstream, upstream: Some(upstream) };
+        let reader = match ahead {
+            Some(ahead) => reader.ahead(ahead),
+            None => reader,
+        };
+        let facts = BlobFacts { size, result, source, upstream: Some(upstream) };
         Ok(BlobAnswer { facts, content: span.of_reader(reader) })
+    }
+
+    /// A closed range far ahead of the flight, by a request of its own. An open-ended one is for the rest of the blob,
+    /// or for so much of it as nobody can tell: it follows the flight.
+    async fn ahead(&self, wanted: &Wanted, span: &Span, follower: &Follower) -> Option<Ahead> {
+        let Selection::One(RequestedRange::Closed { .. }) = wanted.selection else { return None };
+        let scout = Scout {
+            registry: &wanted.scope.registry,
+            upstreams: &wanted.upstreams,
+            request: &wanted.request,
+            metrics: &self.shared.metrics,
+        };
+        scout.open(span.range.as_ref()?, follower).await
     }
 
     /// The flight has failed before there was anything to answer with.

@@ -8,9 +8,10 @@
 //! - Content is shared by all repositories, the right to it is not: `authority` comes before every look.
 //!
 //! Reading order: `manifest` and `blob` are the walk of a pull, `documents` the rest of it. Below them `flight`
-//! and `fill` fetch blobs, [`reader`] and `direct` read them, `coalesce` and `listing` ask questions once, `library`
+//! and `fill` fetch blobs, [`reader`], `ahead` and `direct` read them, `coalesce` and `listing` ask questions once, `library`
 //! keeps manifests, `tags` and `freshness` know how long tags are believed.
 
+mod ahead;
 mod answer;
 mod authority;
 mod blob;

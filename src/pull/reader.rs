@@ -8,6 +8,7 @@ use std::pin::Pin;
 use bytes::Bytes;
 use prometheus::IntGauge;
 
+use super::ahead::Ahead;
 use super::direct::Direct;
 use super::error::{FillError, Prefix};
 use super::flight::{Follower, Progress};
@@ -35,7 +36,18 @@ pub enum ReadError {
 
 enum Source {
     Stored(BlobFile),
-    Flight { file: BlobFile, follower: Follower, frontier: Frontier, _waiting: Waiting, fallback: Fallback },
+    Flight {
+        file: BlobFile,
+        follower: Follower,
+        frontier: Frontier,
+        _waiting: Waiting,
+        fallback: Fallback,
+    },
+    /// A range on its own; what it does not bring comes from `behind`.
+    Ahead {
+        ahead: Ahead,
+        behind: Box<Source>,
+    },
     Direct(Box<Direct>),
 }
 
@@ -87,6 +99,11 @@ impl BlobReader {
         Self { source, position: start, end }
     }
 
+    /// Reads what comes ahead of the download that this reader follows; the reader follows it again if that fails.
+    pub(super) fn ahead(self, ahead: Ahead) -> Self {
+        Self { source: Source::Ahead { ahead, behind: Box::new(self.source) }, ..self }
+    }
+
     /// Reads what an upstream sends, which skips to `start` by itself.
     pub(super) fn direct(direct: Direct, start: u64, end: Option<u64>) -> Self {
         Self { source: Source::Direct(Box::new(direct)), position: start, end }
@@ -112,6 +129,10 @@ impl BlobReader {
                     let end = self.end.or(file.length()).unwrap_or(position);
                     return Ok(Some(file.read(position, end).await?));
                 }
+                Source::Ahead { ahead, .. } => match ahead.next().await {
+                    Some(block) => return Ok(Some(block)),
+                    None => self.fall_behind(),
+                },
                 Source::Direct(direct) => {
                     let block = direct.next().await?;
                     let wanted =
@@ -141,6 +162,13 @@ impl BlobReader {
         }
     }
 
+    fn fall_behind(&mut self) {
+        let nothing = Source::Direct(Box::new(Direct::ended()));
+        if let Source::Ahead { behind, .. } = std::mem::replace(&mut self.source, nothing) {
+            self.source = *behind;
+        }
+    }
+
     async fn leave_flight(&mut self, prefix: Prefix) -> Result<(), FillError> {
         let nothing = Source::Direct(Box::new(Direct::ended()));
         if let Source::Flight { fallback, .. } = std::mem::replace(&mut self.source, nothing) {
@@ -155,6 +183,7 @@ impl fmt::Debug for BlobReader {
         let source = match self.source {
             Source::Stored(_) => "stored",
             Source::Flight { .. } => "flight",
+            Source::Ahead { .. } => "ahead",
             Source::Direct(_) => "direct",
         };
         f.debug_struct("BlobReader")

@@ -46,7 +46,8 @@ impl PullService {
             Some(stat) => stat,
             None => self.confirm_blob(&scope, &upstreams, &request).await?,
         };
-        let size = stat.size.or(expected);
+        // A descriptor is part of a manifest that was verified; the upstream's word is not.
+        let size = expected.or(stat.size);
         Ok(BlobFacts { size, result: CacheResult::Miss, source: Source::None, upstream: Some(stat.upstream) })
     }
 

@@ -174,7 +174,8 @@ impl Candidate<'_> {
             Ok(response) if is_redirect(response.status()) => self.size_by_range(request).await?,
             Ok(response) => {
                 expect_no_page(&response)?;
-                content_length(response.headers())
+                // Servers that do not know the length beforehand tend to announce that of the body of their answer.
+                content_length(response.headers()).filter(|length| *length > 0 || request.digest.matches(b""))
             }
             Err(error) if matches!(error.status, Some(405 | 501)) => self.size_by_range(request).await?,
             Err(error) => return Err(error),

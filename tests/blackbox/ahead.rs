@@ -1,0 +1,1 @@
+//! Ranges far ahead of a download.
