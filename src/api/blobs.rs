@@ -26,17 +26,18 @@ pub(super) async fn answer(pull: &PullService, call: &Call, digest: Digest) -> R
     }
     let selection = selection(call, &digest)?;
     let found = pull.blob(&call.located.registry, request, selection).await?;
+    let regions = call.regions.clone();
     let response = match found.content {
-        BlobContent::Whole(reader) => head(StatusCode::OK, &digest, found.facts.size, body::streamed(reader)),
+        BlobContent::Whole(reader) => head(StatusCode::OK, &digest, found.facts.size, body::streamed(reader, regions)),
         BlobContent::Range(range, reader) => {
-            let mut response = partial(&digest, range.length(), body::streamed(reader));
+            let mut response = partial(&digest, range.length(), body::streamed(reader, regions));
             headers::set(response.headers_mut(), header::CONTENT_RANGE, &range.to_string());
             response
         }
         BlobContent::Ranges(parts) => {
             let framing = Framing::of(&digest);
             let (media_type, length) = (framing.media_type(), framing.length(parts.ranges()));
-            let mut response = partial(&digest, length, multipart::streamed(framing, parts));
+            let mut response = partial(&digest, length, multipart::streamed(framing, parts, regions));
             headers::set(response.headers_mut(), header::CONTENT_TYPE, &media_type);
             response
         }

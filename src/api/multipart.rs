@@ -10,6 +10,7 @@ use futures_util::{StreamExt, stream};
 use super::{body, headers};
 use crate::oci::{ByteRange, Digest};
 use crate::pull::{BlobParts, ReadError};
+use crate::sendfile::Regions;
 
 /// How many characters of the digest make the boundary: RFC 2046 allows 70, and a SHA-256 has 64.
 const BOUNDARY: usize = 64;
@@ -53,11 +54,11 @@ impl Framing {
 }
 
 /// A body that gives one part after the other. Like that of one range it fails if a reader does.
-pub(super) fn streamed(framing: Framing, parts: BlobParts) -> Body {
+pub(super) fn streamed(framing: Framing, parts: BlobParts, regions: Option<Regions>) -> Body {
     let end = framing.end();
     let parts = stream::iter(parts).flat_map(move |(range, reader)| {
         let head = Ok::<_, ReadError>(Bytes::from(framing.part_head(&range)));
-        stream::iter([head]).chain(body::blocks(reader))
+        stream::iter([head]).chain(body::blocks(reader, regions.clone()))
     });
     Body::from_stream(parts.chain(stream::iter([Ok(Bytes::from(end))])))
 }

@@ -14,6 +14,7 @@ use tokio::time::sleep;
 
 use crate::app::connection::{self, Limits};
 use crate::app::shutdown::Drain;
+use crate::sendfile::SendFileStream;
 use crate::telemetry::Occasionally;
 
 /// How long to wait when there is nothing to accept a connection with.
@@ -40,7 +41,12 @@ pub(crate) async fn accept(listener: TcpListener, router: Router, limits: Limits
                 let held = Held::new(place, open.clone());
                 let (router, connection_drain) = (router.clone(), drain.clone());
                 drain.spawn(async move {
-                    connection::serve(socket, peer, router, limits, connection_drain).await;
+                    if limits.sendfile {
+                        let stream = SendFileStream::new(socket);
+                        connection::serve_sending_files(stream, peer, router, limits, connection_drain).await;
+                    } else {
+                        connection::serve(socket, peer, router, limits, connection_drain).await;
+                    }
                     drop(held);
                 });
             }

@@ -21,6 +21,18 @@ pub struct ServerConfig {
     pub drain_timeout: Duration,
     /// The most connections served at once; further ones wait in the listen queue.
     pub max_connections: usize,
+    /// Whether files are sent by the system instead of being read.
+    pub sendfile: SendFile,
+}
+
+/// How stored content reaches a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SendFile {
+    /// By `sendfile` on plain HTTP/1 connections, if a check at start finds that it works here.
+    #[default]
+    Auto,
+    /// Read and written everywhere.
+    Off,
 }
 
 impl Default for ServerConfig {
@@ -31,6 +43,7 @@ impl Default for ServerConfig {
             default_registry: DOCKER_HUB.parse().ok(),
             drain_timeout: Duration::from_secs(5 * 60),
             max_connections: 4096,
+            sendfile: SendFile::default(),
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::vec;
 
-use super::reader::BlobReader;
+use super::reader::{BlobReader, Trust};
 use crate::oci::ByteRange;
 use crate::store::BlobFile;
 
@@ -12,12 +12,13 @@ use crate::store::BlobFile;
 #[derive(Debug)]
 pub struct BlobParts {
     file: BlobFile,
+    verified: bool,
     ranges: vec::IntoIter<ByteRange>,
 }
 
 impl BlobParts {
-    pub(super) fn stored(file: BlobFile, ranges: Vec<ByteRange>) -> Self {
-        Self { file, ranges: ranges.into_iter() }
+    pub(super) fn stored(file: BlobFile, trust: &Trust, ranges: Vec<ByteRange>) -> Self {
+        Self { file, verified: matches!(trust, Trust::Verified), ranges: ranges.into_iter() }
     }
 
     /// The ranges that are still to come.
@@ -31,6 +32,7 @@ impl Iterator for BlobParts {
 
     fn next(&mut self) -> Option<Self::Item> {
         let range = self.ranges.next()?;
-        Some((range, BlobReader::stored(self.file.clone(), range.start(), range.end())))
+        let trust = if self.verified { Trust::Verified } else { Trust::Unverified };
+        Some((range, BlobReader::stored(self.file.clone(), trust, range.start(), range.end())))
     }
 }
