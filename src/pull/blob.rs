@@ -193,7 +193,8 @@ impl PullService {
             request: &wanted.request,
             metrics: &self.shared.metrics,
         };
-        scout.open(span.range.as_ref()?, follower).await
+        // In a box, as it is large and few requests need it.
+        Box::pin(scout.open(span.range.as_ref()?, follower)).await
     }
 
     /// The flight has failed before there was anything to answer with.

@@ -65,7 +65,7 @@ enum Source {
     /// A range on its own; what it does not bring comes from `behind`.
     Ahead {
         ahead: Ahead,
-        behind: Box<Source>,
+        behind: Box<Self>,
     },
     Direct(Box<Direct>),
 }
