@@ -14,12 +14,13 @@ use prometheus::IntCounter;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use super::error::FillError;
 use super::fill::HELD_BACK;
 use super::flight::Follower;
 use crate::oci::request::BlobRequest;
 use crate::oci::{ByteRange, RegistryHost};
 use crate::telemetry::Metrics;
-use crate::upstream::{BlobBody, BytesAsked, UpstreamSet};
+use crate::upstream::{Attempts, BlobBody, BytesAsked, UpstreamSet};
 
 /// A range that begins no further past the frontier than this is reached soon enough.
 const FAR: u64 = 16 * 1024 * 1024;
@@ -41,7 +42,7 @@ pub(super) fn is_worth_a_request(range: &ByteRange, frontier: u64) -> bool {
         && range.total() - range.end() >= HELD_BACK
 }
 
-/// The means to fetch a range of a blob that is being downloaded.
+/// The means to fetch a range of a blob.
 #[derive(Debug)]
 pub(super) struct Scout<'a> {
     pub(super) registry: &'a RegistryHost,
@@ -58,23 +59,36 @@ impl Scout<'_> {
             self.count("busy").inc();
             return None;
         };
-        let asked = BytesAsked { first: range.start(), last: Some(range.end() - 1) };
-        let deadline = Instant::now() + OPEN_TIMEOUT;
-        match self.upstreams.open_blob_range(self.request, asked, Some(range.total()), deadline).await {
-            Ok(body) => {
-                self.count("fetched").inc();
-                Some(Ahead { body, failed: self.count("failed"), _place: place })
-            }
+        match self.fetch(range).await {
+            Ok(body) => Some(Ahead { body, failed: self.count("failed"), _place: Some(place) }),
             Err(attempts) => {
-                let digest = &self.request.digest;
-                tracing::debug!(%digest, %attempts, "A range ahead of a download waits for it");
-                self.count("failed").inc();
                 if attempts.is_part_refused() {
                     follower.close_ahead();
                 }
                 None
             }
         }
+    }
+
+    /// Opens `range` where there is no download to follow, because the store cannot take the blob. Every client costs
+    /// upstreams a request then; this one need not cost them the whole blob.
+    pub(super) async fn open_without_download(&self, range: &ByteRange) -> Option<Ahead> {
+        if !is_worth_a_request(range, 0) {
+            return None;
+        }
+        let body = self.fetch(range).await.ok()?;
+        Some(Ahead { body, failed: self.count("failed"), _place: None })
+    }
+
+    async fn fetch(&self, range: &ByteRange) -> Result<BlobBody, Attempts> {
+        let asked = BytesAsked { first: range.start(), last: Some(range.end() - 1) };
+        let deadline = Instant::now() + OPEN_TIMEOUT;
+        let opened = self.upstreams.open_blob_range(self.request, asked, Some(range.total()), deadline).await;
+        self.count(if opened.is_ok() { "fetched" } else { "failed" }).inc();
+        opened.inspect_err(|attempts| {
+            let digest = &self.request.digest;
+            tracing::debug!(%digest, %attempts, "A range cannot be fetched on its own");
+        })
     }
 
     fn count(&self, outcome: &str) -> IntCounter {
@@ -86,7 +100,7 @@ impl Scout<'_> {
 pub(super) struct Ahead {
     body: BlobBody,
     failed: IntCounter,
-    _place: OwnedSemaphorePermit,
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Ahead {
@@ -95,17 +109,16 @@ impl Ahead {
         Arc::clone(self.body.upstream())
     }
 
-    /// The next bytes. `None` if there are none to be had here, and the rest has to come with the download.
-    pub(super) async fn next(&mut self) -> Option<Bytes> {
-        match self.body.chunk().await {
-            Ok(Some(bytes)) => Some(bytes),
-            Ok(None) => None,
-            Err(error) => {
-                tracing::debug!(%error, "A range ahead of a download broke off; the rest waits for the download");
-                self.failed.inc();
-                None
-            }
-        }
+    /// The next bytes. It is asked for no more than the upstream announced, so an end is none.
+    pub(super) async fn next(&mut self) -> Result<Bytes, FillError> {
+        let error = match self.body.chunk().await {
+            Ok(Some(bytes)) => return Ok(bytes),
+            Ok(None) => FillError::Abandoned,
+            Err(error) => FillError::Transfer(error),
+        };
+        tracing::debug!(%error, "A range that was fetched on its own broke off");
+        self.failed.inc();
+        Err(error)
     }
 }
 

@@ -35,6 +35,14 @@ struct Wanted {
     expected: Option<u64>,
 }
 
+impl Wanted {
+    /// Whether the range that is asked for says where it ends. Another is for the rest of the blob, or for so much of it
+    /// as nobody can tell.
+    const fn is_closed(&self) -> bool {
+        matches!(self.selection, Selection::One(RequestedRange::Closed { .. }))
+    }
+}
+
 impl PullService {
     pub(super) async fn open_blob(
         &self,
@@ -183,18 +191,20 @@ impl PullService {
         Ok(BlobAnswer { facts, content: span.of_reader(reader) })
     }
 
-    /// A closed range far ahead of the flight, by a request of its own. An open-ended one is for the rest of the blob,
-    /// or for so much of it as nobody can tell: it follows the flight.
+    /// A closed range far ahead of the flight, by a request of its own.
     async fn ahead(&self, wanted: &Wanted, span: &Span, follower: &Follower) -> Option<Ahead> {
-        let Selection::One(RequestedRange::Closed { .. }) = wanted.selection else { return None };
-        let scout = Scout {
+        let range = span.range.filter(|_| wanted.is_closed())?;
+        // In a box, as it is large and few requests need it.
+        Box::pin(self.scout(wanted).open(&range, follower)).await
+    }
+
+    fn scout<'a>(&'a self, wanted: &'a Wanted) -> Scout<'a> {
+        Scout {
             registry: &wanted.scope.registry,
             upstreams: &wanted.upstreams,
             request: &wanted.request,
             metrics: &self.shared.metrics,
-        };
-        // In a box, as it is large and few requests need it.
-        Box::pin(scout.open(span.range.as_ref()?, follower)).await
+        }
     }
 
     /// The flight has failed before there was anything to answer with.
@@ -211,6 +221,13 @@ impl PullService {
 
     /// The store cannot take the blob: pass it through.
     async fn direct(&self, wanted: &Wanted) -> Result<BlobAnswer, PullError> {
+        if let Some(range) = Span::of(&wanted.selection, wanted.expected)?.range.filter(|_| wanted.is_closed())
+            && let Some(ahead) = self.scout(wanted).open_without_download(&range).await
+        {
+            let (size, upstream) = (Some(range.total()), Some(ahead.upstream()));
+            let facts = BlobFacts { size, result: CacheResult::Miss, source: Source::Ahead, upstream };
+            return Ok(BlobAnswer { facts, content: BlobContent::Range(range, BlobReader::alone(ahead, &range)) });
+        }
         let deadline = Instant::now() + OPEN_TIMEOUT;
         let body = match wanted.upstreams.open_blob(&wanted.request, wanted.expected, deadline).await {
             Ok(body) => body,

@@ -14,6 +14,7 @@ use super::error::{FillError, Prefix};
 use super::fill::HELD_BACK;
 use super::flight::{Follower, Progress};
 use super::outcome::CacheResult;
+use crate::oci::ByteRange;
 use crate::sendfile::Regions;
 use crate::store::{BlobFile, StoreError, Verdict, Verification};
 
@@ -62,10 +63,10 @@ enum Source {
         _waiting: Waiting,
         fallback: Fallback,
     },
-    /// A range on its own; what it does not bring comes from `behind`.
+    /// A range on its own; what it does not bring comes from `behind`, if there is a download.
     Ahead {
         ahead: Ahead,
-        behind: Box<Self>,
+        behind: Option<Box<Self>>,
     },
     Direct(Box<Direct>),
 }
@@ -120,7 +121,12 @@ impl BlobReader {
 
     /// Reads what comes ahead of the download that this reader follows; the reader follows it again if that fails.
     pub(super) fn ahead(self, ahead: Ahead) -> Self {
-        Self { source: Source::Ahead { ahead, behind: Box::new(self.source) }, ..self }
+        Self { source: Source::Ahead { ahead, behind: Some(Box::new(self.source)) }, ..self }
+    }
+
+    /// Reads a range that comes on its own, where there is no download to follow.
+    pub(super) fn alone(ahead: Ahead, range: &ByteRange) -> Self {
+        Self { source: Source::Ahead { ahead, behind: None }, position: range.start(), end: Some(range.end()) }
     }
 
     /// Reads what an upstream sends, which skips to `start` by itself.
@@ -165,9 +171,9 @@ impl BlobReader {
                         }
                     }
                 }
-                Source::Ahead { ahead, .. } => match ahead.next().await {
-                    Some(block) => return Ok(Some(block)),
-                    None => self.fall_behind(),
+                Source::Ahead { ahead, behind } => match ahead.next().await {
+                    Ok(block) => return Ok(Some(block)),
+                    Err(error) => self.source = *behind.take().ok_or(error)?,
                 },
                 Source::Direct(direct) => {
                     let block = direct.next().await?;
@@ -196,13 +202,6 @@ impl BlobReader {
                     }
                 }
             }
-        }
-    }
-
-    fn fall_behind(&mut self) {
-        let nothing = Source::Direct(Box::new(Direct::ended()));
-        if let Source::Ahead { behind, .. } = std::mem::replace(&mut self.source, nothing) {
-            self.source = *behind;
         }
     }
 
