@@ -26,7 +26,7 @@ pub(super) async fn answer(pull: &PullService, call: &Call, digest: Digest) -> R
     }
     let selection = selection(call, &digest)?;
     let found = pull.blob(&call.located.registry, request, selection).await?;
-    let regions = call.regions.clone();
+    let regions = call.regions();
     let response = match found.content {
         BlobContent::Whole(reader) => head(StatusCode::OK, &digest, found.facts.size, body::streamed(reader, regions)),
         BlobContent::Range(range, reader) => {

@@ -26,11 +26,12 @@ use http::uri::Authority;
 use http::{HeaderMap, Method, StatusCode, header};
 
 use crate::mapping::{ImageMapping, Located};
+use crate::oci::Reference;
 use crate::pull::{CacheResult, PullService, Source};
 use crate::sendfile::Regions;
 use crate::telemetry::Metrics;
 
-use access::{Kind, PullNote};
+use access::{Client, Kind, PullNote};
 use endpoint::{Endpoint, Operation};
 use error::ApiError;
 
@@ -56,8 +57,7 @@ struct Call {
     namespace: Option<String>,
     headers: HeaderMap,
     method: Method,
-    /// Where regions of files are announced, on a connection that can send them.
-    regions: Option<Regions>,
+    client: Option<Arc<Client>>,
 }
 
 async fn answer(State(state): State<ApiState>, request: Request) -> Response {
@@ -79,22 +79,22 @@ async fn dispatch(state: &ApiState, parts: Parts) -> Result<Response, ApiError> 
     let host = host.or_else(|| parts.uri.authority().map(Authority::as_str));
     let located = state.mapping.locate(endpoint.requested_name(host))?;
     let path = parts.uri.path().to_owned();
-    let regions = parts.extensions.get::<Regions>().cloned();
+    let client = parts.extensions.get::<Arc<Client>>().cloned();
     let call =
-        Call { located, path, namespace: endpoint.namespace, headers: parts.headers, method: parts.method, regions };
+        Call { located, path, namespace: endpoint.namespace, headers: parts.headers, method: parts.method, client };
     let (note, answered) = match operation {
         Operation::Base => return Ok(base()),
         Operation::Manifest(reference) => {
-            (call.note(Kind::Manifest, reference.to_string()), manifests::answer(&state.pull, &call, reference).await)
+            (call.note(Kind::Manifest, Some(reference.clone())), manifests::answer(&state.pull, &call, reference).await)
         }
         Operation::Blob(digest) => {
-            (call.note(Kind::Blob, digest.to_string()), blobs::answer(&state.pull, &call, digest).await)
+            (call.note(Kind::Blob, Some(Reference::Digest(digest))), blobs::answer(&state.pull, &call, digest).await)
         }
         Operation::Tags { limit, last } => {
-            (call.note(Kind::Tags, String::new()), tags::answer(&state.pull, &call, limit, last).await)
+            (call.note(Kind::Tags, None), tags::answer(&state.pull, &call, limit, last).await)
         }
         Operation::Referrers { subject, artifact_type } => {
-            let note = call.note(Kind::Referrers, subject.to_string());
+            let note = call.note(Kind::Referrers, Some(Reference::Digest(subject)));
             (note, referrers::answer(&state.pull, &call, subject, artifact_type).await)
         }
     };
@@ -115,15 +115,20 @@ struct Answered {
 }
 
 impl Call {
+    /// Where regions of files are announced, on a connection that can send them.
+    fn regions(&self) -> Option<Regions> {
+        self.client.as_ref()?.regions.clone()
+    }
+
     fn is_head(&self) -> bool {
         self.method == Method::HEAD
     }
 
     /// What the access log is to say, as far as the request tells.
-    fn note(&self, kind: Kind, reference: String) -> PullNote {
+    fn note(&self, kind: Kind, reference: Option<Reference>) -> PullNote {
         PullNote {
-            registry: self.located.registry.as_str().into(),
-            repository: self.located.repository.to_string(),
+            registry: self.located.registry.clone(),
+            repository: self.located.repository.clone(),
             reference,
             kind,
             result: CacheResult::Error,

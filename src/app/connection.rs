@@ -1,6 +1,7 @@
 //! One connection: which protocol limits hold on it, and when it ends.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -12,7 +13,7 @@ use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower::Service;
 
-use crate::api::access::{Cutoff, Peer};
+use crate::api::access::Client;
 use crate::app::busy::Requests;
 use crate::app::shutdown::Drain;
 use crate::app::stream::ClientStream;
@@ -104,14 +105,14 @@ async fn serve_with<S>(
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let requests = Requests::new();
-    let mut watcher = requests.watcher();
+    let cutoff = drain.cutoff().clone();
+    let plain = Arc::new(Client { peer, cutoff: cutoff.clone(), regions: None });
+    // HTTP/2 copies bodies into frames, and would copy placeholders.
+    let sending =
+        regions.map_or_else(|| Arc::clone(&plain), |regions| Arc::new(Client { peer, cutoff, regions: Some(regions) }));
     let service = service_fn(|mut request: http::Request<Incoming>| {
-        request.extensions_mut().insert(Peer(peer));
-        request.extensions_mut().insert(Cutoff(drain.cutoff().clone()));
-        // HTTP/2 copies bodies into frames, and would copy placeholders.
-        if let Some(regions) = regions.as_ref().filter(|_| request.version() <= Version::HTTP_11) {
-            request.extensions_mut().insert(regions.clone());
-        }
+        let client = if request.version() <= Version::HTTP_11 { &sending } else { &plain };
+        request.extensions_mut().insert(Arc::clone(client));
         let in_progress = requests.begin();
         let answer = router.clone().call(request);
         async move { answer.await.map(|answer| answer.map(|body| in_progress.until_end_of(body))) }
@@ -127,14 +128,16 @@ async fn serve_with<S>(
     let mut closing = false;
     loop {
         tokio::select! {
+            // The connection first: it is what nearly every wake-up is for.
+            biased;
             ended = &mut connection => {
                 if let Err(error) = ended {
                     tracing::debug!(%peer, error, "Connection ended early");
                 }
                 return;
             }
-            () = watcher.idle(limits.first_request, limits.idle) => {
-                if closing || !watcher.any() {
+            () = requests.idle(limits.first_request, limits.idle) => {
+                if closing || !requests.any() {
                     tracing::debug!(%peer, "Connection closed: no request in time");
                     return;
                 }
@@ -175,7 +178,6 @@ fn builder(limits: Limits) -> auto::Builder<TokioExecutor> {
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use axum::body::Body;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// The canonical name of Docker Hub in image references.
 pub const DOCKER_HUB: &str = "docker.io";
@@ -9,7 +10,7 @@ pub const DOCKER_HUB: &str = "docker.io";
 /// A registry as it stands in image references: `host` or `host:port`, in lower case. It is a name, never an address to
 /// dial: where its upstreams are is a matter of configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RegistryHost(Box<str>);
+pub struct RegistryHost(Arc<str>);
 
 /// The text is not a registry host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// A repository name, such as `library/nginx`.
 ///
 /// Grammar (distribution-spec "Pulling manifests"): components of `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*` joined by `/`.
 /// The grammar admits no `.` or `..` component and no empty one, which makes a name safe as a relative path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RepositoryName(Box<str>);
+pub struct RepositoryName(Arc<str>);
 
 /// The longest repository name accepted. Clients cap registry and name together at 255 characters.
 pub const MAX_REPOSITORY_LENGTH: usize = 255;

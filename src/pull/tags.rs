@@ -1,5 +1,6 @@
 //! What tags mean, as far as this process knows: the records of the store, with the times of this process on top.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use moka::future::Cache;
@@ -22,7 +23,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// A known tag.
 #[derive(Debug, Clone)]
 pub(super) struct KnownTag {
-    record: TagRecord,
+    record: Arc<TagRecord>,
     /// How old the confirmation was at `since`.
     age: Duration,
     since: Instant,
@@ -46,7 +47,7 @@ impl KnownTag {
     }
 
     fn fresh(record: TagRecord) -> Self {
-        Self { record, age: Duration::ZERO, since: Instant::now(), trouble: None }
+        Self { record: Arc::new(record), age: Duration::ZERO, since: Instant::now(), trouble: None }
     }
 }
 
@@ -68,14 +69,15 @@ impl TagMemory {
             return Some(known);
         }
         let record = self.records.read(&scope.registry, &scope.repository, tag).await?;
-        let known = KnownTag { age: record.age(SystemTime::now()), record, since: Instant::now(), trouble: None };
+        let age = record.age(SystemTime::now());
+        let known = KnownTag { age, record: Arc::new(record), since: Instant::now(), trouble: None };
         self.memory.insert(key, known.clone()).await;
         Some(known)
     }
 
     /// An upstream confirms that `tag` still means what it did.
     pub(super) async fn confirm(&self, scope: &Scope, tag: &Tag, known: KnownTag) {
-        let mut record = known.record;
+        let mut record = Arc::unwrap_or_clone(known.record);
         if record.age(SystemTime::now()) >= PERSIST_AFTER {
             record.verified_at = seconds_now();
             self.persist(scope, tag, &record).await;

@@ -17,4 +17,5 @@ mod private;
 mod process;
 mod pulls;
 mod ranges;
+mod rot;
 mod store_faults;
