@@ -36,6 +36,7 @@ fn parts(router: Router) -> Parts {
     let lifecycle = Lifecycle::default();
     Parts {
         registry: access::layer(router, metrics.clone()),
+        certificates: None,
         admin: admin::router(metrics.clone(), lifecycle.clone(), Vec::new()),
         lifecycle,
         metrics,

@@ -26,6 +26,8 @@ pub struct Metrics {
     pub upstream: UpstreamMetrics,
     /// The store.
     pub store: StoreMetrics,
+    /// TLS on the registry listener.
+    pub tls: TlsMetrics,
 }
 
 /// The HTTP surface, named by OpenTelemetry's conventions.
@@ -94,6 +96,17 @@ pub struct StoreMetrics {
     pub errors: IntCounterVec,
     /// Leftovers of interrupted downloads removed at start.
     pub janitor_removed: IntCounter,
+}
+
+/// TLS on the registry listener.
+#[derive(Debug, Clone)]
+pub struct TlsMetrics {
+    /// By name (`server`): when clients begin to refuse the certificate, in seconds since 1970.
+    pub certificate_expiry: IntGaugeVec,
+    /// By outcome: times the certificate's files had changed.
+    pub certificate_reloads: IntCounterVec,
+    /// By reason: connections that did not get as far as HTTP.
+    pub handshake_failures: IntCounterVec,
 }
 
 impl Metrics {
@@ -205,7 +218,24 @@ impl Metrics {
             janitor_removed: new
                 .counter("weir_store_janitor_removed_total", "Leftovers of interrupted downloads removed at start")?,
         };
-        Ok(Self { registry: new.registry, names: new.names.into(), http, pull, upstream, store })
+        let tls = TlsMetrics {
+            certificate_expiry: new.gauges(
+                "weir_tls_certificate_expiry_timestamp_seconds",
+                "When the certificate in use expires, or one that leads to its authority, in seconds since 1970",
+                &["name"],
+            )?,
+            certificate_reloads: new.counters(
+                "weir_tls_certificate_reloads_total",
+                "Times the files of the certificate had changed, by whether they could be used",
+                &["outcome"],
+            )?,
+            handshake_failures: new.counters(
+                "weir_tls_handshake_failures_total",
+                "Connections that ended in the TLS handshake, by reason",
+                &["reason"],
+            )?,
+        };
+        Ok(Self { registry: new.registry, names: new.names.into(), http, pull, upstream, store, tls })
     }
 
     /// The names of all metrics, those without a series yet included.
