@@ -12,6 +12,8 @@ mod connection;
 mod descriptors;
 mod shutdown;
 mod stream;
+#[cfg_attr(not(test), expect(dead_code, reason = "the reload comes next"))]
+mod watch;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
