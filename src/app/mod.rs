@@ -13,6 +13,8 @@ mod descriptors;
 mod shutdown;
 mod stream;
 mod tls;
+#[cfg_attr(not(test), expect(dead_code, reason = "the reload comes next"))]
+mod watch;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -125,8 +127,16 @@ fn serve(
     let uncounted = IntGauge::new("admin_connections", "Not exported")?;
     admin.spawn(accept::accept(admin_listener, Security::Plain, parts.admin, admin_limits, admin.clone(), uncounted));
     let open = parts.metrics.http.connections.clone();
-    let terminator = parts.certificates.map(|certificates| Arc::new(Terminator::new(certificates, limits.handshake)));
-    let security = terminator.map_or(Security::Plain, Security::Tls);
+    let security = parts.certificates.map_or(Security::Plain, |certificates| {
+        let (drain, follow) = (registry.clone(), Arc::clone(&certificates).follow());
+        registry.spawn(async move {
+            tokio::select! {
+                () = follow => {}
+                () = drain.begun() => {}
+            }
+        });
+        Security::Tls(Arc::new(Terminator::new(certificates, limits.handshake)))
+    });
     registry.spawn(accept::accept(registry_listener, security, parts.registry, limits, registry.clone(), open));
     parts.lifecycle.enter(Phase::Serving);
 

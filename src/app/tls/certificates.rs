@@ -1,18 +1,25 @@
 //! The identity in use, and how it is replaced while connections are open.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::RwLock;
 use rustls::ServerConfig;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use url::Url;
 
 use super::error::TlsError;
 use super::identity::Identity;
+use crate::app::watch::Watch;
 use crate::config::{self, TlsConfig};
 use crate::telemetry::metrics::TlsMetrics;
 
 /// The label of the server's own certificate.
 const SERVER: &str = "server";
+/// How long the files must stand still before they are read: certificate and key are rarely replaced at once, and the
+/// one does not belong to the other in between.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// What new connections are encrypted with. Connections that are open keep what they began with.
 #[derive(Debug)]
@@ -46,6 +53,19 @@ impl Certificates {
         let certificates = Self { files, external_url, current, trouble: RwLock::new(None), metrics };
         certificates.announce();
         Ok(Some(certificates))
+    }
+
+    /// Reads the files again whenever they change, for as long as it is polled.
+    pub(crate) async fn follow(self: Arc<Self>) {
+        let mut watch = Watch::since(self.identity().digests(&self.files));
+        loop {
+            watch.changed().await;
+            while timeout(SETTLED, watch.changed()).await.is_ok() {}
+            let certificates = Arc::clone(&self);
+            if let Err(error) = spawn_blocking(move || certificates.reload()).await {
+                tracing::error!(%error, "The certificate could not be read again");
+            }
+        }
     }
 
     /// Reads the files again. It reads from disk, so it belongs on a thread that may wait.

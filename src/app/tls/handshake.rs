@@ -71,9 +71,10 @@ impl Terminator {
         };
         let reason = failure.reason();
         self.certificates.metrics().handshake_failures.with_label_values(&[reason]).inc();
-        match self.complaints.due() {
-            Some(suppressed) => tracing::info!(%peer, reason, error = %failure, suppressed, "A TLS handshake failed"),
-            None => tracing::debug!(%peer, reason, error = %failure, "A TLS handshake failed"),
+        if let Some(suppressed) = self.complaints.due() {
+            tracing::info!(%peer, reason, error = %failure, suppressed, "A TLS handshake failed");
+        } else {
+            tracing::debug!(%peer, reason, error = %failure, "A TLS handshake failed");
         }
         None
     }

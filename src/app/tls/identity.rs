@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::client::verify_server_name;
@@ -17,6 +18,7 @@ use url::{Host, Url};
 use super::error::{NamedFile, TlsError};
 use super::validity::{self, Validity};
 use crate::config::TlsConfig;
+use crate::oci::Digest;
 
 /// The protocols that clients may choose from, the preferred one first (RFC 7301).
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -105,6 +107,19 @@ impl Identity {
         let mut server = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
         server.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
         Ok(Self { contents, server: Arc::new(server), expires, certificate_file: files.certificate, leaf, begins })
+    }
+
+    /// The files and what they held, for a watch.
+    pub(super) fn digests(&self, config: &TlsConfig) -> Vec<(PathBuf, Option<Digest>)> {
+        let Contents { certificate, key, client_authorities } = &self.contents;
+        let files = [
+            (Some(&config.cert_file), Some(certificate)),
+            (Some(&config.key_file), Some(key)),
+            (config.client_ca_file.as_ref(), client_authorities.as_ref()),
+        ];
+        let digest =
+            |(path, content): (Option<&PathBuf>, Option<&Vec<u8>>)| Some((path?.clone(), Some(Digest::of(content?))));
+        files.into_iter().filter_map(digest).collect()
     }
 
     /// What is allowed, but may well be a mistake; `external_url` is how clients address the server.

@@ -1,5 +1,8 @@
 //! Files that change under a running server.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use rcgen::date_time_ymd;
 
 use super::*;
@@ -32,7 +35,7 @@ fn a_new_certificate_takes_the_place_of_the_old_one() {
     let before = certificates.server();
     directory.write(&second);
     assert!(matches!(certificates.reload(), Reload::Replaced));
-    assert!(!std::sync::Arc::ptr_eq(&before, &certificates.server()));
+    assert!(!Arc::ptr_eq(&before, &certificates.server()));
     assert_eq!(expiry(&metrics), expiry_of(&second));
     assert_eq!((reloads(&metrics, "ok"), reloads(&metrics, "error")), (1, 0));
 }
@@ -57,7 +60,7 @@ fn what_cannot_be_used_changes_nothing_and_is_told_until_it_is_put_right() {
         let Reload::Kept(error) = certificates.reload() else { panic!("{explanation} must not be used") };
         assert!(error.to_string().contains(explanation), "{error}");
         assert!(certificates.trouble().unwrap().contains(explanation));
-        assert!(std::sync::Arc::ptr_eq(&before, &certificates.server()), "{explanation}");
+        assert!(Arc::ptr_eq(&before, &certificates.server()), "{explanation}");
         assert_eq!(reloads(&metrics, "error"), times);
     }
     assert_eq!(expiry(&metrics), expiry_of(&first));
@@ -90,4 +93,33 @@ fn the_authorities_of_clients_are_read_again_too() {
     assert!(matches!(certificates.reload(), Reload::Replaced));
     fs::write(directory.path("clients-ca.crt"), "").unwrap();
     assert!(matches!(certificates.reload(), Reload::Kept(TlsError::NoCertificate(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_that_are_swapped_one_by_one_are_read_when_both_are_there() {
+    use std::os::unix::fs::symlink;
+
+    let authority = Authority::new("ca");
+    // As Kubernetes mounts a secret, and as certbot replaces links.
+    let (first, second) = (Directory::with(&authority.issue("a.test")), Directory::with(&authority.issue("b.test")));
+    let directory = Directory::new();
+    for name in ["tls.crt", "tls.key"] {
+        symlink(first.path(name), directory.path(name)).unwrap();
+    }
+    let (certificates, metrics) = certificates(directory.config());
+    let certificates = Arc::new(certificates);
+    let follow = tokio::spawn(Arc::clone(&certificates).follow());
+    for name in ["tls.crt", "tls.key"] {
+        symlink(second.path(name), directory.path("new")).unwrap();
+        fs::rename(directory.path("new"), directory.path(name)).unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let read_again = async {
+        while reloads(&metrics, "ok") == 0 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), read_again).await.unwrap();
+    assert_eq!((reloads(&metrics, "ok"), reloads(&metrics, "error")), (1, 0));
+    follow.abort();
 }
