@@ -16,3 +16,4 @@ mod private;
 mod process;
 mod pulls;
 mod store_faults;
+mod tls;
