@@ -1,5 +1,7 @@
 //! Connections against the whole server, over loopback sockets.
 
+mod tls;
+
 use std::io;
 
 use axum::Router;

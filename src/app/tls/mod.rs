@@ -13,7 +13,7 @@ pub(super) mod handshake;
 mod error;
 mod identity;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod validity;
 
 pub use error::TlsError;

@@ -66,7 +66,7 @@ impl Server {
 }
 
 /// A client that trusts `authority`, offers `protocols`, and shows `shown` if it is asked who it is.
-fn client_of(
+pub(super) fn client_of(
     authority: &Authority,
     versions: &[&'static SupportedProtocolVersion],
     protocols: &[&[u8]],
@@ -86,7 +86,7 @@ fn client_of(
     config
 }
 
-const BOTH: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
+pub(super) const BOTH: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
 
 #[tokio::test]
 async fn the_client_chooses_version_and_protocol() {

@@ -8,9 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
-use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
 use tempfile::TempDir;
 
 use super::*;
@@ -18,16 +18,16 @@ use crate::config::TlsConfig;
 use crate::telemetry::Metrics;
 
 /// An authority of tests.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(in crate::app) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key.
-struct Issued {
+pub(in crate::app) struct Issued {
     certificate: rcgen::Certificate,
     key: KeyPair,
 }
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub(in crate::app) fn new(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
@@ -35,7 +35,7 @@ impl Authority {
     }
 
     /// A certificate for the server `name`.
-    fn issue(&self, name: &str) -> Issued {
+    pub(in crate::app) fn issue(&self, name: &str) -> Issued {
         self.issue_with(name, |_| {})
     }
 
@@ -71,14 +71,14 @@ impl Issued {
 }
 
 /// A directory with the files of `server.tls`.
-struct Directory(TempDir);
+pub(in crate::app) struct Directory(TempDir);
 
 impl Directory {
     fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn with(issued: &Issued) -> Self {
+    pub(in crate::app) fn with(issued: &Issued) -> Self {
         let directory = Self::new();
         directory.write(issued);
         directory
@@ -94,7 +94,7 @@ impl Directory {
     }
 
     /// The files by their names here.
-    fn config(&self) -> TlsConfig {
+    pub(in crate::app) fn config(&self) -> TlsConfig {
         config(&self.path("tls.crt"), &self.path("tls.key"), None)
     }
 
@@ -114,8 +114,13 @@ fn config(certificate: &Path, key: &Path, client_authorities: Option<&Path>) -> 
     }
 }
 
-fn server_config(tls: TlsConfig) -> ServerConfig {
+pub(in crate::app) fn server_config(tls: TlsConfig) -> ServerConfig {
     ServerConfig { tls: Some(tls), ..ServerConfig::default() }
+}
+
+/// A client that trusts `authority` and offers `protocols`.
+pub(in crate::app) fn client_of(authority: &Authority, protocols: &[&[u8]]) -> ClientConfig {
+    handshake::client_of(authority, handshake::BOTH, protocols, None)
 }
 
 /// The certificates in these files, and the metrics they count in.
