@@ -16,6 +16,7 @@ use tokio::time::sleep;
 use crate::app::connection::{self, Limits, Protocol};
 use crate::app::shutdown::Drain;
 use crate::app::tls::Terminator;
+use crate::sendfile::SendFileStream;
 use crate::telemetry::Occasionally;
 
 /// How long to wait when there is nothing to accept a connection with.
@@ -59,6 +60,10 @@ pub(crate) async fn accept(
                 let (security, router, connection_drain) = (security.clone(), router.clone(), drain.clone());
                 drain.spawn(async move {
                     match security {
+                        Security::Plain if limits.sendfile => {
+                            let stream = SendFileStream::new(socket);
+                            connection::serve_sending_files(stream, peer, router, limits, connection_drain).await;
+                        }
                         Security::Plain => {
                             connection::serve(socket, Protocol::Detected, peer, router, limits, connection_drain).await;
                         }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
+use http::Version;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -15,6 +16,7 @@ use crate::api::access::{Cutoff, Peer};
 use crate::app::busy::Requests;
 use crate::app::shutdown::Drain;
 use crate::app::stream::ClientStream;
+use crate::sendfile::{FileSink, Regions, SendFileStream};
 
 /// What hyper may buffer of an HTTP/1 connection, in either direction.
 ///
@@ -60,6 +62,8 @@ pub struct Limits {
     pub ping: Duration,
     /// How long answers in progress may go on once the drain has begun.
     pub drain: Duration,
+    /// Whether files are sent on plain HTTP/1 connections, instead of being read.
+    pub sendfile: bool,
 }
 
 impl Default for Limits {
@@ -75,6 +79,7 @@ impl Default for Limits {
             write: Duration::from_secs(180),
             ping: Duration::from_secs(30),
             drain: Duration::from_secs(300),
+            sendfile: false,
         }
     }
 }
@@ -91,11 +96,43 @@ pub(crate) async fn serve<S>(
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    serve_with(stream, protocol, None, peer, router, limits, drain).await;
+}
+
+/// The same on a stream that sends regions of files to HTTP/1 clients, whichever protocol they turn out to speak.
+pub(crate) async fn serve_sending_files<S>(
+    stream: SendFileStream<S>,
+    peer: SocketAddr,
+    router: Router,
+    limits: Limits,
+    drain: Drain,
+) where
+    S: FileSink + Send + 'static,
+{
+    let regions = stream.regions();
+    serve_with(stream, Protocol::Detected, Some(regions), peer, router, limits, drain).await;
+}
+
+async fn serve_with<S>(
+    stream: S,
+    protocol: Protocol,
+    regions: Option<Regions>,
+    peer: SocketAddr,
+    router: Router,
+    limits: Limits,
+    drain: Drain,
+) where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let requests = Requests::new();
     let mut watcher = requests.watcher();
     let service = service_fn(|mut request: http::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
         request.extensions_mut().insert(Cutoff(drain.cutoff().clone()));
+        // HTTP/2 copies bodies into frames, and would copy placeholders.
+        if let Some(regions) = regions.as_ref().filter(|_| request.version() <= Version::HTTP_11) {
+            request.extensions_mut().insert(regions.clone());
+        }
         let in_progress = requests.begin();
         let answer = router.clone().call(request);
         async move { answer.await.map(|answer| answer.map(|body| in_progress.until_end_of(body))) }

@@ -10,6 +10,7 @@ mod build;
 mod busy;
 mod connection;
 mod descriptors;
+mod self_check;
 mod shutdown;
 mod stream;
 mod tls;
@@ -28,7 +29,7 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Lifecycle, Phase};
-use crate::config::{Config, LogConfig, LogFormat, ServerConfig};
+use crate::config::{Config, LogConfig, LogFormat, SendFile, ServerConfig};
 use crate::store::Files;
 use crate::store::disk::DiskFiles;
 use crate::telemetry::logging;
@@ -70,7 +71,8 @@ pub async fn start_with(config: Config, files: Arc<dyn Files>) -> anyhow::Result
     let parts = build(&config, files).await?;
     let ServerConfig { listen: registry, max_connections, drain_timeout: drain, .. } = config.server;
     let connections = descriptors::affordable_connections(max_connections);
-    let limits = Limits { connections, drain, ..Limits::default() };
+    let sendfile = sends_files(&config).await;
+    let limits = Limits { connections, drain, sendfile, ..Limits::default() };
     let registry = bind(registry, "server.listen").await?;
     let admin = bind(config.admin.listen, "admin.listen").await?;
     serve(registry, admin, parts, limits)
@@ -152,6 +154,20 @@ fn serve(
         }
     });
     Ok(Running { registry_addr, admin_addr, lifecycle: parts.lifecycle, registry, admin, ended })
+}
+
+/// Whether connections send files: as configured, and only if it works here.
+async fn sends_files(config: &Config) -> bool {
+    match config.server.sendfile {
+        SendFile::Off => false,
+        SendFile::Auto => match self_check::files_can_be_sent(&config.store.path).await {
+            Ok(()) => true,
+            Err(reason) => {
+                tracing::warn!(reason, "Files cannot be sent by the system here; they are read and written instead");
+                false
+            }
+        },
+    }
 }
 
 async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {

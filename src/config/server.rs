@@ -22,8 +22,20 @@ pub struct ServerConfig {
     pub drain_timeout: Duration,
     /// The most connections served at once; further ones wait in the listen queue.
     pub max_connections: usize,
+    /// Whether files are sent by the system instead of being read.
+    pub sendfile: SendFile,
     /// How clients' connections are encrypted. `None`: they are not.
     pub tls: Option<TlsConfig>,
+}
+
+/// How stored content reaches a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SendFile {
+    /// By `sendfile` on plain HTTP/1 connections, if a check at start finds that it works here.
+    #[default]
+    Auto,
+    /// Read and written everywhere.
+    Off,
 }
 
 /// TLS on the registry listener: PEM files that exist; what is in them is looked at when the server starts.
@@ -53,6 +65,7 @@ impl Default for ServerConfig {
             default_registry: DOCKER_HUB.parse().ok(),
             drain_timeout: Duration::from_secs(5 * 60),
             max_connections: 4096,
+            sendfile: SendFile::default(),
             tls: None,
         }
     }

@@ -148,7 +148,7 @@ mod tests {
     const SPACE: Space = Space { total: 1000, available: 500 };
 
     fn capacity(max_size: SizeLimit, keep_free: SizeLimit) -> Arc<Capacity> {
-        let config = StoreConfig { path: "/nowhere".into(), max_size, keep_free };
+        let config = StoreConfig { path: "/nowhere".into(), max_size, keep_free, ..StoreConfig::default() };
         Arc::new(Capacity::new(&config, SPACE, Metrics::new().unwrap().store))
     }
 

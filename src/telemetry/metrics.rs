@@ -96,6 +96,8 @@ pub struct StoreMetrics {
     pub errors: IntCounterVec,
     /// Leftovers of interrupted downloads removed at start.
     pub janitor_removed: IntCounter,
+    /// Stored blobs and manifests that no longer hashed to their name.
+    pub corrupt_objects: IntCounter,
 }
 
 /// TLS on the registry listener.
@@ -217,6 +219,10 @@ impl Metrics {
             )?,
             janitor_removed: new
                 .counter("weir_store_janitor_removed_total", "Leftovers of interrupted downloads removed at start")?,
+            corrupt_objects: new.counter(
+                "weir_verify_corrupt_objects_total",
+                "Stored blobs and manifests that no longer hashed to their name and were set aside",
+            )?,
         };
         let tls = TlsMetrics {
             certificate_expiry: new.gauges(

@@ -14,7 +14,7 @@ pub(in crate::config) const ROOT: Keys = Keys {
 
 /// `server`.
 pub(in crate::config) const SERVER: Keys = Keys {
-    known: &["listen", "external_url", "default_registry", "drain_timeout", "max_connections", "tls"],
+    known: &["listen", "external_url", "default_registry", "drain_timeout", "max_connections", "sendfile", "tls"],
     refused: &[],
 };
 
@@ -33,11 +33,8 @@ pub(in crate::config) const ADMIN: Keys = Keys {
 
 /// `store`.
 pub(in crate::config) const STORE: Keys = Keys {
-    known: &["kind", "path", "max_size", "keep_free"],
-    refused: &[
-        ("s3", Refusal::NotOffered, "Use `kind: disk` with `path`"),
-        ("verify_interval", Refusal::NotOffered, "Remove it; content is verified when it is fetched"),
-    ],
+    known: &["kind", "path", "max_size", "keep_free", "verify_interval"],
+    refused: &[("s3", Refusal::NotOffered, "Use `kind: disk` with `path`")],
 };
 
 /// `tags`.

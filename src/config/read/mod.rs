@@ -14,7 +14,7 @@ mod upstreams;
 use self::section::{Section, Wrong};
 use super::problem::{ConfigError, Problems};
 use super::registries::RegistryConfig;
-use super::server::{AdminConfig, LogConfig, LogFormat, ServerConfig};
+use super::server::{AdminConfig, LogConfig, LogFormat, SendFile, ServerConfig};
 use super::store::StoreConfig;
 use super::tags::{OnUpstreamNotFound, TagsConfig};
 use super::tree::Node;
@@ -64,6 +64,7 @@ fn read_registries(root: &Section<'_>, reading: &mut Reading<'_>) -> Vec<Registr
 
 fn read_server(section: &Section<'_>, reading: &mut Reading<'_>) -> ServerConfig {
     let default = ServerConfig::default();
+    let sendfile = [("auto", SendFile::Auto), ("off", SendFile::Off)];
     let read_host = |text: &str| if text.is_empty() { Ok(None) } else { registry_or_none(text) };
     ServerConfig {
         listen: section.value("listen", scalars::socket_address).unwrap_or(default.listen),
@@ -71,6 +72,7 @@ fn read_server(section: &Section<'_>, reading: &mut Reading<'_>) -> ServerConfig
         default_registry: section.value("default_registry", read_host).unwrap_or(default.default_registry),
         drain_timeout: section.value("drain_timeout", scalars::duration).unwrap_or(default.drain_timeout),
         max_connections: section.value("max_connections", scalars::count).unwrap_or(default.max_connections),
+        sendfile: section.value("sendfile", |text| scalars::word(text, &sendfile)).unwrap_or(default.sendfile),
         tls: tls::read(section, reading),
     }
 }
@@ -89,6 +91,7 @@ fn read_store(section: &Section<'_>) -> StoreConfig {
         path: section.value("path", scalars::path).unwrap_or(default.path),
         max_size: section.value("max_size", scalars::positive_size_limit).unwrap_or(default.max_size),
         keep_free: section.value("keep_free", scalars::size_limit).unwrap_or(default.keep_free),
+        verify_interval: section.value("verify_interval", scalars::duration).unwrap_or(default.verify_interval),
     }
 }
 
