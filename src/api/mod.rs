@@ -11,6 +11,7 @@ pub mod endpoint;
 mod error;
 mod headers;
 mod manifests;
+mod multipart;
 mod referrers;
 mod tags;
 

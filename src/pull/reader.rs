@@ -8,6 +8,7 @@ use std::pin::Pin;
 use bytes::Bytes;
 use prometheus::IntGauge;
 
+use super::ahead::Ahead;
 use super::direct::Direct;
 use super::error::{FillError, Prefix};
 use super::fill::HELD_BACK;
@@ -50,8 +51,22 @@ pub(super) enum Trust {
 }
 
 enum Source {
-    Stored { file: BlobFile, trust: Trust },
-    Flight { file: BlobFile, follower: Follower, frontier: Frontier, _waiting: Waiting, fallback: Fallback },
+    Stored {
+        file: BlobFile,
+        trust: Trust,
+    },
+    Flight {
+        file: BlobFile,
+        follower: Follower,
+        frontier: Frontier,
+        _waiting: Waiting,
+        fallback: Fallback,
+    },
+    /// A range on its own; what it does not bring comes from `behind`.
+    Ahead {
+        ahead: Ahead,
+        behind: Box<Self>,
+    },
     Direct(Box<Direct>),
 }
 
@@ -103,6 +118,11 @@ impl BlobReader {
         Self { source, position: start, end }
     }
 
+    /// Reads what comes ahead of the download that this reader follows; the reader follows it again if that fails.
+    pub(super) fn ahead(self, ahead: Ahead) -> Self {
+        Self { source: Source::Ahead { ahead, behind: Box::new(self.source) }, ..self }
+    }
+
     /// Reads what an upstream sends, which skips to `start` by itself.
     pub(super) fn direct(direct: Direct, start: u64, end: Option<u64>) -> Self {
         Self { source: Source::Direct(Box::new(direct)), position: start, end }
@@ -145,6 +165,10 @@ impl BlobReader {
                         }
                     }
                 }
+                Source::Ahead { ahead, .. } => match ahead.next().await {
+                    Some(block) => return Ok(Some(block)),
+                    None => self.fall_behind(),
+                },
                 Source::Direct(direct) => {
                     let block = direct.next().await?;
                     let wanted =
@@ -175,6 +199,13 @@ impl BlobReader {
         }
     }
 
+    fn fall_behind(&mut self) {
+        let nothing = Source::Direct(Box::new(Direct::ended()));
+        if let Source::Ahead { behind, .. } = std::mem::replace(&mut self.source, nothing) {
+            self.source = *behind;
+        }
+    }
+
     async fn leave_flight(&mut self, prefix: Prefix) -> Result<(), FillError> {
         let nothing = Source::Direct(Box::new(Direct::ended()));
         if let Source::Flight { fallback, .. } = std::mem::replace(&mut self.source, nothing) {
@@ -198,6 +229,7 @@ impl fmt::Debug for BlobReader {
         let source = match self.source {
             Source::Stored { .. } => "stored",
             Source::Flight { .. } => "flight",
+            Source::Ahead { .. } => "ahead",
             Source::Direct(_) => "direct",
         };
         f.debug_struct("BlobReader")

@@ -3,5 +3,6 @@
 mod content;
 mod failover;
 mod fake;
+mod parts;
 mod redirects;
 mod tokens;
