@@ -14,7 +14,9 @@ pub(crate) fn holds(input: &[u8]) {
         Ok(config) => makes_sense(&config, text),
         Err(ConfigError::Invalid(problems)) => {
             assert!(!problems.is_empty());
-            problems.iter().for_each(|problem| has_its_place(problem, text));
+            for problem in &problems {
+                has_its_place(problem, text);
+            }
         }
         Err(error) => panic!("nothing was read from a file: {error}"),
     }

@@ -14,9 +14,12 @@ pub(crate) mod range;
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
+/// What a target does to an input.
+type Property = fn(&[u8]);
+
 /// Every target by the name of its corpus.
 #[allow(dead_code, reason = "each fuzz target is a program of its own and calls one of them")]
-pub(crate) const ALL: [(&str, fn(&[u8])); 6] = [
+pub(crate) const ALL: [(&str, Property); 6] = [
     ("challenge", challenge::holds),
     ("configuration", configuration::holds),
     ("image_reference", image_reference::holds),

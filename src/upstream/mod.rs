@@ -30,14 +30,6 @@ mod token;
 mod transport;
 mod verdict;
 
-/// Parsers of what upstreams say, for the fuzz targets in `fuzz/` and for nothing else.
-#[doc(hidden)]
-pub mod fuzzing {
-    pub use super::challenge::{Challenge, parse};
-    pub use super::realm::{RealmRule, RealmTrust, RefusedRealm};
-    pub use super::redirect::Origin;
-}
-
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -56,6 +48,14 @@ use self::transport::Transports;
 pub use body::BlobBody;
 pub use error::{Attempt, Attempts, Conclusion, Outcome, SetupError, UpstreamError, Verdict};
 pub use part::BytesAsked;
+
+/// Parsers of what upstreams say, for the fuzz targets in `fuzz/` and for nothing else.
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use super::challenge::{Challenge, parse};
+    pub use super::realm::{RealmRule, RealmTrust, RefusedRealm};
+    pub use super::redirect::Origin;
+}
 
 /// The upstreams of every registry that is served.
 #[derive(Debug)]
