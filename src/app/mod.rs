@@ -3,7 +3,7 @@
 //! The room wires; it decides nothing about pulls. It owns the accept loop and the connections, so that time-outs, the
 //! cap and the drain hold for every answer, and it alone knows how the parts are put together.
 //!
-//! Reading order: [`start`], then `accept` and `connection`, then `shutdown`.
+//! Reading order: [`start`], then `accept`, `tls` and `connection`, then `shutdown`.
 
 mod accept;
 mod build;
@@ -13,6 +13,9 @@ mod descriptors;
 mod self_check;
 mod shutdown;
 mod stream;
+mod tls;
+#[cfg_attr(not(test), expect(dead_code, reason = "the reload comes next"))]
+mod watch;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -33,9 +36,12 @@ use crate::telemetry::logging;
 
 pub use connection::Limits;
 pub use shutdown::Drained;
+pub use tls::{TlsError, check as check_tls};
 
+use accept::Security;
 use build::{Parts, build};
 use shutdown::{Drain, Signals};
+use tls::Terminator;
 
 /// Connections of probes and scrapers. Few, and apart from the registry's: they get through when those are used up.
 const ADMIN_CONNECTIONS: usize = 64;
@@ -121,9 +127,19 @@ fn serve(
     let (registry_addr, admin_addr) = (registry_listener.local_addr()?, admin_listener.local_addr()?);
     let (registry, admin) = (Drain::default(), Drain::default());
     let uncounted = IntGauge::new("admin_connections", "Not exported")?;
-    admin.spawn(accept::accept(admin_listener, parts.admin, admin_limits, admin.clone(), uncounted));
+    admin.spawn(accept::accept(admin_listener, Security::Plain, parts.admin, admin_limits, admin.clone(), uncounted));
     let open = parts.metrics.http.connections.clone();
-    registry.spawn(accept::accept(registry_listener, parts.registry, limits, registry.clone(), open));
+    let security = parts.certificates.map_or(Security::Plain, |certificates| {
+        let (drain, follow) = (registry.clone(), Arc::clone(&certificates).follow());
+        registry.spawn(async move {
+            tokio::select! {
+                () = follow => {}
+                () = drain.begun() => {}
+            }
+        });
+        Security::Tls(Arc::new(Terminator::new(certificates, limits.handshake)))
+    });
+    registry.spawn(accept::accept(registry_listener, security, parts.registry, limits, registry.clone(), open));
     parts.lifecycle.enter(Phase::Serving);
 
     let ended = tokio::spawn({

@@ -33,7 +33,7 @@ pub use load::LoadOptions;
 pub use problem::{ConfigError, Problem};
 pub use registries::{Access, Capability, CredentialRule, RegistryConfig, RepositoryPattern, UpstreamConfig};
 pub use secret::Secret;
-pub use server::{AdminConfig, LogConfig, LogFormat, SendFile, ServerConfig};
+pub use server::{AdminConfig, LogConfig, LogFormat, SendFile, ServerConfig, TlsConfig};
 pub use store::{SizeLimit, StoreConfig};
 pub use tags::{OnUpstreamNotFound, TagsConfig};
 

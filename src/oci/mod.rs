@@ -35,3 +35,8 @@ pub use selection::{Selected, Selection};
 /// The largest manifest Weir accepts, in bytes. Clients stop near 4 MiB too (containerd: 4 * 1048 * 1048), and the
 /// specification asks registries for at least 4 MB.
 pub const MAX_MANIFEST_BYTES: usize = 4 * 1048 * 1048;
+
+/// A text that was refused, as an error may repeat it: cut, and without what does something to a terminal.
+fn shown(text: &str) -> String {
+    text.chars().filter(|letter| !letter.is_control()).take(128).collect()
+}

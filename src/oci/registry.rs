@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::shown;
+
 /// The canonical name of Docker Hub in image references.
 pub const DOCKER_HUB: &str = "docker.io";
 
@@ -39,7 +41,7 @@ impl FromStr for RegistryHost {
     type Err = InvalidRegistryHost;
 
     fn from_str(text: &str) -> Result<Self, InvalidRegistryHost> {
-        let invalid = || InvalidRegistryHost(text.chars().take(128).collect());
+        let invalid = || InvalidRegistryHost(shown(text));
         let lower = text.to_ascii_lowercase();
         let (host, port) = match lower.split_once(':') {
             Some((host, port)) => (host, Some(port)),

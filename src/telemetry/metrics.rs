@@ -26,6 +26,8 @@ pub struct Metrics {
     pub upstream: UpstreamMetrics,
     /// The store.
     pub store: StoreMetrics,
+    /// TLS on the registry listener.
+    pub tls: TlsMetrics,
 }
 
 /// The HTTP surface, named by OpenTelemetry's conventions.
@@ -98,6 +100,17 @@ pub struct StoreMetrics {
     pub janitor_removed: IntCounter,
     /// Stored blobs and manifests that no longer hashed to their name.
     pub corrupt_objects: IntCounter,
+}
+
+/// TLS on the registry listener.
+#[derive(Debug, Clone)]
+pub struct TlsMetrics {
+    /// By name (`server`): when clients begin to refuse the certificate, in seconds since 1970.
+    pub certificate_expiry: IntGaugeVec,
+    /// By outcome: times the certificate's files had changed.
+    pub certificate_reloads: IntCounterVec,
+    /// By reason: connections that did not get as far as HTTP.
+    pub handshake_failures: IntCounterVec,
 }
 
 impl Metrics {
@@ -218,7 +231,24 @@ impl Metrics {
                 "Stored blobs and manifests that no longer hashed to their name and were set aside",
             )?,
         };
-        Ok(Self { registry: new.registry, names: new.names.into(), http, pull, upstream, store })
+        let tls = TlsMetrics {
+            certificate_expiry: new.gauges(
+                "weir_tls_certificate_expiry_timestamp_seconds",
+                "When the certificate in use expires, or one that leads to its authority, in seconds since 1970",
+                &["name"],
+            )?,
+            certificate_reloads: new.counters(
+                "weir_tls_certificate_reloads_total",
+                "Times the files of the certificate had changed, by whether they could be used",
+                &["outcome"],
+            )?,
+            handshake_failures: new.counters(
+                "weir_tls_handshake_failures_total",
+                "Connections that ended in the TLS handshake, by reason",
+                &["reason"],
+            )?,
+        };
+        Ok(Self { registry: new.registry, names: new.names.into(), http, pull, upstream, store, tls })
     }
 
     /// The names of all metrics, those without a series yet included.

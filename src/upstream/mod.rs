@@ -49,6 +49,14 @@ pub use body::BlobBody;
 pub use error::{Attempt, Attempts, Conclusion, Outcome, SetupError, UpstreamError, Verdict};
 pub use part::BytesAsked;
 
+/// Parsers of what upstreams say, for the fuzz targets in `fuzz/` and for nothing else.
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use super::challenge::{Challenge, parse};
+    pub use super::realm::{RealmRule, RealmTrust, RefusedRealm};
+    pub use super::redirect::Origin;
+}
+
 /// The upstreams of every registry that is served.
 #[derive(Debug)]
 pub struct Upstreams {

@@ -19,3 +19,4 @@ mod pulls;
 mod ranges;
 mod rot;
 mod store_faults;
+mod tls;

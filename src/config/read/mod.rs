@@ -2,11 +2,13 @@
 
 mod checks;
 mod credentials;
+mod files;
 pub(super) mod keys;
 mod names;
 mod registries;
 mod scalars;
 pub(super) mod section;
+mod tls;
 mod upstreams;
 
 use self::section::{Section, Wrong};
@@ -36,7 +38,7 @@ pub(super) fn config(tree: &Node, environment: &[(String, String)]) -> Result<Co
 
     let (server, admin) = (root.section("server", &keys::SERVER), root.section("admin", &keys::ADMIN));
     let config = Config {
-        server: read_server(&server),
+        server: read_server(&server, &mut reading),
         admin: AdminConfig {
             listen: admin.value("listen", scalars::socket_address).unwrap_or(AdminConfig::default().listen),
         },
@@ -46,7 +48,7 @@ pub(super) fn config(tree: &Node, environment: &[(String, String)]) -> Result<Co
         log: read_log(&root.section("log", &keys::LOG)),
         warnings: reading.warnings,
     };
-    let config = checks::default_registry(&server, config);
+    let config = checks::default_registry(&server, checks::external_scheme(config));
     checks::listeners(&server, &admin, &config);
     checks::something_is_served(&root, &config);
     problems.or_else_ok(config)
@@ -60,7 +62,7 @@ fn read_registries(root: &Section<'_>, reading: &mut Reading<'_>) -> Vec<Registr
     registries::read(&root.section_with_any_keys("registries"), builtin, reading)
 }
 
-fn read_server(section: &Section<'_>) -> ServerConfig {
+fn read_server(section: &Section<'_>, reading: &mut Reading<'_>) -> ServerConfig {
     let default = ServerConfig::default();
     let sendfile = [("auto", SendFile::Auto), ("off", SendFile::Off)];
     let read_host = |text: &str| if text.is_empty() { Ok(None) } else { registry_or_none(text) };
@@ -71,6 +73,7 @@ fn read_server(section: &Section<'_>) -> ServerConfig {
         drain_timeout: section.value("drain_timeout", scalars::duration).unwrap_or(default.drain_timeout),
         max_connections: section.value("max_connections", scalars::count).unwrap_or(default.max_connections),
         sendfile: section.value("sendfile", |text| scalars::word(text, &sendfile)).unwrap_or(default.sendfile),
+        tls: tls::read(section, reading),
     }
 }
 
