@@ -16,6 +16,7 @@ mod tags;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
@@ -32,13 +33,29 @@ use access::{Kind, PullNote};
 use endpoint::{Endpoint, Operation};
 use error::ApiError;
 
-/// What the handlers need.
+/// What requests are answered with. It is replaced as a whole; a request ends with what it began with.
 #[derive(Debug, Clone)]
-pub struct ApiState {
+pub struct ApiState(Arc<ArcSwap<Surface>>);
+
+/// What the handlers need.
+#[derive(Debug)]
+pub struct Surface {
     /// Answers pulls.
     pub pull: PullService,
     /// Tells which registry is meant.
-    pub mapping: Arc<ImageMapping>,
+    pub mapping: ImageMapping,
+}
+
+impl ApiState {
+    /// Answers with `surface` for now.
+    pub fn new(surface: Surface) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(surface)))
+    }
+
+    /// Answers with `surface` from the next request on.
+    pub fn replace(&self, surface: Surface) {
+        self.0.store(Arc::new(surface));
+    }
 }
 
 /// The router of the registry listener, with its access log and metrics.
@@ -59,10 +76,11 @@ struct Call {
 async fn answer(State(state): State<ApiState>, request: Request) -> Response {
     // Nothing here has a body. One that was sent is not read: the connection is closed behind the answer instead.
     let (parts, _) = request.into_parts();
-    dispatch(&state, parts).await.unwrap_or_else(IntoResponse::into_response)
+    let surface = state.0.load_full();
+    dispatch(&surface, parts).await.unwrap_or_else(IntoResponse::into_response)
 }
 
-async fn dispatch(state: &ApiState, parts: Parts) -> Result<Response, ApiError> {
+async fn dispatch(surface: &Surface, parts: Parts) -> Result<Response, ApiError> {
     if parts.method != Method::GET && parts.method != Method::HEAD {
         return Err(ApiError::method(&parts.method));
     }
@@ -73,23 +91,23 @@ async fn dispatch(state: &ApiState, parts: Parts) -> Result<Response, ApiError> 
     }
     let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let host = host.or_else(|| parts.uri.authority().map(Authority::as_str));
-    let located = state.mapping.locate(endpoint.requested_name(host))?;
+    let located = surface.mapping.locate(endpoint.requested_name(host))?;
     let path = parts.uri.path().to_owned();
     let call = Call { located, path, namespace: endpoint.namespace, headers: parts.headers, method: parts.method };
     let (note, answered) = match operation {
         Operation::Base => return Ok(base()),
         Operation::Manifest(reference) => {
-            (call.note(Kind::Manifest, reference.to_string()), manifests::answer(&state.pull, &call, reference).await)
+            (call.note(Kind::Manifest, reference.to_string()), manifests::answer(&surface.pull, &call, reference).await)
         }
         Operation::Blob(digest) => {
-            (call.note(Kind::Blob, digest.to_string()), blobs::answer(&state.pull, &call, digest).await)
+            (call.note(Kind::Blob, digest.to_string()), blobs::answer(&surface.pull, &call, digest).await)
         }
         Operation::Tags { limit, last } => {
-            (call.note(Kind::Tags, String::new()), tags::answer(&state.pull, &call, limit, last).await)
+            (call.note(Kind::Tags, String::new()), tags::answer(&surface.pull, &call, limit, last).await)
         }
         Operation::Referrers { subject, artifact_type } => {
             let note = call.note(Kind::Referrers, subject.to_string());
-            (note, referrers::answer(&state.pull, &call, subject, artifact_type).await)
+            (note, referrers::answer(&surface.pull, &call, subject, artifact_type).await)
         }
     };
     Ok(call.finish(note, answered))

@@ -1,7 +1,6 @@
 //! The accept loop: one task per connection, a cap on their number, and no error that ends it.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -9,10 +8,10 @@ use prometheus::IntGauge;
 use rustix::io::Errno;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
 use crate::app::connection::{self, Limits};
+use crate::app::places::{Place, Places};
 use crate::app::shutdown::Drain;
 use crate::telemetry::Occasionally;
 
@@ -26,8 +25,14 @@ const LOG_INTERVAL: Duration = Duration::from_secs(30);
 /// Accepts connections until the drain begins, and closes the listener then.
 ///
 /// `open` counts the connections.
-pub(crate) async fn accept(listener: TcpListener, router: Router, limits: Limits, drain: Drain, open: IntGauge) {
-    let places = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
+pub(crate) async fn accept(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    places: Places,
+    drain: Drain,
+    open: IntGauge,
+) {
     let complaints = Occasionally::once_per(LOG_INTERVAL);
     loop {
         // The place comes first: a connection beyond the cap stays in the listen queue, where it costs no descriptor.
@@ -60,10 +65,10 @@ pub(crate) async fn accept(listener: TcpListener, router: Router, limits: Limits
     }
 }
 
-type Accepted = (tokio::net::TcpStream, std::net::SocketAddr, OwnedSemaphorePermit);
+type Accepted = (tokio::net::TcpStream, std::net::SocketAddr, Place);
 
-async fn accept_one(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<Accepted> {
-    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+async fn accept_one(listener: &TcpListener, places: &Places) -> io::Result<Accepted> {
+    let place = places.take().await?;
     let (socket, peer) = listener.accept().await?;
     if let Err(error) = tune(&socket) {
         tracing::debug!(%peer, %error, "A socket could not be tuned");
@@ -104,12 +109,12 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 
 /// What an open connection holds: a place under the cap, and its count in the metric.
 struct Held {
-    _place: OwnedSemaphorePermit,
+    _place: Place,
     open: IntGauge,
 }
 
 impl Held {
-    fn new(place: OwnedSemaphorePermit, open: IntGauge) -> Self {
+    fn new(place: Place, open: IntGauge) -> Self {
         open.inc();
         Self { _place: place, open }
     }

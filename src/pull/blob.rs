@@ -41,7 +41,7 @@ impl PullService {
         request: BlobRequest,
         range: Option<RequestedRange>,
     ) -> Result<BlobAnswer, PullError> {
-        let scope = Scope { registry: registry.clone(), repository: request.repository.clone() };
+        let scope = Scope::new(registry, &request.repository, &upstreams);
         let permission = self.authorise(&scope, &upstreams, &request).await?;
         let expected = permission.grant.size;
         let wanted = Wanted { scope, upstreams, request, range, expected };
@@ -163,7 +163,7 @@ impl PullService {
         upstreams: Arc<UpstreamSet>,
         request: BlobRequest,
     ) -> Result<BlobFacts, PullError> {
-        let scope = Scope { registry: registry.clone(), repository: request.repository.clone() };
+        let scope = Scope::new(registry, &request.repository, &upstreams);
         let permission = self.authorise(&scope, &upstreams, &request).await?;
         let expected = permission.grant.size;
         let stored = self.shared.store.stat(&request.digest).await;

@@ -45,6 +45,7 @@ pub use spool::Spool;
 pub use tags::{TagRecord, Tags};
 
 use capacity::Capacity;
+use files::Space;
 use health::Health;
 use janitor::Lock;
 use layout::Layout;
@@ -70,6 +71,13 @@ struct Disk {
     temporaries: AtomicU64,
     /// Held as long as the store is open: one writer per directory.
     lock: Option<Lock>,
+}
+
+/// Bounds of a store, on its file system.
+#[derive(Debug)]
+pub struct Bounds {
+    config: StoreConfig,
+    space: Space,
 }
 
 impl Store {
@@ -181,6 +189,18 @@ impl Store {
     /// What tags meant when an upstream was last asked.
     pub fn tags(&self) -> Tags {
         Tags::new(Arc::clone(&self.disk))
+    }
+
+    /// What another configuration bounds the store to; nothing changes yet. The path in it has no say.
+    pub async fn bounds(&self, config: &StoreConfig) -> Result<Bounds, StoreError> {
+        let (files, path) = (Arc::clone(&self.disk.files), self.disk.layout.root().to_owned());
+        let space = self.disk.pool.run("measure", move || files.space(&path)).await?;
+        Ok(Bounds { config: config.clone(), space })
+    }
+
+    /// Holds to `bounds` from now on. What is stored beyond them stays, and nothing is added to it.
+    pub fn bound(&self, bounds: &Bounds) {
+        self.disk.capacity.bound(&bounds.config, bounds.space);
     }
 
     /// Why the store is not at its best, if it is not: the last failure, while it is recent.

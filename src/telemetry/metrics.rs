@@ -26,6 +26,8 @@ pub struct Metrics {
     pub upstream: UpstreamMetrics,
     /// The store.
     pub store: StoreMetrics,
+    /// The configuration.
+    pub config: ConfigMetrics,
 }
 
 /// The HTTP surface, named by OpenTelemetry's conventions.
@@ -94,6 +96,17 @@ pub struct StoreMetrics {
     pub errors: IntCounterVec,
     /// Leftovers of interrupted downloads removed at start.
     pub janitor_removed: IntCounter,
+}
+
+/// The configuration.
+#[derive(Debug, Clone)]
+pub struct ConfigMetrics {
+    /// By outcome: attempts to read the configuration again.
+    pub reloads: IntCounterVec,
+    /// When a configuration was taken over last, the one at start included: seconds since 1970.
+    pub last_success: IntGauge,
+    /// By hash: 1 for the configuration in force.
+    pub info: IntGaugeVec,
 }
 
 impl Metrics {
@@ -205,7 +218,19 @@ impl Metrics {
             janitor_removed: new
                 .counter("weir_store_janitor_removed_total", "Leftovers of interrupted downloads removed at start")?,
         };
-        Ok(Self { registry: new.registry, names: new.names.into(), http, pull, upstream, store })
+        let config = ConfigMetrics {
+            reloads: new.counters(
+                "weir_config_reloads_total",
+                "Attempts to read the configuration again while serving",
+                &["outcome"],
+            )?,
+            last_success: new.gauge(
+                "weir_config_last_reload_success_timestamp_seconds",
+                "When a configuration was last taken over, at start or later, in seconds since 1970",
+            )?,
+            info: new.gauges("weir_config_info", "1, labelled by the hash of the configuration in force", &["hash"])?,
+        };
+        Ok(Self { registry: new.registry, names: new.names.into(), http, pull, upstream, store, config })
     }
 
     /// The names of all metrics, those without a series yet included.

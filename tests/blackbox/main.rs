@@ -15,4 +15,5 @@ mod offline;
 mod private;
 mod process;
 mod pulls;
+mod reload;
 mod store_faults;

@@ -4,4 +4,5 @@ mod content;
 mod failover;
 mod fake;
 mod redirects;
+mod renewal;
 mod tokens;
