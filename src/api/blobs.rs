@@ -27,7 +27,7 @@ pub(super) async fn answer(pull: &PullService, call: &Call, digest: Digest) -> R
     let found = pull.blob(&call.located.registry, request, range).await?;
     let length = found.range.map_or(found.facts.size, |range| Some(range.length()));
     let status = if found.range.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
-    let mut response = head(status, &digest, length, body::streamed(found.reader));
+    let mut response = head(status, &digest, length, body::streamed(found.reader, call.regions.clone()));
     if let Some(range) = found.range {
         headers::set(response.headers_mut(), header::CONTENT_RANGE, &range.to_string());
     }

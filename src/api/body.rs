@@ -8,6 +8,7 @@ use http::{HeaderValue, StatusCode, header};
 
 use super::headers;
 use crate::pull::{BlobReader, ReadError};
+use crate::sendfile::Regions;
 
 /// An answer whose body is at hand. `Content-Length` is always said: on HEAD nothing else tells it.
 pub(super) fn whole(status: StatusCode, media_type: &str, body: Bytes) -> Response {
@@ -19,11 +20,13 @@ pub(super) fn whole(status: StatusCode, media_type: &str, body: Bytes) -> Respon
     response
 }
 
-/// A body that is read block by block as the client takes it. A reader that fails makes the body fail, and the server
-/// then breaks the connection: with a length announced or without, the client sees that something is missing.
-pub(super) fn streamed(reader: BlobReader) -> Body {
-    Body::from_stream(stream::try_unfold(reader, |mut reader| async move {
-        let block = reader.next().await.inspect_err(|error| tracing::debug!(%error, "An answer is broken off"))?;
-        Ok::<_, ReadError>(block.map(|block| (block, reader)))
+/// A body that is read as the client takes it, block by block; or only told where it is, on a connection that sends
+/// `regions`. A reader that fails makes the body fail, and the server then breaks the connection: with a length
+/// announced or without, the client sees that something is missing.
+pub(super) fn streamed(reader: BlobReader, regions: Option<Regions>) -> Body {
+    Body::from_stream(stream::try_unfold((reader, regions), |(mut reader, regions)| async move {
+        let bytes = reader.next(regions.as_ref()).await;
+        let bytes = bytes.inspect_err(|error| tracing::debug!(%error, "An answer is broken off"))?;
+        Ok::<_, ReadError>(bytes.map(|bytes| (bytes, (reader, regions))))
     }))
 }

@@ -27,6 +27,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 
 use crate::mapping::{ImageMapping, Located};
 use crate::pull::{CacheResult, PullService, Source};
+use crate::sendfile::Regions;
 use crate::telemetry::Metrics;
 
 use access::{Kind, PullNote};
@@ -71,6 +72,8 @@ struct Call {
     namespace: Option<String>,
     headers: HeaderMap,
     method: Method,
+    /// Where regions of files are announced, on a connection that can send them.
+    regions: Option<Regions>,
 }
 
 async fn answer(State(state): State<ApiState>, request: Request) -> Response {
@@ -93,7 +96,9 @@ async fn dispatch(surface: &Surface, parts: Parts) -> Result<Response, ApiError>
     let host = host.or_else(|| parts.uri.authority().map(Authority::as_str));
     let located = surface.mapping.locate(endpoint.requested_name(host))?;
     let path = parts.uri.path().to_owned();
-    let call = Call { located, path, namespace: endpoint.namespace, headers: parts.headers, method: parts.method };
+    let regions = parts.extensions.get::<Regions>().cloned();
+    let call =
+        Call { located, path, namespace: endpoint.namespace, headers: parts.headers, method: parts.method, regions };
     let (note, answered) = match operation {
         Operation::Base => return Ok(base()),
         Operation::Manifest(reference) => {

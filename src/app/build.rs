@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{self, Check, CheckState, Lifecycle};
 use crate::api::{self, ApiState, Surface};
 use crate::app::reload::Status;
+use crate::app::tls::Certificates;
 use crate::config::{Config, address};
 use crate::mapping::ImageMapping;
 use crate::pull::PullService;
@@ -23,6 +24,8 @@ pub(super) struct Parts {
     pub(super) registry: Router,
     /// The admin surface.
     pub(super) admin: Router,
+    /// What the registry listener encrypts with, if it does.
+    pub(super) certificates: Option<Arc<Certificates>>,
     /// What the probes say about the server itself.
     pub(super) lifecycle: Lifecycle,
     /// The metrics of all parts.
@@ -48,6 +51,7 @@ pub(super) async fn build(
     let metrics = Metrics::new().context("Cannot register the metrics")?;
     let lifecycle = Lifecycle::default();
     let background = TaskTracker::new();
+    let certificates = Certificates::load(&config.server, metrics.tls.clone())?.map(Arc::new);
     let store = Store::open(&config.store, files, &metrics, background.clone()).await?;
     let upstreams = Upstreams::new(&config.registries, &metrics)?;
     let pull = PullService::new(upstreams, store.clone(), config.tags.clone(), metrics.clone(), background.clone());
@@ -55,14 +59,22 @@ pub(super) async fn build(
     // A store in trouble makes pulls slower, not wrong: the check never fails readiness.
     let seen = store.clone();
     let store_check = Check::new("store", move || seen.trouble().map_or(CheckState::Ok, CheckState::Degraded));
+    let mut checks = vec![store_check, status.check()];
+    checks.extend(certificates.clone().map(certificate_check));
     let parts = Parts {
         registry: api::router(api.clone(), metrics.clone()),
-        admin: admin::router(metrics.clone(), lifecycle.clone(), vec![store_check, status.check()]),
+        admin: admin::router(metrics.clone(), lifecycle.clone(), checks),
+        certificates,
         lifecycle,
         metrics,
         background,
     };
     Ok((parts, Adjustable { api, pull, store }))
+}
+
+/// An expired certificate fails no probe: taking the server out of rotation would help no client.
+fn certificate_check(certificates: Arc<Certificates>) -> Check {
+    Check::new("certificate", move || certificates.trouble().map_or(CheckState::Ok, CheckState::Degraded))
 }
 
 /// Which registry a request means, by `config`.

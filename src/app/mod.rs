@@ -3,7 +3,7 @@
 //! The room wires; it decides nothing about pulls. It owns the accept loop and the connections, so that time-outs, the
 //! cap and the drain hold for every answer, and it alone knows how the parts are put together.
 //!
-//! Reading order: [`start`], then `accept` and `connection`, then `reload` with `watch`, then `shutdown`.
+//! Reading order: [`start`], then `accept`, `tls` and `connection`, then `reload` with `watch`, then `shutdown`.
 
 mod accept;
 mod build;
@@ -12,8 +12,10 @@ mod connection;
 mod descriptors;
 mod places;
 mod reload;
+mod self_check;
 mod shutdown;
 mod stream;
+mod tls;
 mod watch;
 
 use std::net::SocketAddr;
@@ -30,7 +32,7 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Lifecycle, Phase};
-use crate::config::{Config, LogConfig, LogFormat};
+use crate::config::{Config, LogConfig, LogFormat, SendFile};
 use crate::store::Files;
 use crate::store::disk::DiskFiles;
 use crate::telemetry::logging;
@@ -39,11 +41,14 @@ use crate::telemetry::metrics::ConfigMetrics;
 pub use connection::Limits;
 pub use reload::{Origin, ReloadError, Reloader};
 pub use shutdown::Drained;
+pub use tls::{TlsError, check as check_tls};
 
+use accept::Security;
 use build::{Parts, build};
 use places::Places;
 use reload::{Status, follow};
 use shutdown::{Drain, Signals};
+use tls::Terminator;
 
 /// Connections of probes and scrapers. Few, and apart from the registry's: they get through when those are used up.
 const ADMIN_CONNECTIONS: usize = 64;
@@ -61,8 +66,7 @@ pub struct Running {
     registry: Drain,
     admin: Drain,
     places: Places,
-    /// How long answers in progress may go on once the drain has begun.
-    drain: Sender<Duration>,
+    limits: Sender<Limits>,
     metrics: ConfigMetrics,
     ended: JoinHandle<Drained>,
 }
@@ -85,11 +89,12 @@ async fn start_reloadable(
 ) -> anyhow::Result<(Running, Reloader)> {
     let (parts, adjustable) = build(&config, files, status).await?;
     let connections = descriptors::affordable_connections(config.server.max_connections);
-    let limits = Limits { connections, drain: config.server.drain_timeout, ..Limits::default() };
+    let sendfile = sends_files(&config).await;
+    let limits = Limits { connections, drain: config.server.drain_timeout, sendfile, ..Limits::default() };
     let registry = bind(config.server.listen, "server.listen").await?;
     let admin = bind(config.admin.listen, "admin.listen").await?;
     let running = serve(registry, admin, parts, limits)?;
-    let reloader = Reloader::new(config, adjustable, running.places.clone(), running.drain.clone());
+    let reloader = Reloader::new(config, adjustable, running.places.clone(), running.limits.clone());
     Ok((running, reloader))
 }
 
@@ -149,18 +154,44 @@ fn serve(
     let (registry_addr, admin_addr) = (registry_listener.local_addr()?, admin_listener.local_addr()?);
     let (registry, admin) = (Drain::default(), Drain::default());
     let (places, admin_places) = (Places::new(limits.connections), Places::new(admin_limits.connections));
-    let drain = Sender::new(limits.drain);
+    let (limits, admin_limits, handshake) = (Sender::new(limits), Sender::new(admin_limits), limits.handshake);
     let uncounted = IntGauge::new("admin_connections", "Not exported")?;
-    admin.spawn(accept::accept(admin_listener, parts.admin, admin_limits, admin_places, admin.clone(), uncounted));
+    admin.spawn(accept::accept(
+        admin_listener,
+        Security::Plain,
+        parts.admin,
+        admin_limits.subscribe(),
+        admin_places,
+        admin.clone(),
+        uncounted,
+    ));
     let open = parts.metrics.http.connections.clone();
-    registry.spawn(accept::accept(registry_listener, parts.registry, limits, places.clone(), registry.clone(), open));
+    let security = parts.certificates.map_or(Security::Plain, |certificates| {
+        let (drain, follow) = (registry.clone(), Arc::clone(&certificates).follow());
+        registry.spawn(async move {
+            tokio::select! {
+                () = follow => {}
+                () = drain.begun() => {}
+            }
+        });
+        Security::Tls(Arc::new(Terminator::new(certificates, handshake)))
+    });
+    registry.spawn(accept::accept(
+        registry_listener,
+        security,
+        parts.registry,
+        limits.subscribe(),
+        places.clone(),
+        registry.clone(),
+        open,
+    ));
     parts.lifecycle.enter(Phase::Serving);
 
     let ended = tokio::spawn({
-        let (registry, admin, drain) = (registry.clone(), admin.clone(), drain.clone());
+        let (registry, admin, limits) = (registry.clone(), admin.clone(), limits.clone());
         async move {
             registry.begun().await;
-            let limit = *drain.borrow();
+            let limit = limits.borrow().drain;
             let drained = registry.finish_within(limit, &parts.background).await;
             // Last, so that probes see the drain to its end.
             admin.begin();
@@ -169,7 +200,21 @@ fn serve(
         }
     });
     let (lifecycle, metrics) = (parts.lifecycle, parts.metrics.config);
-    Ok(Running { registry_addr, admin_addr, lifecycle, registry, admin, places, drain, metrics, ended })
+    Ok(Running { registry_addr, admin_addr, lifecycle, registry, admin, places, limits, metrics, ended })
+}
+
+/// Whether connections send files: as configured, and only if it works here.
+async fn sends_files(config: &Config) -> bool {
+    match config.server.sendfile {
+        SendFile::Off => false,
+        SendFile::Auto => match self_check::files_can_be_sent(&config.store.path).await {
+            Ok(()) => true,
+            Err(reason) => {
+                tracing::warn!(reason, "Files cannot be sent by the system here; they are read and written instead");
+                false
+            }
+        },
+    }
 }
 
 async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {

@@ -31,6 +31,11 @@ impl FilesRead {
         content
     }
 
+    /// Lists `path` as one that cannot be read.
+    pub(super) fn missing(&mut self, path: &Path) {
+        self.0.insert(path.to_owned(), None);
+    }
+
     /// Reads `path` as text and lists it.
     pub(super) fn read_text(&mut self, path: &Path) -> io::Result<String> {
         String::from_utf8(self.read(path)?).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))

@@ -37,7 +37,7 @@ pub use registries::{
     Access, Authorities, Capability, CredentialRule, RegistryConfig, RepositoryPattern, UpstreamConfig,
 };
 pub use secret::Secret;
-pub use server::{AdminConfig, LogConfig, LogFormat, ServerConfig};
+pub use server::{AdminConfig, LogConfig, LogFormat, SendFile, ServerConfig, TlsConfig};
 pub use store::{SizeLimit, StoreConfig};
 pub use tags::{OnUpstreamNotFound, TagsConfig};
 

@@ -144,6 +144,7 @@ mod tests {
             path: root.path().to_owned(),
             max_size: SizeLimit::Percent(80.0),
             keep_free: SizeLimit::Bytes(0),
+            ..StoreConfig::default()
         };
         let (metrics, background) = (Metrics::new().unwrap(), TaskTracker::new());
         let store = Store::open(&config, std::sync::Arc::new(DiskFiles), &metrics, background.clone()).await.unwrap();

@@ -12,11 +12,11 @@ use super::error::{FillError, PullError, Subject};
 use super::fill::{Fill, HELD_BACK};
 use super::flight::{Entry, Follower, Opened, Permit, Progress};
 use super::outcome::{CacheResult, Source};
-use super::reader::{BlobReader, Fallback, Waiting};
+use super::reader::{BlobReader, Fallback, Trust, Waiting};
 use super::{CONFIRM_TIMEOUT, OPEN_TIMEOUT, PullService, Scope};
 use crate::oci::request::BlobRequest;
 use crate::oci::{ByteRange, Reference, RegistryHost, RequestedRange};
-use crate::store::BlobFile;
+use crate::store::{BlobFile, Verdict};
 use crate::upstream::{BlobStat, UpstreamSet};
 
 /// How long the head of an answer waits for the verdict on a blob so small that all of it is held back anyway. A bad
@@ -60,7 +60,7 @@ impl PullService {
     /// From the store, or along a flight.
     async fn enter(&self, wanted: &Wanted) -> Result<BlobAnswer, Failure> {
         if let Some(file) = self.stored(wanted).await {
-            return Ok(answer_from(file, wanted)?);
+            return Ok(self.answer_from(file, wanted)?);
         }
         let reference = Reference::Digest(wanted.request.digest);
         self.check_negative(Subject::Blob, &wanted.scope, &reference).await.map_err(Failure::Pull)?;
@@ -68,7 +68,7 @@ impl PullService {
             Entry::Leader(permit, follower) => {
                 // Between the look and the entry another flight may have ended.
                 if let Some(file) = self.stored(wanted).await {
-                    return Ok(answer_from(file, wanted)?);
+                    return Ok(self.answer_from(file, wanted)?);
                 }
                 self.take_off(wanted, permit);
                 self.follow(wanted, follower, CacheResult::Miss, Failure::Own).await
@@ -85,10 +85,42 @@ impl PullService {
         }
     }
 
-    /// The blob from the store. One of another size than its descriptor says has been damaged, and is fetched again.
+    /// The blob from the store. One of another size than its descriptor says has been damaged, and is fetched again;
+    /// so is a small one that is found to be, because its verdict takes no longer than its way to the client.
     async fn stored(&self, wanted: &Wanted) -> Option<BlobFile> {
-        let file = self.shared.store.open_blob(&wanted.request.digest).await?;
-        (wanted.expected.is_none() || file.length() == wanted.expected).then_some(file)
+        let (store, digest) = (&self.shared.store, &wanted.request.digest);
+        let file = store.open_blob(digest).await?;
+        if wanted.expected.is_some() && file.length() != wanted.expected {
+            return None;
+        }
+        if file.length().is_some_and(|length| length <= HELD_BACK)
+            && !store.is_verified(digest)
+            && store.verify_now(digest, &file).await == Verdict::Damaged
+        {
+            return None;
+        }
+        Some(file)
+    }
+
+    fn answer_from(&self, file: BlobFile, wanted: &Wanted) -> Result<BlobAnswer, OutOfRange> {
+        let size = file.length();
+        let (range, start, end) = bounds(wanted.range, size)?;
+        let end = end.unwrap_or(start);
+        let trust = self.trust(&file, wanted, start == 0 && Some(end) == size);
+        let reader = BlobReader::stored(file, trust, start, end);
+        let facts = BlobFacts { size, result: CacheResult::Hit, source: Source::Disk, upstream: None };
+        Ok(BlobAnswer { facts, range, reader })
+    }
+
+    /// What was not hashed for long is hashed now. A reader of all of it gets the end when that has been done; a range
+    /// alone cannot be verified, and is not held up.
+    fn trust(&self, file: &BlobFile, wanted: &Wanted, whole: bool) -> Trust {
+        let (store, digest) = (&self.shared.store, &wanted.request.digest);
+        if store.is_verified(digest) {
+            return Trust::Verified;
+        }
+        let verification = store.verify(digest, file);
+        if whole { Trust::Pending(verification) } else { Trust::Unverified }
     }
 
     /// Starts the fetch as a task of its own.
@@ -259,14 +291,6 @@ impl From<OutOfRange> for PullError {
     fn from(OutOfRange(total): OutOfRange) -> Self {
         Self::Range { total }
     }
-}
-
-fn answer_from(file: BlobFile, wanted: &Wanted) -> Result<BlobAnswer, OutOfRange> {
-    let size = file.length();
-    let (range, start, end) = bounds(wanted.range, size)?;
-    let reader = BlobReader::stored(file, start, end.unwrap_or(start));
-    let facts = BlobFacts { size, result: CacheResult::Hit, source: Source::Disk, upstream: None };
-    Ok(BlobAnswer { facts, range, reader })
 }
 
 /// Where to begin and where to stop. While nobody knows the size, a range is ignored, as RFC 9110 allows: where it ends

@@ -156,7 +156,7 @@ mod tests {
     const SPACE: Space = Space { total: 1000, available: 500 };
 
     fn capacity(max_size: SizeLimit, keep_free: SizeLimit) -> Arc<Capacity> {
-        let config = StoreConfig { path: "/nowhere".into(), max_size, keep_free };
+        let config = StoreConfig { path: "/nowhere".into(), max_size, keep_free, ..StoreConfig::default() };
         Arc::new(Capacity::new(&config, SPACE, Metrics::new().unwrap().store))
     }
 
@@ -178,9 +178,9 @@ mod tests {
         let capacity = capacity(SizeLimit::Bytes(100), SizeLimit::Bytes(0));
         let mut held = capacity.reserve(60, SPACE).unwrap();
         let bounds = |max_size, keep_free| StoreConfig {
-            path: "/nowhere".into(),
             max_size,
             keep_free: SizeLimit::Bytes(keep_free),
+            ..StoreConfig::default()
         };
         capacity.bound(&bounds(SizeLimit::Bytes(50), 0), SPACE);
         assert!(capacity.reserve(1, SPACE).is_err(), "more is held than may be");

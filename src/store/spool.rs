@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Disk;
-use super::blob::BlobFile;
+use super::blob::{BlobFile, OpenFile};
 use super::capacity::Reservation;
 use super::error::StoreError;
 use super::files::FileHandle;
@@ -60,7 +60,7 @@ impl Spool {
 
     /// A way to read what has been written so far, and what will be.
     pub fn reader(&self) -> BlobFile {
-        BlobFile::new(Arc::clone(&self.disk), Arc::clone(&self.handle), None)
+        BlobFile::new(Arc::clone(&self.disk), Arc::new(OpenFile::new(Arc::clone(&self.handle), None)))
     }
 
     /// How many bytes have been written.
@@ -142,6 +142,7 @@ impl Spool {
         self.disk.pool.run_any(publish).await?;
         self.reservation.publish(self.written);
         self.published = true;
+        self.disk.verified.insert(&self.digest);
         Ok(())
     }
 }

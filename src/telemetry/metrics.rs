@@ -28,6 +28,8 @@ pub struct Metrics {
     pub store: StoreMetrics,
     /// The configuration.
     pub config: ConfigMetrics,
+    /// TLS on the registry listener.
+    pub tls: TlsMetrics,
 }
 
 /// The HTTP surface, named by OpenTelemetry's conventions.
@@ -96,6 +98,19 @@ pub struct StoreMetrics {
     pub errors: IntCounterVec,
     /// Leftovers of interrupted downloads removed at start.
     pub janitor_removed: IntCounter,
+    /// Stored blobs and manifests that no longer hashed to their name.
+    pub corrupt_objects: IntCounter,
+}
+
+/// TLS on the registry listener.
+#[derive(Debug, Clone)]
+pub struct TlsMetrics {
+    /// By name (`server`): when clients begin to refuse the certificate, in seconds since 1970.
+    pub certificate_expiry: IntGaugeVec,
+    /// By outcome: times the certificate's files had changed.
+    pub certificate_reloads: IntCounterVec,
+    /// By reason: connections that did not get as far as HTTP.
+    pub handshake_failures: IntCounterVec,
 }
 
 /// The configuration.
@@ -217,6 +232,10 @@ impl Metrics {
             )?,
             janitor_removed: new
                 .counter("weir_store_janitor_removed_total", "Leftovers of interrupted downloads removed at start")?,
+            corrupt_objects: new.counter(
+                "weir_verify_corrupt_objects_total",
+                "Stored blobs and manifests that no longer hashed to their name and were set aside",
+            )?,
         };
         let config = ConfigMetrics {
             reloads: new.counters(
@@ -230,7 +249,24 @@ impl Metrics {
             )?,
             info: new.gauges("weir_config_info", "1, labelled by the hash of the configuration in force", &["hash"])?,
         };
-        Ok(Self { registry: new.registry, names: new.names.into(), http, pull, upstream, store, config })
+        let tls = TlsMetrics {
+            certificate_expiry: new.gauges(
+                "weir_tls_certificate_expiry_timestamp_seconds",
+                "When the certificate in use expires, or one that leads to its authority, in seconds since 1970",
+                &["name"],
+            )?,
+            certificate_reloads: new.counters(
+                "weir_tls_certificate_reloads_total",
+                "Times the files of the certificate had changed, by whether they could be used",
+                &["outcome"],
+            )?,
+            handshake_failures: new.counters(
+                "weir_tls_handshake_failures_total",
+                "Connections that ended in the TLS handshake, by reason",
+                &["reason"],
+            )?,
+        };
+        Ok(Self { registry: new.registry, names: new.names.into(), http, pull, upstream, store, config, tls })
     }
 
     /// The names of all metrics, those without a series yet included.

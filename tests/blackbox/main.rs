@@ -17,3 +17,4 @@ mod process;
 mod pulls;
 mod reload;
 mod store_faults;
+mod tls;

@@ -11,12 +11,11 @@ mod fixed;
 mod follow;
 mod status;
 
-use std::time::Duration;
-
 use tokio::sync::watch::Sender;
 
 use crate::api::Surface;
 use crate::app::build::{Adjustable, mapping};
+use crate::app::connection::Limits;
 use crate::app::descriptors;
 use crate::app::places::Places;
 use crate::config::{Config, ConfigError};
@@ -51,14 +50,14 @@ pub struct Reloader {
     in_force: Config,
     parts: Adjustable,
     places: Places,
-    drain: Sender<Duration>,
+    limits: Sender<Limits>,
     log: Option<logging::Output>,
 }
 
 impl Reloader {
     /// `in_force` is what the server was started with.
-    pub(super) const fn new(in_force: Config, parts: Adjustable, places: Places, drain: Sender<Duration>) -> Self {
-        Self { in_force, parts, places, drain, log: None }
+    pub(super) const fn new(in_force: Config, parts: Adjustable, places: Places, limits: Sender<Limits>) -> Self {
+        Self { in_force, parts, places, limits, log: None }
     }
 
     /// Lets the log follow the configuration, too.
@@ -73,7 +72,8 @@ impl Reloader {
         let held = fixed::hold(&mut config, &self.in_force);
 
         let pull = self.parts.pull.renewed(&config.registries, config.tags.clone())?;
-        let bounds = self.parts.store.bounds(&config.store).await?;
+        let store = self.parts.store.measure(&config.store).await?;
+        let sendfile = self.sends_files(&config).await;
         let form = super::form(&config.log);
         let log = self.log.as_ref().map(|log| Ok::<_, LoggingError>((log, log.exchange(&config.log.level, form)?)));
         let log = log.transpose()?;
@@ -81,15 +81,26 @@ impl Reloader {
         // From here on nothing fails.
         self.parts.api.replace(Surface { pull: pull.clone(), mapping: mapping(&config) });
         self.parts.pull = pull;
-        self.parts.store.bound(&bounds);
+        self.parts.store.adjust(&store);
         if config.server.max_connections != self.in_force.server.max_connections {
             self.places.set(descriptors::affordable_connections(config.server.max_connections));
         }
-        self.drain.send_replace(config.server.drain_timeout);
+        self.limits.send_modify(|limits| {
+            limits.drain = config.server.drain_timeout;
+            limits.sendfile = sendfile;
+        });
         if let Some((log, exchange)) = log {
             log.apply(exchange);
         }
         self.in_force = config;
         Ok(held)
+    }
+
+    /// Whether it works here is found out once.
+    async fn sends_files(&self, config: &Config) -> bool {
+        if config.server.sendfile == self.in_force.server.sendfile {
+            return self.limits.borrow().sendfile;
+        }
+        super::sends_files(config).await
     }
 }

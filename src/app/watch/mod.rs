@@ -58,15 +58,6 @@ enum Source {
 }
 
 impl Watch {
-    #[cfg_attr(not(test), allow(dead_code, reason = "for files that are read by nobody but their watcher's owner"))]
-    /// Watches `paths`. What they hold now is what changes are measured by, so make the watch before reading the files.
-    pub(crate) fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
-        Self::since(paths.into_iter().map(|path| {
-            let content = read(&path);
-            (path, content)
-        }))
-    }
-
     /// Watches files that were read before: a change since then is one.
     pub(crate) fn since(files: impl IntoIterator<Item = (PathBuf, Content)>) -> Self {
         let mut watch = Self { files: Vec::new(), source: Source::Unasked, finished: HashSet::new() };

@@ -1,13 +1,11 @@
 //! `credentials` of an upstream. Secrets are read here, once, from the file or the variable that is named.
 
-use std::fs;
-use std::io;
 use std::path::Path;
 
 use url::Url;
 
 use super::section::{Section, Wrong, expected};
-use super::{Reading, keys, scalars};
+use super::{Reading, files, keys, scalars};
 use crate::config::files::FilesRead;
 use crate::config::registries::CredentialRule;
 use crate::config::secret::Secret;
@@ -74,16 +72,7 @@ fn from_file(path: &Path, files: &mut FilesRead) -> Result<(Secret, Option<Strin
     if secret.is_empty() {
         return Err(unusable("is empty".to_owned()));
     }
-    let warning = is_world_readable(path)
-        .unwrap_or(false)
-        .then(|| format!("{} can be read by every user of this machine; use `chmod o-rwx`", path.display()));
-    Ok((Secret::new(secret), warning))
-}
-
-fn is_world_readable(path: &Path) -> io::Result<bool> {
-    use std::os::unix::fs::PermissionsExt;
-
-    Ok(fs::metadata(path)?.permissions().mode() & 0o004 != 0)
+    Ok((Secret::new(secret), files::exposure(path)))
 }
 
 fn from_environment(name: &str, environment: &[(String, String)]) -> Result<Secret, Wrong> {
