@@ -17,6 +17,7 @@ mod tags;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
@@ -35,13 +36,29 @@ use access::{Client, Kind, PullNote};
 use endpoint::{Endpoint, Operation};
 use error::ApiError;
 
-/// What the handlers need.
+/// What requests are answered with. It is replaced as a whole; a request ends with what it began with.
 #[derive(Debug, Clone)]
-pub struct ApiState {
+pub struct ApiState(Arc<ArcSwap<Surface>>);
+
+/// What the handlers need.
+#[derive(Debug)]
+pub struct Surface {
     /// Answers pulls.
     pub pull: PullService,
     /// Tells which registry is meant.
-    pub mapping: Arc<ImageMapping>,
+    pub mapping: ImageMapping,
+}
+
+impl ApiState {
+    /// Answers with `surface` for now.
+    pub fn new(surface: Surface) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(surface)))
+    }
+
+    /// Answers with `surface` from the next request on.
+    pub fn replace(&self, surface: Surface) {
+        self.0.store(Arc::new(surface));
+    }
 }
 
 /// The router of the registry listener, with its access log and metrics.
@@ -63,10 +80,11 @@ struct Call {
 async fn answer(State(state): State<ApiState>, request: Request) -> Response {
     // Nothing here has a body. One that was sent is not read: the connection is closed behind the answer instead.
     let (parts, _) = request.into_parts();
-    dispatch(&state, parts).await.unwrap_or_else(IntoResponse::into_response)
+    let surface = state.0.load_full();
+    dispatch(&surface, parts).await.unwrap_or_else(IntoResponse::into_response)
 }
 
-async fn dispatch(state: &ApiState, parts: Parts) -> Result<Response, ApiError> {
+async fn dispatch(surface: &Surface, parts: Parts) -> Result<Response, ApiError> {
     if parts.method != Method::GET && parts.method != Method::HEAD {
         return Err(ApiError::method(&parts.method));
     }
@@ -77,25 +95,26 @@ async fn dispatch(state: &ApiState, parts: Parts) -> Result<Response, ApiError> 
     }
     let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let host = host.or_else(|| parts.uri.authority().map(Authority::as_str));
-    let located = state.mapping.locate(endpoint.requested_name(host))?;
+    let located = surface.mapping.locate(endpoint.requested_name(host))?;
     let path = parts.uri.path().to_owned();
     let client = parts.extensions.get::<Arc<Client>>().cloned();
     let call =
         Call { located, path, namespace: endpoint.namespace, headers: parts.headers, method: parts.method, client };
     let (note, answered) = match operation {
         Operation::Base => return Ok(base()),
-        Operation::Manifest(reference) => {
-            (call.note(Kind::Manifest, Some(reference.clone())), manifests::answer(&state.pull, &call, reference).await)
-        }
+        Operation::Manifest(reference) => (
+            call.note(Kind::Manifest, Some(reference.clone())),
+            manifests::answer(&surface.pull, &call, reference).await,
+        ),
         Operation::Blob(digest) => {
-            (call.note(Kind::Blob, Some(Reference::Digest(digest))), blobs::answer(&state.pull, &call, digest).await)
+            (call.note(Kind::Blob, Some(Reference::Digest(digest))), blobs::answer(&surface.pull, &call, digest).await)
         }
         Operation::Tags { limit, last } => {
-            (call.note(Kind::Tags, None), tags::answer(&state.pull, &call, limit, last).await)
+            (call.note(Kind::Tags, None), tags::answer(&surface.pull, &call, limit, last).await)
         }
         Operation::Referrers { subject, artifact_type } => {
             let note = call.note(Kind::Referrers, Some(Reference::Digest(subject)));
-            (note, referrers::answer(&state.pull, &call, subject, artifact_type).await)
+            (note, referrers::answer(&surface.pull, &call, subject, artifact_type).await)
         }
     };
     Ok(call.finish(note, answered))

@@ -10,10 +10,11 @@ use prometheus::IntGauge;
 use rustix::io::Errno;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::app::connection::{self, Limits, Protocol};
+use crate::app::places::{Place, Places};
 use crate::app::shutdown::Drain;
 use crate::app::tls::Terminator;
 use crate::sendfile::SendFileStream;
@@ -37,16 +38,16 @@ pub(crate) enum Security {
 
 /// Accepts connections until the drain begins, and closes the listener then.
 ///
-/// `open` counts the connections.
+/// `open` counts the connections. Those that are open keep the limits with which they began.
 pub(crate) async fn accept(
     listener: TcpListener,
     security: Security,
     router: Router,
-    limits: Limits,
+    limits: watch::Receiver<Limits>,
+    places: Places,
     drain: Drain,
     open: IntGauge,
 ) {
-    let places = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
     let complaints = Occasionally::once_per(LOG_INTERVAL);
     loop {
         // The place comes first: a connection beyond the cap stays in the listen queue, where it costs no descriptor.
@@ -56,6 +57,7 @@ pub(crate) async fn accept(
         };
         match accepted {
             Ok((socket, peer, place)) => {
+                let limits = *limits.borrow();
                 let held = Held::new(place, open.clone());
                 let (security, router, connection_drain) = (security.clone(), router.clone(), drain.clone());
                 drain.spawn(async move {
@@ -109,10 +111,10 @@ async fn serve_tls(
     }
 }
 
-type Accepted = (TcpStream, SocketAddr, OwnedSemaphorePermit);
+type Accepted = (TcpStream, SocketAddr, Place);
 
-async fn accept_one(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<Accepted> {
-    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+async fn accept_one(listener: &TcpListener, places: &Places) -> io::Result<Accepted> {
+    let place = places.take().await?;
     let (socket, peer) = listener.accept().await?;
     if let Err(error) = tune(&socket) {
         tracing::debug!(%peer, %error, "A socket could not be tuned");
@@ -153,12 +155,12 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 
 /// What an open connection holds: a place under the cap, and its count in the metric.
 struct Held {
-    _place: OwnedSemaphorePermit,
+    _place: Place,
     open: IntGauge,
 }
 
 impl Held {
-    fn new(place: OwnedSemaphorePermit, open: IntGauge) -> Self {
+    fn new(place: Place, open: IntGauge) -> Self {
         open.inc();
         Self { _place: place, open }
     }
