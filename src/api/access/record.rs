@@ -194,7 +194,11 @@ fn milliseconds(duration: Duration) -> u64 {
 
 /// The start of a text: as many of its bytes as are whole characters.
 fn start(text: &str, most: usize) -> &str {
-    &text[..text.floor_char_boundary(most)]
+    let mut end = most.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 /// A header as text, if it is one.
