@@ -26,6 +26,10 @@ pub trait Files: fmt::Debug + Send + Sync + 'static {
     }
     /// What stands at a path; symbolic links are not followed.
     fn stat(&self, path: &Path) -> io::Result<FileFacts>;
+    /// The same if it needs no wait for the disk; `None` where it would, or where nobody can tell.
+    fn stat_ready(&self, _path: &Path) -> io::Result<Option<FileFacts>> {
+        Ok(None)
+    }
     /// Gives a file its name, replacing what had it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file. Those who have it open go on reading.

@@ -52,6 +52,7 @@ pub use verify::{Verdict, Verification};
 
 use blob::OpenFile;
 use capacity::Capacity;
+use files::FileFacts;
 use files::Space;
 use health::Health;
 use janitor::Lock;
@@ -161,9 +162,7 @@ impl Store {
 
     /// The size of a stored blob or manifest in bytes. `None` for whatever [`Store::open_blob`] does not open.
     pub async fn stat(&self, digest: &Digest) -> Option<u64> {
-        let path = self.disk.layout.blob(digest);
-        let files = Arc::clone(&self.disk.files);
-        let facts = self.disk.pool.run("stat", move || files.stat(&path)).await;
+        let facts = self.disk.stat(self.disk.layout.blob(digest)).await;
         let facts = facts.ok().filter(|facts| facts.is_file && (facts.length > 0 || digest.matches(b"")));
         facts.map(|facts| facts.length)
     }
@@ -258,6 +257,18 @@ impl Disk {
     /// Whether this process may write at all.
     fn check_lock(&self) -> Result<(), StoreError> {
         self.lock.as_ref().map(|_| ()).ok_or(StoreError::NotLocked)
+    }
+
+    /// What stands at a path; on another thread only if that has to wait for the disk.
+    async fn stat(&self, path: PathBuf) -> Result<FileFacts, StoreError> {
+        match self.files.stat_ready(&path) {
+            Ok(Some(facts)) => Ok(facts),
+            Ok(None) => {
+                let files = Arc::clone(&self.files);
+                self.pool.run("stat", move || files.stat(&path)).await
+            }
+            Err(source) => Err(StoreError::Io { operation: "stat", source: Arc::new(source) }),
+        }
     }
 
     /// Opens the final file of a digest. `None` if something stands there that is not its content.
