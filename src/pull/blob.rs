@@ -119,7 +119,13 @@ impl PullService {
         let (range, start, end) = bounds(wanted.range, size)?;
         let waiting = Waiting::new(self.shared.metrics.pull.coalesced_waiters.clone(), result);
         let reader = BlobReader::following(file, follower, waiting, fallback(wanted), start, end);
-        let facts = BlobFacts { size, result, source: Source::Upstream, upstream: Some(upstream) };
+        let (source, result) = match (&upstream, result) {
+            (Some(_), result) => (Source::Upstream, result),
+            // All of it was left by an interrupted download.
+            (None, CacheResult::Miss) => (Source::Disk, CacheResult::Hit),
+            (None, result) => (Source::Disk, result),
+        };
+        let facts = BlobFacts { size, result, source, upstream };
         Ok(BlobAnswer { facts, range, reader })
     }
 
@@ -173,7 +179,6 @@ impl PullService {
         if let Some(mut flight) = self.shared.flights.get(&request.digest)
             && let Ok(Opened { size: Some(size), upstream, .. }) = flight.opened().await
         {
-            let upstream = Some(upstream);
             return Ok(BlobFacts { size: Some(size), result: CacheResult::Coalesced, source: Source::None, upstream });
         }
         let stat = match permission.confirmed {

@@ -16,6 +16,8 @@ pub trait Files: fmt::Debug + Send + Sync + 'static {
     fn create_directories(&self, path: &Path) -> io::Result<()>;
     /// Makes a new file for reading and writing. An error if it exists.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn FileHandle>>;
+    /// Opens a file for reading and writing on. An error if it does not exist.
+    fn reopen(&self, path: &Path) -> io::Result<Arc<dyn FileHandle>>;
     /// Opens a file for reading.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn FileHandle>>;
     /// What stands at a path; symbolic links are not followed.
@@ -32,6 +34,8 @@ pub trait Files: fmt::Debug + Send + Sync + 'static {
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Any + Send + Sync>>>;
     /// The room on the file system below a path.
     fn space(&self, path: &Path) -> io::Result<Space>;
+    /// What tells this run of the machine from any other: what was written in another and not flushed may be gone.
+    fn boot(&self) -> io::Result<String>;
 }
 
 /// An open file. Positions are explicit, so one handle serves any number of readers.
@@ -44,6 +48,10 @@ pub trait FileHandle: fmt::Debug + Send + Sync + 'static {
     fn read_ready_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>>;
     /// The length in bytes.
     fn length(&self) -> io::Result<u64>;
+    /// Cuts the file to this length.
+    fn set_length(&self, length: u64) -> io::Result<()>;
+    /// Flushes what has been written to the disk, and what is needed to read it again. A failure is final here, too.
+    fn sync_data(&self) -> io::Result<()>;
     /// Flushes content and length to the disk. A failure is final: what was not flushed may be gone (never try again).
     fn sync(&self) -> io::Result<()>;
 }

@@ -1,5 +1,9 @@
 //! The room on a real file system, and on one that fails where it is told to.
 
+mod crashes;
+mod halves;
+mod mortal;
+
 use std::any::Any;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -58,6 +62,12 @@ impl FileHandle for WitnessHandle {
     fn length(&self) -> io::Result<u64> {
         self.inner.length()
     }
+    fn set_length(&self, length: u64) -> io::Result<()> {
+        self.inner.set_length(length)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.sync()
+    }
     fn sync(&self) -> io::Result<()> {
         self.seen.lock().push("sync".into());
         if self.fails == Some("sync") { Err(io::Error::from_raw_os_error(5)) } else { self.inner.sync() }
@@ -74,6 +84,9 @@ impl Files for Witness {
     }
     fn open(&self, path: &Path) -> io::Result<Arc<dyn FileHandle>> {
         DiskFiles.open(path)
+    }
+    fn reopen(&self, path: &Path) -> io::Result<Arc<dyn FileHandle>> {
+        Ok(self.handle(DiskFiles.reopen(path)?))
     }
     fn stat(&self, path: &Path) -> io::Result<FileFacts> {
         DiskFiles.stat(path)
@@ -101,6 +114,9 @@ impl Files for Witness {
     }
     fn space(&self, path: &Path) -> io::Result<Space> {
         DiskFiles.space(path)
+    }
+    fn boot(&self) -> io::Result<String> {
+        DiskFiles.boot()
     }
 }
 

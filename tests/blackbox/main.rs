@@ -15,4 +15,5 @@ mod offline;
 mod private;
 mod process;
 mod pulls;
+mod resume;
 mod store_faults;
