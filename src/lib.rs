@@ -14,6 +14,7 @@ pub mod oci;
 
 pub mod config;
 pub mod mapping;
+pub mod sendfile;
 pub mod telemetry;
 
 pub mod store;

@@ -14,13 +14,17 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("mapping", &["oci"]),
     ("config", &["oci", "mapping"]),
     ("telemetry", &[]),
-    ("store", &["oci", "config", "telemetry"]),
+    ("sendfile", &[]),
+    ("store", &["oci", "config", "telemetry", "sendfile"]),
     ("upstream", &["oci", "config", "telemetry"]),
-    ("pull", &["oci", "config", "telemetry", "store", "upstream"]),
-    ("api", &["oci", "mapping", "telemetry", "pull"]),
+    ("pull", &["oci", "config", "telemetry", "sendfile", "store", "upstream"]),
+    ("api", &["oci", "mapping", "telemetry", "sendfile", "pull"]),
     ("admin", &["oci", "mapping", "config", "telemetry", "pull"]),
     ("rewrite", &["oci", "mapping", "config", "telemetry"]),
-    ("app", &["oci", "mapping", "config", "telemetry", "store", "upstream", "pull", "api", "admin", "rewrite"]),
+    (
+        "app",
+        &["oci", "mapping", "config", "telemetry", "sendfile", "store", "upstream", "pull", "api", "admin", "rewrite"],
+    ),
     ("cli", &["oci", "mapping", "config", "telemetry", "store", "upstream", "pull", "api", "admin", "rewrite", "app"]),
 ];
 

@@ -11,11 +11,13 @@ pub mod endpoint;
 mod error;
 mod headers;
 mod manifests;
+mod multipart;
 mod referrers;
 mod tags;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
@@ -25,20 +27,38 @@ use http::uri::Authority;
 use http::{HeaderMap, Method, StatusCode, header};
 
 use crate::mapping::{ImageMapping, Located};
+use crate::oci::Reference;
 use crate::pull::{CacheResult, PullService, Source};
+use crate::sendfile::Regions;
 use crate::telemetry::Metrics;
 
-use access::{Kind, PullNote};
+use access::{Client, Kind, PullNote};
 use endpoint::{Endpoint, Operation};
 use error::ApiError;
 
-/// What the handlers need.
+/// What requests are answered with. It is replaced as a whole; a request ends with what it began with.
 #[derive(Debug, Clone)]
-pub struct ApiState {
+pub struct ApiState(Arc<ArcSwap<Surface>>);
+
+/// What the handlers need.
+#[derive(Debug)]
+pub struct Surface {
     /// Answers pulls.
     pub pull: PullService,
     /// Tells which registry is meant.
-    pub mapping: Arc<ImageMapping>,
+    pub mapping: ImageMapping,
+}
+
+impl ApiState {
+    /// Answers with `surface` for now.
+    pub fn new(surface: Surface) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(surface)))
+    }
+
+    /// Answers with `surface` from the next request on.
+    pub fn replace(&self, surface: Surface) {
+        self.0.store(Arc::new(surface));
+    }
 }
 
 /// The router of the registry listener, with its access log and metrics.
@@ -54,15 +74,17 @@ struct Call {
     namespace: Option<String>,
     headers: HeaderMap,
     method: Method,
+    client: Option<Arc<Client>>,
 }
 
 async fn answer(State(state): State<ApiState>, request: Request) -> Response {
     // Nothing here has a body. One that was sent is not read: the connection is closed behind the answer instead.
     let (parts, _) = request.into_parts();
-    dispatch(&state, parts).await.unwrap_or_else(IntoResponse::into_response)
+    let surface = state.0.load_full();
+    dispatch(&surface, parts).await.unwrap_or_else(IntoResponse::into_response)
 }
 
-async fn dispatch(state: &ApiState, parts: Parts) -> Result<Response, ApiError> {
+async fn dispatch(surface: &Surface, parts: Parts) -> Result<Response, ApiError> {
     if parts.method != Method::GET && parts.method != Method::HEAD {
         return Err(ApiError::method(&parts.method));
     }
@@ -73,23 +95,26 @@ async fn dispatch(state: &ApiState, parts: Parts) -> Result<Response, ApiError> 
     }
     let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let host = host.or_else(|| parts.uri.authority().map(Authority::as_str));
-    let located = state.mapping.locate(endpoint.requested_name(host))?;
+    let located = surface.mapping.locate(endpoint.requested_name(host))?;
     let path = parts.uri.path().to_owned();
-    let call = Call { located, path, namespace: endpoint.namespace, headers: parts.headers, method: parts.method };
+    let client = parts.extensions.get::<Arc<Client>>().cloned();
+    let call =
+        Call { located, path, namespace: endpoint.namespace, headers: parts.headers, method: parts.method, client };
     let (note, answered) = match operation {
         Operation::Base => return Ok(base()),
-        Operation::Manifest(reference) => {
-            (call.note(Kind::Manifest, reference.to_string()), manifests::answer(&state.pull, &call, reference).await)
-        }
+        Operation::Manifest(reference) => (
+            call.note(Kind::Manifest, Some(reference.clone())),
+            manifests::answer(&surface.pull, &call, reference).await,
+        ),
         Operation::Blob(digest) => {
-            (call.note(Kind::Blob, digest.to_string()), blobs::answer(&state.pull, &call, digest).await)
+            (call.note(Kind::Blob, Some(Reference::Digest(digest))), blobs::answer(&surface.pull, &call, digest).await)
         }
         Operation::Tags { limit, last } => {
-            (call.note(Kind::Tags, String::new()), tags::answer(&state.pull, &call, limit, last).await)
+            (call.note(Kind::Tags, None), tags::answer(&surface.pull, &call, limit, last).await)
         }
         Operation::Referrers { subject, artifact_type } => {
-            let note = call.note(Kind::Referrers, subject.to_string());
-            (note, referrers::answer(&state.pull, &call, subject, artifact_type).await)
+            let note = call.note(Kind::Referrers, Some(Reference::Digest(subject)));
+            (note, referrers::answer(&surface.pull, &call, subject, artifact_type).await)
         }
     };
     Ok(call.finish(note, answered))
@@ -109,15 +134,20 @@ struct Answered {
 }
 
 impl Call {
+    /// Where regions of files are announced, on a connection that can send them.
+    fn regions(&self) -> Option<Regions> {
+        self.client.as_ref()?.regions.clone()
+    }
+
     fn is_head(&self) -> bool {
         self.method == Method::HEAD
     }
 
     /// What the access log is to say, as far as the request tells.
-    fn note(&self, kind: Kind, reference: String) -> PullNote {
+    fn note(&self, kind: Kind, reference: Option<Reference>) -> PullNote {
         PullNote {
-            registry: self.located.registry.as_str().into(),
-            repository: self.located.repository.to_string(),
+            registry: self.located.registry.clone(),
+            repository: self.located.repository.clone(),
             reference,
             kind,
             result: CacheResult::Error,

@@ -1,6 +1,7 @@
 //! The accept loop: one task per connection, a cap on their number, and no error that ends it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +10,14 @@ use prometheus::IntGauge;
 use rustix::io::Errno;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::app::connection::{self, Limits};
+use crate::app::connection::{self, Limits, Protocol};
+use crate::app::places::{Place, Places};
 use crate::app::shutdown::Drain;
+use crate::app::tls::Terminator;
+use crate::sendfile::SendFileStream;
 use crate::telemetry::Occasionally;
 
 /// How long to wait when there is nothing to accept a connection with.
@@ -23,11 +27,27 @@ const UNSENT: u32 = 128 * 1024;
 /// How often a lack of means is logged.
 const LOG_INTERVAL: Duration = Duration::from_secs(30);
 
+/// What connections are before they are HTTP.
+#[derive(Debug, Clone)]
+pub(crate) enum Security {
+    /// They are HTTP from their first byte.
+    Plain,
+    /// They begin with a handshake.
+    Tls(Arc<Terminator>),
+}
+
 /// Accepts connections until the drain begins, and closes the listener then.
 ///
-/// `open` counts the connections.
-pub(crate) async fn accept(listener: TcpListener, router: Router, limits: Limits, drain: Drain, open: IntGauge) {
-    let places = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
+/// `open` counts the connections. Those that are open keep the limits with which they began.
+pub(crate) async fn accept(
+    listener: TcpListener,
+    security: Security,
+    router: Router,
+    limits: watch::Receiver<Limits>,
+    places: Places,
+    drain: Drain,
+    open: IntGauge,
+) {
     let complaints = Occasionally::once_per(LOG_INTERVAL);
     loop {
         // The place comes first: a connection beyond the cap stays in the listen queue, where it costs no descriptor.
@@ -37,10 +57,23 @@ pub(crate) async fn accept(listener: TcpListener, router: Router, limits: Limits
         };
         match accepted {
             Ok((socket, peer, place)) => {
+                let limits = *limits.borrow();
                 let held = Held::new(place, open.clone());
-                let (router, connection_drain) = (router.clone(), drain.clone());
+                let (security, router, connection_drain) = (security.clone(), router.clone(), drain.clone());
                 drain.spawn(async move {
-                    connection::serve(socket, peer, router, limits, connection_drain).await;
+                    match security {
+                        Security::Plain if limits.sendfile => {
+                            let stream = SendFileStream::new(socket);
+                            connection::serve_sending_files(stream, peer, router, limits, connection_drain).await;
+                        }
+                        Security::Plain => {
+                            connection::serve(socket, Protocol::Detected, peer, router, limits, connection_drain).await;
+                        }
+                        // Boxed: its state is larger, and plain connections should not have to make room for it.
+                        Security::Tls(terminator) => {
+                            Box::pin(serve_tls(socket, peer, &terminator, router, limits, connection_drain)).await;
+                        }
+                    }
                     drop(held);
                 });
             }
@@ -60,10 +93,28 @@ pub(crate) async fn accept(listener: TcpListener, router: Router, limits: Limits
     }
 }
 
-type Accepted = (tokio::net::TcpStream, std::net::SocketAddr, OwnedSemaphorePermit);
+/// The handshake is the connection's own: a client that takes its time for it keeps nobody else waiting.
+async fn serve_tls(
+    socket: TcpStream,
+    peer: SocketAddr,
+    terminator: &Terminator,
+    router: Router,
+    limits: Limits,
+    drain: Drain,
+) {
+    let agreed = tokio::select! {
+        agreed = terminator.handshake(socket, peer) => agreed,
+        () = drain.begun() => None,
+    };
+    if let Some((protocol, stream)) = agreed {
+        connection::serve(stream, protocol, peer, router, limits, drain).await;
+    }
+}
 
-async fn accept_one(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<Accepted> {
-    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+type Accepted = (TcpStream, SocketAddr, Place);
+
+async fn accept_one(listener: &TcpListener, places: &Places) -> io::Result<Accepted> {
+    let place = places.take().await?;
     let (socket, peer) = listener.accept().await?;
     if let Err(error) = tune(&socket) {
         tracing::debug!(%peer, %error, "A socket could not be tuned");
@@ -104,12 +155,12 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 
 /// What an open connection holds: a place under the cap, and its count in the metric.
 struct Held {
-    _place: OwnedSemaphorePermit,
+    _place: Place,
     open: IntGauge,
 }
 
 impl Held {
-    fn new(place: OwnedSemaphorePermit, open: IntGauge) -> Self {
+    fn new(place: Place, open: IntGauge) -> Self {
         open.inc();
         Self { _place: place, open }
     }

@@ -1,9 +1,11 @@
 //! One connection: which protocol limits hold on it, and when it ends.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use http::Version;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -11,10 +13,11 @@ use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower::Service;
 
-use crate::api::access::{Cutoff, Peer};
+use crate::api::access::Client;
 use crate::app::busy::Requests;
 use crate::app::shutdown::Drain;
 use crate::app::stream::ClientStream;
+use crate::sendfile::{FileSink, Regions, SendFileStream};
 
 /// What hyper may buffer of an HTTP/1 connection, in either direction.
 ///
@@ -32,12 +35,25 @@ const HTTP2_PENDING_RESETS: usize = 20;
 /// Streams that we may reset for a client's protocol errors before the connection ends.
 const HTTP2_LOCAL_RESETS: usize = 256;
 
+/// Which HTTP a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// HTTP/1, or HTTP/2 with prior knowledge: its first bytes tell.
+    Detected,
+    /// HTTP/1, as was agreed.
+    Http1,
+    /// HTTP/2, as was agreed.
+    Http2,
+}
+
 /// How many connections there may be, and how long a client may keep one waiting.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Connections served at once.
     pub connections: usize,
-    /// From the start of a connection to the end of its first request's head.
+    /// From the start of a connection to the end of its TLS handshake.
+    pub handshake: Duration,
+    /// From the start of a connection, or the end of its handshake, to the end of its first request's head.
     pub first_request: Duration,
     /// Between the end of an answer and the next request's head, which has to arrive within the same time.
     pub idle: Duration,
@@ -47,12 +63,15 @@ pub struct Limits {
     pub ping: Duration,
     /// How long answers in progress may go on once the drain has begun.
     pub drain: Duration,
+    /// Whether files are sent on plain HTTP/1 connections, instead of being read.
+    pub sendfile: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 4096,
+            handshake: Duration::from_secs(10),
             first_request: Duration::from_secs(10),
             // Longer than the pause between the pulls of one image; Go clients drop idle connections after 90 s.
             idle: Duration::from_secs(75),
@@ -61,26 +80,65 @@ impl Default for Limits {
             write: Duration::from_secs(180),
             ping: Duration::from_secs(30),
             drain: Duration::from_secs(300),
+            sendfile: false,
         }
     }
 }
 
-/// Serves HTTP/1 and HTTP/2 with prior knowledge on one stream, until the client leaves, a limit is passed or the drain
-/// has let the answers in progress end.
-pub(crate) async fn serve<S>(stream: S, peer: SocketAddr, router: Router, limits: Limits, drain: Drain)
-where
+/// Serves `protocol` on one stream, until the client leaves, a limit is passed or the drain has let the answers in
+/// progress end.
+pub(crate) async fn serve<S>(
+    stream: S,
+    protocol: Protocol,
+    peer: SocketAddr,
+    router: Router,
+    limits: Limits,
+    drain: Drain,
+) where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    serve_with(stream, protocol, None, peer, router, limits, drain).await;
+}
+
+/// The same on a stream that sends regions of files to HTTP/1 clients, whichever protocol they turn out to speak.
+pub(crate) async fn serve_sending_files<S>(
+    stream: SendFileStream<S>,
+    peer: SocketAddr,
+    router: Router,
+    limits: Limits,
+    drain: Drain,
+) where
+    S: FileSink + Send + 'static,
+{
+    let regions = stream.regions();
+    serve_with(stream, Protocol::Detected, Some(regions), peer, router, limits, drain).await;
+}
+
+async fn serve_with<S>(
+    stream: S,
+    protocol: Protocol,
+    regions: Option<Regions>,
+    peer: SocketAddr,
+    router: Router,
+    limits: Limits,
+    drain: Drain,
+) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let requests = Requests::new();
-    let mut watcher = requests.watcher();
+    let cutoff = drain.cutoff().clone();
+    let plain = Arc::new(Client { peer, cutoff: cutoff.clone(), regions: None });
+    // HTTP/2 copies bodies into frames, and would copy placeholders.
+    let sending =
+        regions.map_or_else(|| Arc::clone(&plain), |regions| Arc::new(Client { peer, cutoff, regions: Some(regions) }));
     let service = service_fn(|mut request: http::Request<Incoming>| {
-        request.extensions_mut().insert(Peer(peer));
-        request.extensions_mut().insert(Cutoff(drain.cutoff().clone()));
+        let client = if request.version() <= Version::HTTP_11 { &sending } else { &plain };
+        request.extensions_mut().insert(Arc::clone(client));
         let in_progress = requests.begin();
         let answer = router.clone().call(request);
         async move { answer.await.map(|answer| answer.map(|body| in_progress.until_end_of(body))) }
     });
-    let builder = builder(limits);
+    let builder = builder(protocol, limits);
     let io = TokioIo::new(ClientStream::new(stream, limits.write, requests.progress()));
     let connection = builder.serve_connection(io, service);
     tokio::pin!(connection);
@@ -91,14 +149,16 @@ where
     let mut closing = false;
     loop {
         tokio::select! {
+            // The connection first: it is what nearly every wake-up is for.
+            biased;
             ended = &mut connection => {
                 if let Err(error) = ended {
                     tracing::debug!(%peer, error, "Connection ended early");
                 }
                 return;
             }
-            () = watcher.idle(limits.first_request, limits.idle) => {
-                if closing || !watcher.any() {
+            () = requests.idle(limits.first_request, limits.idle) => {
+                if closing || !requests.any() {
                     tracing::debug!(%peer, "Connection closed: no request in time");
                     return;
                 }
@@ -115,8 +175,13 @@ where
     }
 }
 
-fn builder(limits: Limits) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn builder(protocol: Protocol, limits: Limits) -> auto::Builder<TokioExecutor> {
+    let builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = match protocol {
+        Protocol::Detected => builder,
+        Protocol::Http1 => builder.http1_only(),
+        Protocol::Http2 => builder.http2_only(),
+    };
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -139,7 +204,6 @@ fn builder(limits: Limits) -> auto::Builder<TokioExecutor> {
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use axum::body::Body;
@@ -164,7 +228,8 @@ mod tests {
         let router = Router::new().route("/", get(endless));
         let (mut client, server) = duplex(64);
         let peer = "192.0.2.7:1234".parse().unwrap();
-        let connection = tokio::spawn(serve(server, peer, router, Limits::default(), Drain::default()));
+        let connection =
+            tokio::spawn(serve(server, Protocol::Detected, peer, router, Limits::default(), Drain::default()));
         client.write_all(b"GET / HTTP/1.1\r\nHost: weir\r\n\r\n").await.unwrap();
         client.read_exact(&mut [0; 1024]).await.unwrap();
         // The client takes nothing more: when the write time-out has passed, the server had all the time it wanted.
@@ -179,7 +244,8 @@ mod tests {
         let (mut client, server) = duplex(PIECE);
         let peer = "192.0.2.7:1234".parse().unwrap();
         let router = Router::new().route("/", get(whole));
-        let connection = tokio::spawn(serve(server, peer, router, Limits::default(), Drain::default()));
+        let connection =
+            tokio::spawn(serve(server, Protocol::Detected, peer, router, Limits::default(), Drain::default()));
         client.write_all(b"GET / HTTP/1.1\r\nHost: weir\r\n\r\n").await.unwrap();
         for _ in 0..10 {
             tokio::time::sleep(Duration::from_secs(50)).await;

@@ -3,15 +3,20 @@
 //! The room wires; it decides nothing about pulls. It owns the accept loop and the connections, so that time-outs, the
 //! cap and the drain hold for every answer, and it alone knows how the parts are put together.
 //!
-//! Reading order: [`start`], then `accept` and `connection`, then `shutdown`.
+//! Reading order: [`start`], then `accept`, `tls` and `connection`, then `reload` with `watch`, then `shutdown`.
 
 mod accept;
 mod build;
 mod busy;
 mod connection;
 mod descriptors;
+mod places;
+mod reload;
+mod self_check;
 mod shutdown;
 mod stream;
+mod tls;
+mod watch;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -21,20 +26,29 @@ use std::time::Duration;
 use anyhow::Context;
 use prometheus::IntGauge;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch::Sender;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Lifecycle, Phase};
-use crate::config::{Config, LogConfig, LogFormat, ServerConfig};
+use crate::config::{Config, LogConfig, LogFormat, SendFile};
 use crate::store::Files;
 use crate::store::disk::DiskFiles;
 use crate::telemetry::logging;
+use crate::telemetry::metrics::ConfigMetrics;
 
 pub use connection::Limits;
+pub use reload::{Origin, ReloadError, Reloader};
 pub use shutdown::Drained;
+pub use tls::{TlsError, check as check_tls};
 
+use accept::Security;
 use build::{Parts, build};
+use places::Places;
+use reload::{Status, follow};
 use shutdown::{Drain, Signals};
+use tls::Terminator;
 
 /// Connections of probes and scrapers. Few, and apart from the registry's: they get through when those are used up.
 const ADMIN_CONNECTIONS: usize = 64;
@@ -51,6 +65,9 @@ pub struct Running {
     lifecycle: Lifecycle,
     registry: Drain,
     admin: Drain,
+    places: Places,
+    limits: Sender<Limits>,
+    metrics: ConfigMetrics,
     ended: JoinHandle<Drained>,
 }
 
@@ -61,24 +78,39 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
 
 /// The same over another file system, which is how tests make the store fail.
 pub async fn start_with(config: Config, files: Arc<dyn Files>) -> anyhow::Result<Running> {
-    let parts = build(&config, files).await?;
-    let ServerConfig { listen: registry, max_connections, drain_timeout: drain, .. } = config.server;
-    let connections = descriptors::affordable_connections(max_connections);
-    let limits = Limits { connections, drain, ..Limits::default() };
-    let registry = bind(registry, "server.listen").await?;
-    let admin = bind(config.admin.listen, "admin.listen").await?;
-    serve(registry, admin, parts, limits)
+    start_reloadable(config, files, &Status::default()).await.map(|(running, _)| running)
 }
 
-/// Runs the server until a signal ends it; `started` is called when it listens.
+/// The same, with the means to take over other configurations. How that goes is shown as `status`.
+async fn start_reloadable(
+    config: Config,
+    files: Arc<dyn Files>,
+    status: &Status,
+) -> anyhow::Result<(Running, Reloader)> {
+    let (parts, adjustable) = build(&config, files, status).await?;
+    let connections = descriptors::affordable_connections(config.server.max_connections);
+    let sendfile = sends_files(&config).await;
+    let limits = Limits { connections, drain: config.server.drain_timeout, sendfile, ..Limits::default() };
+    let registry = bind(config.server.listen, "server.listen").await?;
+    let admin = bind(config.admin.listen, "admin.listen").await?;
+    let running = serve(registry, admin, parts, limits)?;
+    let reloader = Reloader::new(config, adjustable, running.places.clone(), running.limits.clone());
+    Ok((running, reloader))
+}
+
+/// Runs the server until a signal ends it; `started` is called when it listens. Every other configuration that comes
+/// from `origin` is taken over.
 ///
 /// The first SIGTERM or SIGINT begins the drain, and the process ends with 0 when that is over, on time or not. A
 /// second one ends it at once, with the code shells give to a process ended by that signal: 143 or 130.
-pub fn run(config: Config, started: impl FnOnce(&Running)) -> anyhow::Result<ExitCode> {
+pub fn run(config: Config, origin: Origin, started: impl FnOnce(&Running)) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("Cannot start threads")?;
     let code = runtime.block_on(async {
         let mut signals = Signals::listen().context("Cannot listen for signals")?;
-        let running = start(config).await?;
+        let hangups = signal(SignalKind::hangup()).context("Cannot listen for signals")?;
+        let status = Status::default();
+        let (running, reloader) = start_reloadable(config, Arc::new(DiskFiles), &status).await?;
+        tokio::spawn(follow(origin, reloader, hangups, status, running.metrics.clone()));
         started(&running);
         let first = signals.next().await;
         tracing::info!(signal = first.as_str(), "Draining: no new connections, answers in progress are finished");
@@ -100,13 +132,16 @@ pub fn run(config: Config, started: impl FnOnce(&Running)) -> anyhow::Result<Exi
 }
 
 /// Sets logging up as configured.
-pub fn init_logging(config: &LogConfig) -> Result<(), logging::LoggingError> {
-    let form = match config.format {
+pub fn init_logging(config: &LogConfig) -> Result<logging::Output, logging::LoggingError> {
+    logging::init(&config.level, form(config))
+}
+
+const fn form(config: &LogConfig) -> logging::Form {
+    match config.format {
         LogFormat::Auto => logging::Form::Auto,
         LogFormat::Text => logging::Form::Text,
         LogFormat::Json => logging::Form::Json,
-    };
-    logging::init(&config.level, form)
+    }
 }
 
 fn serve(
@@ -118,24 +153,68 @@ fn serve(
     let admin_limits = Limits { connections: ADMIN_CONNECTIONS, ..limits };
     let (registry_addr, admin_addr) = (registry_listener.local_addr()?, admin_listener.local_addr()?);
     let (registry, admin) = (Drain::default(), Drain::default());
+    let (places, admin_places) = (Places::new(limits.connections), Places::new(admin_limits.connections));
+    let (limits, admin_limits, handshake) = (Sender::new(limits), Sender::new(admin_limits), limits.handshake);
     let uncounted = IntGauge::new("admin_connections", "Not exported")?;
-    admin.spawn(accept::accept(admin_listener, parts.admin, admin_limits, admin.clone(), uncounted));
+    admin.spawn(accept::accept(
+        admin_listener,
+        Security::Plain,
+        parts.admin,
+        admin_limits.subscribe(),
+        admin_places,
+        admin.clone(),
+        uncounted,
+    ));
     let open = parts.metrics.http.connections.clone();
-    registry.spawn(accept::accept(registry_listener, parts.registry, limits, registry.clone(), open));
+    let security = parts.certificates.map_or(Security::Plain, |certificates| {
+        let (drain, follow) = (registry.clone(), Arc::clone(&certificates).follow());
+        registry.spawn(async move {
+            tokio::select! {
+                () = follow => {}
+                () = drain.begun() => {}
+            }
+        });
+        Security::Tls(Arc::new(Terminator::new(certificates, handshake)))
+    });
+    registry.spawn(accept::accept(
+        registry_listener,
+        security,
+        parts.registry,
+        limits.subscribe(),
+        places.clone(),
+        registry.clone(),
+        open,
+    ));
     parts.lifecycle.enter(Phase::Serving);
 
     let ended = tokio::spawn({
-        let (registry, admin) = (registry.clone(), admin.clone());
+        let (registry, admin, limits) = (registry.clone(), admin.clone(), limits.clone());
         async move {
             registry.begun().await;
-            let drained = registry.finish_within(limits.drain, &parts.background).await;
+            let limit = limits.borrow().drain;
+            let drained = registry.finish_within(limit, &parts.background).await;
             // Last, so that probes see the drain to its end.
             admin.begin();
             admin.finish_within(ADMIN_DRAIN, &TaskTracker::new()).await;
             drained
         }
     });
-    Ok(Running { registry_addr, admin_addr, lifecycle: parts.lifecycle, registry, admin, ended })
+    let (lifecycle, metrics) = (parts.lifecycle, parts.metrics.config);
+    Ok(Running { registry_addr, admin_addr, lifecycle, registry, admin, places, limits, metrics, ended })
+}
+
+/// Whether connections send files: as configured, and only if it works here.
+async fn sends_files(config: &Config) -> bool {
+    match config.server.sendfile {
+        SendFile::Off => false,
+        SendFile::Auto => match self_check::files_can_be_sent(&config.store.path).await {
+            Ok(()) => true,
+            Err(reason) => {
+                tracing::warn!(reason, "Files cannot be sent by the system here; they are read and written instead");
+                false
+            }
+        },
+    }
 }
 
 async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {

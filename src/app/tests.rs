@@ -1,5 +1,7 @@
 //! Connections against the whole server, over loopback sockets.
 
+mod tls;
+
 use std::io;
 
 use axum::Router;
@@ -36,6 +38,7 @@ fn parts(router: Router) -> Parts {
     let lifecycle = Lifecycle::default();
     Parts {
         registry: access::layer(router, metrics.clone()),
+        certificates: None,
         admin: admin::router(metrics.clone(), lifecycle.clone(), Vec::new()),
         lifecycle,
         metrics,

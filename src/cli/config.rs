@@ -4,6 +4,7 @@ use clap::Subcommand;
 
 use super::error::CliError;
 use super::{Sources, output};
+use crate::app;
 use crate::config::Config;
 
 /// Every key with its default or an example.
@@ -20,7 +21,8 @@ pub(super) enum ConfigCommand {
 pub(super) fn run(command: &ConfigCommand, sources: &Sources) -> Result<(), CliError> {
     match command {
         ConfigCommand::Check => {
-            let config = sources.load()?;
+            let mut config = sources.load()?;
+            config.warnings.extend(app::check_tls(&config.server)?);
             for warning in &config.warnings {
                 output::explain(format_args!("Warning: {warning}"));
             }

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::mirror::MirrorError;
+use crate::app::TlsError;
 use crate::config::ConfigError;
 
 /// A failed command. Wrong arguments are not among these: the parser of arguments ends the process with 2 by itself.
@@ -11,6 +12,9 @@ pub(super) enum CliError {
     /// The configuration cannot be used.
     #[error("{0}\n\nThe configuration is invalid")]
     Config(#[from] ConfigError),
+    /// The files of `server.tls` cannot be used.
+    #[error("{0}\n\nThe configuration is invalid")]
+    Tls(#[from] TlsError),
     /// The files for a runtime cannot be made.
     #[error("{0}")]
     Mirror(#[from] MirrorError),
@@ -25,7 +29,7 @@ impl CliError {
         ExitCode::from(match self {
             Self::Mirror(error) if error.is_usage() => 2,
             Self::Mirror(_) | Self::Serve(_) => 1,
-            Self::Config(_) => 3,
+            Self::Config(_) | Self::Tls(_) => 3,
         })
     }
 }

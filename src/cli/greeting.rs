@@ -63,18 +63,18 @@ fn command(url: &Url) -> String {
 }
 
 fn client_url(config: &Config, registry_addr: SocketAddr) -> Option<Url> {
-    config.server.external_url.clone().or_else(|| reachable(registry_addr))
+    config.server.external_url.clone().or_else(|| config.server.url_of(reachable(registry_addr)))
 }
 
-/// How a client on this machine reaches a listener.
-fn reachable(address: SocketAddr) -> Option<Url> {
-    let host = if address.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], address.port())) } else { address };
-    Url::parse(&format!("http://{host}")).ok()
+/// Where a client on this machine reaches a listener.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], address.port())) } else { address }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::TlsConfig;
 
     #[test]
     fn the_builtin_configuration_greets_with_the_way_to_the_first_pull() {
@@ -107,6 +107,15 @@ Everything else: weir mirror-config --for containerd|podman|docker --url http://
         let text = greeting(&config, ([0, 0, 0, 0], 5000).into(), ([127, 0, 0, 1], 5001).into());
         assert!(text.contains("[host.\"https://weir.example.com\"]"), "{text}");
         assert!(text.ends_with("--url https://weir.example.com\n"), "{text}");
+    }
+
+    #[test]
+    fn clients_of_a_server_that_encrypts_are_told_so() {
+        let mut config = Config::default();
+        let file = std::path::PathBuf::from("tls.pem");
+        config.server.tls = Some(TlsConfig { cert_file: file.clone(), key_file: file, client_ca_file: None });
+        let text = greeting(&config, ([0, 0, 0, 0], 5000).into(), ([127, 0, 0, 1], 5001).into());
+        assert!(text.contains("[host.\"https://127.0.0.1:5000\"]"), "{text}");
     }
 
     #[test]

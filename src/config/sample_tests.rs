@@ -1,6 +1,7 @@
 //! The sample and the reference page hold every key, and the sample means what it says.
 
 use std::fs;
+use std::path::Path;
 
 use super::read::keys;
 use super::*;
@@ -13,6 +14,13 @@ fn sample_with_examples() -> String {
     SAMPLE.lines().map(|line| line.strip_prefix("#|").unwrap_or(line).to_owned() + "\n").collect()
 }
 
+/// The files that the examples name.
+fn write_files(directory: &Path) {
+    for file in ["corporate-ca.pem", "hub-acme", "tls.crt", "tls.key", "clients-ca.crt"] {
+        fs::write(directory.join(file), "text").unwrap();
+    }
+}
+
 #[test]
 fn the_sample_as_it_stands_is_the_builtin_configuration() {
     let config = Config::from_yaml(SAMPLE).unwrap_or_else(|error| panic!("{error}"));
@@ -22,9 +30,7 @@ fn the_sample_as_it_stands_is_the_builtin_configuration() {
 #[test]
 fn the_examples_in_the_sample_are_valid() {
     let directory = tempfile::tempdir().unwrap();
-    for file in ["corporate-ca.pem", "hub-acme"] {
-        fs::write(directory.path().join(file), "text").unwrap();
-    }
+    write_files(directory.path());
     let path = directory.path().join("weir.yaml");
     let text = sample_with_examples().replace("/etc/weir", &directory.path().display().to_string());
     fs::write(&path, text).unwrap();
@@ -36,14 +42,13 @@ fn the_examples_in_the_sample_are_valid() {
     assert_eq!(config.registries[0].upstreams[1].credentials.len(), 2);
     assert_eq!(config.tags.immutable.len(), 1);
     assert!(config.server.external_url.is_some());
+    assert!(config.server.tls.is_some());
 }
 
 #[test]
 fn every_block_of_examples_alone_is_a_valid_configuration() {
     let directory = tempfile::tempdir().unwrap();
-    for file in ["corporate-ca.pem", "hub-acme"] {
-        fs::write(directory.path().join(file), "text").unwrap();
-    }
+    write_files(directory.path());
     let lines: Vec<&str> = SAMPLE.lines().collect();
     let is_example = |index: usize| lines.get(index).is_some_and(|line| line.starts_with("#|"));
     let mut blocks = 0;
@@ -60,7 +65,7 @@ fn every_block_of_examples_alone_is_a_valid_configuration() {
         Config::load(&LoadOptions { files: vec![path], environment }).unwrap_or_else(|error| panic!("{error}"));
         blocks += 1;
     }
-    assert_eq!(blocks, 4);
+    assert_eq!(blocks, 5);
 }
 
 #[test]

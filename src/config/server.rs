@@ -1,6 +1,7 @@
 //! Listeners and logging.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use url::Url;
@@ -21,6 +22,39 @@ pub struct ServerConfig {
     pub drain_timeout: Duration,
     /// The most connections served at once; further ones wait in the listen queue.
     pub max_connections: usize,
+    /// Whether files are sent by the system instead of being read.
+    pub sendfile: SendFile,
+    /// How clients' connections are encrypted. `None`: they are not.
+    pub tls: Option<TlsConfig>,
+}
+
+/// How stored content reaches a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SendFile {
+    /// By `sendfile` on plain HTTP/1 connections, if a check at start finds that it works here.
+    #[default]
+    Auto,
+    /// Read and written everywhere.
+    Off,
+}
+
+/// TLS on the registry listener: PEM files that exist; what is in them is looked at when the server starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// The server's certificate, followed by those between it and its authority.
+    pub cert_file: PathBuf,
+    /// The certificate's private key.
+    pub key_file: PathBuf,
+    /// The authorities of clients' certificates. `None`: clients need none.
+    pub client_ca_file: Option<PathBuf>,
+}
+
+impl ServerConfig {
+    /// How clients that connect to `listener` address it.
+    pub fn url_of(&self, listener: SocketAddr) -> Option<Url> {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        Url::parse(&format!("{scheme}://{listener}")).ok()
+    }
 }
 
 impl Default for ServerConfig {
@@ -31,6 +65,8 @@ impl Default for ServerConfig {
             default_registry: DOCKER_HUB.parse().ok(),
             drain_timeout: Duration::from_secs(5 * 60),
             max_connections: 4096,
+            sendfile: SendFile::default(),
+            tls: None,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Where content is kept on local disk.
 #[derive(Debug, Clone)]
@@ -12,6 +13,8 @@ pub struct StoreConfig {
     pub max_size: SizeLimit,
     /// What stays free on the file system, whoever fills it.
     pub keep_free: SizeLimit,
+    /// How long stored content is believed before it is hashed again.
+    pub verify_interval: Duration,
 }
 
 impl Default for StoreConfig {
@@ -20,6 +23,7 @@ impl Default for StoreConfig {
             path: PathBuf::from("./weir-data"),
             max_size: SizeLimit::Percent(80.0),
             keep_free: SizeLimit::Percent(5.0),
+            verify_interval: Duration::from_secs(7 * 24 * 60 * 60),
         }
     }
 }

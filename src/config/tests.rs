@@ -228,15 +228,25 @@ fn what_is_wrong_is_refused_with_an_explanation() {
         ("tags: { on_upstream_not_found: serve_cache }", "did you mean `serve_cached`?"),
         ("store: { max_size: 120% }", "but must be a size such as"),
         ("store: { max_size: 0 }", "more than nothing"),
+        ("store: { verify_interval: sometimes }", "but must be a duration"),
+        ("server: { sendfile: on }", "one of `auto`, `off`"),
         ("log: { level: inof }", "but must be `off`, `error`"),
         ("log: { format: xml }", "one of `auto`, `text`, `json`"),
         ("builtin_registries: 'no'", "`true` or `false`"),
+        ("server: { tls: {} }", "`server.tls.cert_file` is missing"),
+        ("server: { tls: { cert_file: /none.pem } }", "`server.tls.key_file` is missing"),
+        (
+            "server: { tls: { cert_file: /none.pem, key_file: / } }",
+            "`server.tls.cert_file` names /none.pem, which cannot",
+        ),
+        (
+            "server: { tls: { cert_file: /none.pem, key_file: / } }",
+            "`server.tls.key_file` names /, which is a directory",
+        ),
         // Not offered.
-        ("server: { tls: {} }", "`server.tls` is not offered by this version of weir"),
         ("admin: { token_file: x }", "`admin.token_file` is not offered"),
         ("store: { kind: s3 }", "`store.kind` is `s3`, which is not offered"),
         ("store: { s3: {} }", "`store.s3` is not offered"),
-        ("store: { verify_interval: 7d }", "`store.verify_interval` is not offered"),
         ("equivalents: []", "`equivalents` is not offered"),
         ("registries: { a.b: { access: passthrough } }", "which is not offered"),
         ("registries: { a.b: { access: auto-public } }", "which is not offered"),
@@ -340,6 +350,7 @@ fn a_mistake_is_told_once() {
         "registries: { a.b: { upstreams: { url: 'https://a.b' } } }",
         "registries: { a.b: { upstreams: [] } }",
         "server: [1, 2]",
+        "server: { tls: /etc/weir/tls.crt }",
     ] {
         match Config::from_yaml(yaml) {
             Err(ConfigError::Invalid(problems)) => assert_eq!(problems.len(), 1, "{yaml} gave {problems:#?}"),
@@ -361,6 +372,43 @@ proptest! {
             Ok(config) => prop_assert!(text == "null" || text.parse() == Ok(config.server.max_connections)),
             Err(error) => prop_assert!(error.to_string().contains("<text>:2:20")),
         }
+    }
+}
+
+mod tls {
+    use super::*;
+
+    fn config(mode: u32, more: &str) -> Config {
+        use std::os::unix::fs::PermissionsExt;
+
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        for name in ["tls.crt", "tls.key", "ca.crt"] {
+            fs::write(path(name), "its content is looked at when the server starts").unwrap();
+        }
+        fs::set_permissions(path("tls.key"), fs::Permissions::from_mode(mode)).unwrap();
+        let [certificate, key, authority] =
+            ["tls.crt", "tls.key", "ca.crt"].map(|name| path(name).display().to_string());
+        valid(&format!(
+            "server: {{ tls: {{ cert_file: {certificate}, key_file: {key}, client_ca_file: {authority} }}, {more} }}"
+        ))
+    }
+
+    #[test]
+    fn names_the_files() {
+        let config = config(0o600, "");
+        let tls = config.server.tls.as_ref().unwrap();
+        assert!(tls.cert_file.ends_with("tls.crt") && tls.key_file.ends_with("tls.key"), "{tls:?}");
+        assert!(tls.client_ca_file.as_ref().unwrap().ends_with("ca.crt"), "{tls:?}");
+        assert_eq!(config.server.url_of(config.server.listen).unwrap().as_str(), "https://127.0.0.1:5000/");
+        assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    }
+
+    #[test]
+    fn warns_about_a_key_for_everybody_and_clients_sent_to_the_wrong_scheme() {
+        let config = config(0o644, "external_url: 'http://weir.example.com'");
+        assert!(config.warnings[0].contains("tls.key can be read by every user"), "{:?}", config.warnings);
+        assert!(config.warnings[1].contains("clients need https://"), "{:?}", config.warnings);
     }
 }
 

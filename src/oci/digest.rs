@@ -96,6 +96,14 @@ impl Digest {
         }
     }
 
+    /// The hash alone, as bytes: 32 or 64 of them.
+    pub const fn hash_bytes(&self) -> &[u8] {
+        match self {
+            Self::Sha256(hash) => hash,
+            Self::Sha512(hash) => hash,
+        }
+    }
+
     /// Whether `bytes` hash to this digest.
     pub fn matches(&self, bytes: &[u8]) -> bool {
         Self::of_with(self.algorithm(), bytes) == *self

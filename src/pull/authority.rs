@@ -73,9 +73,11 @@ impl Authority {
         self.grant(scope, std::iter::once(own).chain(content).collect()).await;
     }
 
-    /// Lets `scope` serve one digest, which an upstream has confirmed.
+    /// Lets `scope` serve one digest, which an upstream has confirmed. What it says about the size counts only where no
+    /// descriptor has said it.
     pub(super) async fn grant_digest(&self, scope: &Scope, digest: Digest, size: Option<u64>) {
-        self.grant(scope, vec![(digest, size)]).await;
+        let known = self.memory.get(&(scope.clone(), digest)).await.and_then(|grant| grant.size);
+        self.grant(scope, vec![(digest, known.or(size))]).await;
     }
 
     async fn grant(&self, scope: &Scope, content: Vec<(Digest, Option<u64>)>) {
@@ -144,6 +146,7 @@ mod tests {
             path: root.path().to_owned(),
             max_size: SizeLimit::Percent(80.0),
             keep_free: SizeLimit::Bytes(0),
+            ..StoreConfig::default()
         };
         let (metrics, background) = (Metrics::new().unwrap(), TaskTracker::new());
         let store = Store::open(&config, std::sync::Arc::new(DiskFiles), &metrics, background.clone()).await.unwrap();
@@ -152,7 +155,11 @@ mod tests {
         let manifest = json!({ "schemaVersion": 2, "config": descriptor, "layers": [descriptor] }).to_string();
         let digest = Digest::of(manifest.as_bytes());
         store.put(&digest, Bytes::from(manifest)).await.unwrap();
-        let scope = Scope { registry: "reg.test".parse().unwrap(), repository: "team/app".parse().unwrap() };
+        let scope = Scope {
+            registry: "reg.test".parse().unwrap(),
+            repository: "team/app".parse().unwrap(),
+            generation: crate::upstream::Generation::FIRST,
+        };
         // The link of the layer was lost in a crash, that of the manifest was not.
         store.links().insert_in_background(&scope.registry, &scope.repository, &[digest]);
         background.close();

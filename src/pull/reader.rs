@@ -8,11 +8,15 @@ use std::pin::Pin;
 use bytes::Bytes;
 use prometheus::IntGauge;
 
+use super::ahead::Ahead;
 use super::direct::Direct;
 use super::error::{FillError, Prefix};
+use super::fill::HELD_BACK;
 use super::flight::{Follower, Progress};
 use super::outcome::CacheResult;
-use crate::store::{BlobFile, StoreError};
+use crate::oci::ByteRange;
+use crate::sendfile::Regions;
+use crate::store::{BlobFile, StoreError, Verdict, Verification};
 
 /// The bytes of a blob, or of a range of it.
 pub struct BlobReader {
@@ -31,11 +35,39 @@ pub enum ReadError {
     /// The download it followed failed.
     #[error(transparent)]
     Fill(#[from] FillError),
+    /// The stored file does not hash to its name.
+    #[error("The stored blob does not hash to its digest any more; it is fetched again when it is asked for again")]
+    Damaged,
+}
+
+/// How far a stored file is believed.
+#[derive(Debug)]
+pub(super) enum Trust {
+    /// It was hashed a short enough while ago.
+    Verified,
+    /// It is being hashed: the tail is held back until the verdict.
+    Pending(Verification),
+    /// Only a part of it is read, which alone proves nothing.
+    Unverified,
 }
 
 enum Source {
-    Stored(BlobFile),
-    Flight { file: BlobFile, follower: Follower, frontier: Frontier, _waiting: Waiting, fallback: Fallback },
+    Stored {
+        file: BlobFile,
+        trust: Trust,
+    },
+    Flight {
+        file: BlobFile,
+        follower: Follower,
+        frontier: Frontier,
+        _waiting: Waiting,
+        fallback: Fallback,
+    },
+    /// A range on its own; what it does not bring comes from `behind`, if there is a download.
+    Ahead {
+        ahead: Ahead,
+        behind: Option<Box<Self>>,
+    },
     Direct(Box<Direct>),
 }
 
@@ -70,8 +102,8 @@ impl Drop for Waiting {
 
 impl BlobReader {
     /// Reads `start..end` of a stored blob.
-    pub(super) fn stored(file: BlobFile, start: u64, end: u64) -> Self {
-        Self { source: Source::Stored(file), position: start, end: Some(end) }
+    pub(super) fn stored(file: BlobFile, trust: Trust, start: u64, end: u64) -> Self {
+        Self { source: Source::Stored { file, trust }, position: start, end: Some(end) }
     }
 
     /// Reads from `start` on as the download gets there.
@@ -87,42 +119,74 @@ impl BlobReader {
         Self { source, position: start, end }
     }
 
+    /// Reads what comes ahead of the download that this reader follows; the reader follows it again if that fails.
+    pub(super) fn ahead(self, ahead: Ahead) -> Self {
+        Self { source: Source::Ahead { ahead, behind: Some(Box::new(self.source)) }, ..self }
+    }
+
+    /// Reads a range that comes on its own, where there is no download to follow.
+    pub(super) fn alone(ahead: Ahead, range: &ByteRange) -> Self {
+        Self { source: Source::Ahead { ahead, behind: None }, position: range.start(), end: Some(range.end()) }
+    }
+
     /// Reads what an upstream sends, which skips to `start` by itself.
     pub(super) fn direct(direct: Direct, start: u64, end: Option<u64>) -> Self {
         Self { source: Source::Direct(Box::new(direct)), position: start, end }
     }
 
-    /// The next block, `None` at the end.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
+    /// The next bytes, `None` at the end.
+    ///
+    /// On a connection that sends `regions`, a placeholder of bytes that need not be read: only the connection that the
+    /// regions belong to can do anything with it. Only what was hashed on its way in, or since, is sent so.
+    pub async fn next(&mut self, regions: Option<&Regions>) -> Result<Option<Bytes>, ReadError> {
         if self.end.is_some_and(|end| self.position >= end) {
             return Ok(None);
         }
-        let block = self.read().await?;
-        if let Some(block) = &block {
-            self.position += block.len() as u64;
+        let bytes = self.read(regions).await?;
+        if let Some(bytes) = &bytes {
+            self.position += bytes.len() as u64;
         }
-        Ok(block)
+        Ok(bytes)
     }
 
-    async fn read(&mut self) -> Result<Option<Bytes>, ReadError> {
+    async fn read(&mut self, regions: Option<&Regions>) -> Result<Option<Bytes>, ReadError> {
         let position = self.position;
         loop {
             match &mut self.source {
-                Source::Stored(file) => {
-                    let end = self.end.or(file.length()).unwrap_or(position);
-                    return Ok(Some(file.read(position, end).await?));
+                Source::Stored { file, trust } => {
+                    let length = file.length().unwrap_or(position);
+                    let end = self.end.unwrap_or(length);
+                    let Trust::Pending(verification) = trust else {
+                        let regions = regions.filter(|_| matches!(trust, Trust::Verified));
+                        return take(file, position, end, regions).await;
+                    };
+                    match verification.so_far() {
+                        Some(Verdict::Sound) => *trust = Trust::Verified,
+                        Some(Verdict::Damaged) => return Err(ReadError::Damaged),
+                        None if position < length.saturating_sub(HELD_BACK) => {
+                            return take(file, position, end.min(length - HELD_BACK), None).await;
+                        }
+                        None => {
+                            verification.verdict().await;
+                        }
+                    }
                 }
+                Source::Ahead { ahead, behind } => match ahead.next().await {
+                    Ok(block) => return Ok(Some(block)),
+                    Err(error) => self.source = *behind.take().ok_or(error)?,
+                },
                 Source::Direct(direct) => {
                     let block = direct.next().await?;
                     let wanted =
                         self.end.map_or(usize::MAX, |end| usize::try_from(end - position).unwrap_or(usize::MAX));
-                    return Ok(block.map(|mut block| if block.len() > wanted { block.split_to(wanted) } else { block }));
+                    let cut = |mut block: Bytes| if block.len() > wanted { block.split_to(wanted) } else { block };
+                    return Ok(block.map(cut));
                 }
                 Source::Flight { file, follower, frontier, .. } => {
                     let (Frontier::At(limit) | Frontier::End(limit)) = *frontier;
                     let limit = self.end.map_or(limit, |end| end.min(limit));
                     if position < limit {
-                        return Ok(Some(file.read(position, limit).await?));
+                        return take(file, position, limit, regions).await;
                     }
                     if matches!(frontier, Frontier::End(_)) {
                         return Ok(None);
@@ -150,11 +214,21 @@ impl BlobReader {
     }
 }
 
+/// The next bytes of `start..end` of a file; announced, if they need not be read and nobody would wait for the disk.
+async fn take(file: &BlobFile, start: u64, end: u64, regions: Option<&Regions>) -> Result<Option<Bytes>, ReadError> {
+    let region = regions.and_then(|regions| Some(regions.announce(file.region(start, end)?)));
+    match region {
+        Some(placeholder) => Ok(Some(placeholder)),
+        None => Ok(Some(file.read(start, end).await?)),
+    }
+}
+
 impl fmt::Debug for BlobReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let source = match self.source {
-            Source::Stored(_) => "stored",
+            Source::Stored { .. } => "stored",
             Source::Flight { .. } => "flight",
+            Source::Ahead { .. } => "ahead",
             Source::Direct(_) => "direct",
         };
         f.debug_struct("BlobReader")

@@ -1,5 +1,6 @@
 //! What tags mean, as far as this process knows: the records of the store, with the times of this process on top.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use moka::future::Cache;
@@ -8,7 +9,7 @@ use tokio::time::Instant;
 use super::Scope;
 use crate::oci::{Digest, Tag};
 use crate::store::{TagRecord, Tags};
-use crate::upstream::Attempts;
+use crate::upstream::{Attempts, Generation};
 
 /// How many tags are held in memory.
 const MEMORY_ENTRIES: u64 = 50_000;
@@ -22,10 +23,12 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// A known tag.
 #[derive(Debug, Clone)]
 pub(super) struct KnownTag {
-    record: TagRecord,
+    record: Arc<TagRecord>,
     /// How old the confirmation was at `since`.
     age: Duration,
     since: Instant,
+    /// Whether it was read from a record of the store, and confirmed by nobody since.
+    from_record: bool,
     /// The last failure to confirm it, and until when nobody asks again.
     trouble: Option<(Instant, Attempts)>,
 }
@@ -40,13 +43,19 @@ impl KnownTag {
         self.age + self.since.elapsed()
     }
 
+    /// Whether it was one of the upstreams of `scope` that said so. Records do not tell; those from before the start are
+    /// taken to be of the upstreams at start.
+    pub(super) fn was_said_to(&self, scope: &Scope) -> bool {
+        !self.from_record || scope.generation == Generation::FIRST
+    }
+
     /// Why it could not be confirmed just now, if it could not.
     pub(super) fn recent_trouble(&self) -> Option<&Attempts> {
         self.trouble.as_ref().filter(|(until, _)| Instant::now() < *until).map(|(_, attempts)| attempts)
     }
 
     fn fresh(record: TagRecord) -> Self {
-        Self { record, age: Duration::ZERO, since: Instant::now(), trouble: None }
+        Self { record: Arc::new(record), age: Duration::ZERO, since: Instant::now(), from_record: false, trouble: None }
     }
 }
 
@@ -68,14 +77,15 @@ impl TagMemory {
             return Some(known);
         }
         let record = self.records.read(&scope.registry, &scope.repository, tag).await?;
-        let known = KnownTag { age: record.age(SystemTime::now()), record, since: Instant::now(), trouble: None };
+        let (age, since) = (record.age(SystemTime::now()), Instant::now());
+        let known = KnownTag { age, record: Arc::new(record), since, from_record: true, trouble: None };
         self.memory.insert(key, known.clone()).await;
         Some(known)
     }
 
     /// An upstream confirms that `tag` still means what it did.
     pub(super) async fn confirm(&self, scope: &Scope, tag: &Tag, known: KnownTag) {
-        let mut record = known.record;
+        let mut record = Arc::unwrap_or_clone(known.record);
         if record.age(SystemTime::now()) >= PERSIST_AFTER {
             record.verified_at = seconds_now();
             self.persist(scope, tag, &record).await;

@@ -1,5 +1,6 @@
 //! Reading content, stored or still growing.
 
+use std::fs::File;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -7,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use super::Disk;
 use super::error::StoreError;
 use super::files::FileHandle;
+use crate::sendfile::Region;
 
 /// How much is read at once: the knee of the curve between calls and memory, per reader.
 pub const BLOCK: usize = 256 * 1024;
@@ -15,19 +17,45 @@ pub const BLOCK: usize = 256 * 1024;
 /// meantime stays readable.
 #[derive(Debug, Clone)]
 pub struct BlobFile {
-    handle: Arc<dyn FileHandle>,
-    length: Option<u64>,
+    open: Arc<OpenFile>,
     disk: Arc<Disk>,
 }
 
+/// What is open.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    pub(super) handle: Arc<dyn FileHandle>,
+    /// Its length when it was opened; `None` for a spool, which grows.
+    pub(super) length: Option<u64>,
+    /// What can be sent without being read.
+    file: Option<Arc<File>>,
+}
+
+impl OpenFile {
+    pub(super) fn new(handle: Arc<dyn FileHandle>, length: Option<u64>) -> Self {
+        let file = Arc::clone(&handle).file();
+        Self { handle, length, file }
+    }
+}
+
 impl BlobFile {
-    pub(super) fn new(disk: Arc<Disk>, handle: Arc<dyn FileHandle>, length: Option<u64>) -> Self {
-        Self { handle, length, disk }
+    pub(super) const fn new(disk: Arc<Disk>, open: Arc<OpenFile>) -> Self {
+        Self { open, disk }
     }
 
     /// Its length when it was opened; `None` for a spool, which grows.
     pub fn length(&self) -> Option<u64> {
-        self.length
+        self.open.length
+    }
+
+    /// The next bytes of `offset..end` as a region to be sent instead of read, at most [`Region::LONGEST`]. `None` if
+    /// they have to be read: the page cache does not hold them, and whoever sent them would wait for the disk.
+    pub fn region(&self, offset: u64, end: u64) -> Option<Region> {
+        let file = self.open.file.as_ref()?;
+        let end = end.min(offset.saturating_add(Region::LONGEST as u64));
+        let length = usize::try_from(end.checked_sub(offset)?).ok()?;
+        let ready = length > 0 && self.open.handle.is_ready(offset, end);
+        ready.then(|| Region { file: Arc::clone(file), offset, length })
     }
 
     /// Reads the next block of `offset..end`, at most [`BLOCK`] bytes and at least one. What the page cache holds is
@@ -43,11 +71,11 @@ impl BlobFile {
     async fn try_read(&self, offset: u64, end: u64) -> Result<Bytes, StoreError> {
         let wanted = usize::try_from(end.saturating_sub(offset)).unwrap_or(BLOCK).min(BLOCK);
         let mut buffer = BytesMut::zeroed(wanted);
-        let ready = self.handle.read_ready_at(&mut buffer, offset);
+        let ready = self.open.handle.read_ready_at(&mut buffer, offset);
         let (count, mut buffer) = match ready {
             Ok(Some(count)) => (count, buffer),
             Ok(None) => {
-                let handle = Arc::clone(&self.handle);
+                let handle = Arc::clone(&self.open.handle);
                 let read = move || handle.read_at(&mut buffer, offset).map(|count| (count, buffer));
                 self.disk.pool.run("read", read).await?
             }
@@ -62,12 +90,16 @@ impl BlobFile {
 
     /// Reads all of it, if it is no longer than `limit`.
     pub async fn read_all(&self, limit: usize) -> Result<Option<Bytes>, StoreError> {
-        let Some(length) = self.length.filter(|length| *length <= limit as u64) else { return Ok(None) };
+        let Some(length) = self.length().filter(|length| *length <= limit as u64) else { return Ok(None) };
         let mut whole = BytesMut::with_capacity(usize::try_from(length).unwrap_or(limit));
         while (whole.len() as u64) < length {
             let block = self.read(whole.len() as u64, length).await?;
             whole.extend_from_slice(&block);
         }
         Ok(Some(whole.freeze()))
+    }
+
+    pub(super) fn handle(&self) -> &Arc<dyn FileHandle> {
+        &self.open.handle
     }
 }

@@ -71,6 +71,11 @@ impl StoreError {
         }
     }
 
+    /// Whether the process has no descriptor left to open a file with.
+    pub fn is_out_of_descriptors(&self) -> bool {
+        self.kind() == "emfile"
+    }
+
     /// Whether a file is not there, which is an answer rather than a failure.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)

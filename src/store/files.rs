@@ -5,6 +5,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,6 +21,11 @@ pub trait Files: fmt::Debug + Send + Sync + 'static {
     fn reopen(&self, path: &Path) -> io::Result<Arc<dyn FileHandle>>;
     /// Opens a file for reading.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn FileHandle>>;
+    /// Opens a regular file for reading if that needs no wait for the disk. `None` where it would, or where nobody can
+    /// tell: then [`Files::open`] has to.
+    fn open_ready(&self, _path: &Path) -> io::Result<Option<Arc<dyn FileHandle>>> {
+        Ok(None)
+    }
     /// What stands at a path; symbolic links are not followed.
     fn stat(&self, path: &Path) -> io::Result<FileFacts>;
     /// Gives a file its name, replacing what had it.
@@ -46,14 +52,31 @@ pub trait FileHandle: fmt::Debug + Send + Sync + 'static {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Reads at `offset` what is in memory. `None` where that would wait for the disk.
     fn read_ready_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>>;
+    /// Whether all of `offset..end` is likely in memory, so that nobody who reads it waits for the disk. Nothing is read.
+    fn is_ready(&self, offset: u64, end: u64) -> bool;
+    /// The length in bytes, and whether the file still has a name. Does not wait for the disk.
+    fn facts(&self) -> io::Result<HandleFacts>;
     /// The length in bytes.
-    fn length(&self) -> io::Result<u64>;
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.facts()?.length)
+    }
     /// Cuts the file to this length.
     fn set_length(&self, length: u64) -> io::Result<()>;
     /// Flushes what has been written to the disk, and what is needed to read it again. A failure is final here, too.
     fn sync_data(&self) -> io::Result<()>;
+    /// The file itself, where there is one, for who can do more with it than read.
+    fn file(self: Arc<Self>) -> Option<Arc<File>>;
     /// Flushes content and length to the disk. A failure is final: what was not flushed may be gone (never try again).
     fn sync(&self) -> io::Result<()>;
+}
+
+/// What is known about an open file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HandleFacts {
+    /// Its length in bytes.
+    pub length: u64,
+    /// Whether it has a name; one that was removed or replaced has none, and can still be read.
+    pub named: bool,
 }
 
 /// What stands at a path.

@@ -8,6 +8,7 @@
 //! <root>/repositories/<registry>/<repository>/_links/<digest>  empty: this repository may serve it
 //! <root>/tmp/<algorithm>-<hash>.part, .json                half of a blob, and what is known about it
 //! <root>/tmp/<number>.part                                 manifests and records being written
+//! <root>/quarantine/<digest>                               what did not hash to its name
 //! ```
 //!
 //! Repository names are hierarchies, so `a` and `a/b` share a directory; `_tags` and `_links` start with an underscore,
@@ -70,6 +71,15 @@ impl Layout {
     pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
         let hex = digest.hex();
         self.algorithm_directory(digest.algorithm()).join(&hex[..2]).join(hex)
+    }
+
+    /// Where a file goes that has been found not to be what its name says.
+    pub(super) fn quarantined(&self, digest: &Digest) -> PathBuf {
+        self.quarantine().join(link_name(digest))
+    }
+
+    pub(super) fn quarantine(&self) -> PathBuf {
+        self.root.join("quarantine")
     }
 
     pub(super) fn tag(&self, registry: &RegistryHost, repository: &RepositoryName, tag: &Tag) -> PathBuf {

@@ -8,9 +8,10 @@
 //! - A failure of the store is an error value for the caller, who goes on without it; it is counted and logged here.
 //!
 //! Reading order: `layout` spells the paths, `files` is the seam to the file system and `pool` the threads behind
-//! it; `spool` grows and publishes content, `blob` reads it; `halves` keeps what an interrupted download had, with a
-//! `record` beside it and a `flush` now and then; `tags` and `links` are the records beside content; `capacity` bounds
-//! it all, and `janitor` brings order at start.
+//! it; `spool` grows and publishes content, `blob` reads it, `open_files` keeps it open, `verify` hashes it again and
+//! `verified` remembers that; `halves` keeps what an interrupted download had, with a `record` beside it and a `flush`
+//! now and then; `tags` and `links` are the records beside content; `capacity` bounds it all, and `janitor` brings order
+//! at start.
 
 pub mod blob;
 pub mod capacity;
@@ -23,12 +24,15 @@ mod health;
 mod janitor;
 mod layout;
 pub mod links;
+mod open_files;
 mod pool;
 mod record;
 pub mod spool;
 pub mod tags;
 #[cfg(test)]
 mod tests;
+mod verified;
+pub mod verify;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -41,6 +45,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::StoreConfig;
 use crate::oci::Digest;
 use crate::telemetry::Metrics;
+use crate::telemetry::metrics::StoreMetrics;
 
 pub use blob::BlobFile;
 pub use error::{OpenError, StoreError};
@@ -48,15 +53,21 @@ pub use files::Files;
 pub use links::Links;
 pub use spool::Spool;
 pub use tags::{TagRecord, Tags};
+pub use verify::{Verdict, Verification};
 
+use blob::OpenFile;
 use capacity::{Capacity, Reservation};
+use files::Space;
 use flush::Flushes;
 use halves::{Half, Halves};
 use health::Health;
 use janitor::{Leftover, Lock};
 use layout::Layout;
+use open_files::OpenFiles;
 use pool::Pool;
 use record::Recorder;
+use verified::Verified;
+use verify::Verifications;
 
 /// The store of one Weir process.
 #[derive(Debug, Clone)]
@@ -75,12 +86,23 @@ struct Disk {
     /// Tells this run of the machine from others, if that can be told.
     boot: Option<String>,
     health: Health,
+    metrics: StoreMetrics,
+    open: OpenFiles,
+    verified: Verified,
+    verifications: Verifications,
     /// Work that nobody waits for: links, the walk over a large store.
     background: TaskTracker,
     /// Numbers for temporary files that have no other name.
     temporaries: AtomicU64,
     /// Held as long as the store is open: one writer per directory.
     lock: Option<Lock>,
+}
+
+/// What a configuration asks of a store, and the file system that shares in it are of.
+#[derive(Debug)]
+pub struct Adjustment {
+    config: StoreConfig,
+    space: Space,
 }
 
 impl Store {
@@ -110,6 +132,10 @@ impl Store {
             halves,
             boot: prepared.boot,
             health: Health::new(metrics.store.clone()),
+            metrics: metrics.store.clone(),
+            open: OpenFiles::new(),
+            verified: Verified::new(config.verify_interval),
+            verifications: Verifications::default(),
             background,
             temporaries: AtomicU64::new(0),
             lock: prepared.lock,
@@ -127,27 +153,20 @@ impl Store {
 
     /// Opens a blob or manifest for reading. `None` if it is not stored; a failure to look counts as that, too.
     pub async fn open_blob(&self, digest: &Digest) -> Option<BlobFile> {
-        let path = self.disk.layout.blob(digest);
-        let files = Arc::clone(&self.disk.files);
-        let is_of_nothing = digest.matches(b"");
-        let opened = self
-            .disk
-            .pool
-            .run("open", move || {
-                // A directory or a symbolic link under a final name was planted: it is not ours to follow.
-                if !files.stat(&path)?.is_file {
-                    return Ok(None);
-                }
-                let handle = files.open(&path)?;
-                let length = handle.length()?;
-                // An empty file under another name than that of the empty content was cut; it is fetched again.
-                Ok((length > 0 || is_of_nothing).then_some((handle, length)))
-            })
-            .await;
-        match opened {
-            Ok(opened) => opened.map(|(handle, length)| BlobFile::new(Arc::clone(&self.disk), handle, Some(length))),
+        if let Some(open) = self.disk.open.get(digest) {
+            return Some(BlobFile::new(Arc::clone(&self.disk), open));
+        }
+        match self.disk.open_file(digest).await {
+            Ok(opened) => {
+                let open = Arc::new(opened?);
+                self.disk.open.keep(digest, &open);
+                Some(BlobFile::new(Arc::clone(&self.disk), open))
+            }
             Err(error) if error.is_not_found() => None,
             Err(error) => {
+                if error.is_out_of_descriptors() {
+                    self.disk.open.shed();
+                }
                 self.disk.health.record(&error);
                 None
             }
@@ -206,6 +225,19 @@ impl Store {
     /// What tags meant when an upstream was last asked.
     pub fn tags(&self) -> Tags {
         Tags::new(Arc::clone(&self.disk))
+    }
+
+    /// What another configuration asks of the store; nothing changes yet. The path in it has no say.
+    pub async fn measure(&self, config: &StoreConfig) -> Result<Adjustment, StoreError> {
+        let (files, path) = (Arc::clone(&self.disk.files), self.disk.layout.root().to_owned());
+        let space = self.disk.pool.run("measure", move || files.space(&path)).await?;
+        Ok(Adjustment { config: config.clone(), space })
+    }
+
+    /// Holds to `adjustment` from now on. What is stored beyond its bounds stays, and nothing is added to it.
+    pub fn adjust(&self, adjustment: &Adjustment) {
+        self.disk.capacity.bound(&adjustment.config, adjustment.space);
+        self.disk.verified.set_interval(adjustment.config.verify_interval);
     }
 
     /// Why the store is not at its best, if it is not: the last failure, while it is recent.
@@ -285,6 +317,32 @@ impl Disk {
     /// Whether this process may write at all.
     fn check_lock(&self) -> Result<(), StoreError> {
         self.lock.as_ref().map(|_| ()).ok_or(StoreError::NotLocked)
+    }
+
+    /// Opens the final file of a digest. `None` if something stands there that is not its content.
+    async fn open_file(&self, digest: &Digest) -> Result<Option<OpenFile>, StoreError> {
+        let path = self.layout.blob(digest);
+        let is_of_nothing = digest.matches(b"");
+        let failed = |source| StoreError::Io { operation: "open", source: Arc::new(source) };
+        let (handle, length) = if let Some(handle) = self.files.open_ready(&path).map_err(failed)? {
+            let length = handle.length().map_err(failed)?;
+            (handle, length)
+        } else {
+            let files = Arc::clone(&self.files);
+            let open = move || {
+                // A directory or a symbolic link under a final name was planted: it is not ours to follow.
+                if !files.stat(&path)?.is_file {
+                    return Ok(None);
+                }
+                let handle = files.open(&path)?;
+                let length = handle.length()?;
+                Ok(Some((handle, length)))
+            };
+            let Some(opened) = self.pool.run("open", open).await? else { return Ok(None) };
+            opened
+        };
+        // An empty file under another name than that of the empty content was cut; it is fetched again.
+        Ok((length > 0 || is_of_nothing).then(|| OpenFile::new(handle, Some(length))))
     }
 
     /// A path that no other writer of this process uses.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Disk;
-use super::blob::BlobFile;
+use super::blob::{BlobFile, OpenFile};
 use super::capacity::Reservation;
 use super::error::StoreError;
 use super::files::FileHandle;
@@ -119,7 +119,7 @@ impl Spool {
 
     /// A way to read what has been written so far, and what will be.
     pub fn reader(&self) -> BlobFile {
-        BlobFile::new(Arc::clone(&self.disk), Arc::clone(&self.handle), None)
+        BlobFile::new(Arc::clone(&self.disk), Arc::new(OpenFile::new(Arc::clone(&self.handle), None)))
     }
 
     /// How many bytes have been written and hashed.
@@ -268,6 +268,7 @@ impl Spool {
         self.disk.pool.run_any(publish).await?;
         self.reservation.publish(self.written);
         self.fate = Fate::Published;
+        self.disk.verified.insert(&self.digest);
         Ok(())
     }
 

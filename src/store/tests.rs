@@ -5,6 +5,7 @@ mod halves;
 mod mortal;
 
 use std::any::Any;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use super::disk::DiskFiles;
-use super::files::{FileFacts, FileHandle, Files, Space};
+use super::files::{FileFacts, FileHandle, Files, HandleFacts, Space};
 use super::*;
 use crate::config::SizeLimit;
 
@@ -59,8 +60,14 @@ impl FileHandle for WitnessHandle {
     fn read_ready_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
         self.inner.read_ready_at(buffer, offset)
     }
-    fn length(&self) -> io::Result<u64> {
-        self.inner.length()
+    fn is_ready(&self, offset: u64, end: u64) -> bool {
+        self.inner.is_ready(offset, end)
+    }
+    fn facts(&self) -> io::Result<HandleFacts> {
+        self.inner.facts()
+    }
+    fn file(self: Arc<Self>) -> Option<Arc<File>> {
+        Arc::clone(&self.inner).file()
     }
     fn set_length(&self, length: u64) -> io::Result<()> {
         self.inner.set_length(length)
@@ -121,7 +128,12 @@ impl Files for Witness {
 }
 
 fn config(root: &Path) -> StoreConfig {
-    StoreConfig { path: root.to_owned(), max_size: SizeLimit::Percent(80.0), keep_free: SizeLimit::Bytes(0) }
+    StoreConfig {
+        path: root.to_owned(),
+        max_size: SizeLimit::Percent(80.0),
+        keep_free: SizeLimit::Bytes(0),
+        ..StoreConfig::default()
+    }
 }
 
 async fn open(root: &Path) -> Store {

@@ -26,6 +26,10 @@ pub struct Metrics {
     pub upstream: UpstreamMetrics,
     /// The store.
     pub store: StoreMetrics,
+    /// The configuration.
+    pub config: ConfigMetrics,
+    /// TLS on the registry listener.
+    pub tls: TlsMetrics,
 }
 
 /// The HTTP surface, named by OpenTelemetry's conventions.
@@ -54,6 +58,8 @@ pub struct PullMetrics {
     pub coalesced_waiters: IntGauge,
     /// By kind: clients that left before the end of the answer.
     pub client_aborts: IntCounterVec,
+    /// By registry and outcome: ranges far ahead of a download, for which an upstream was asked on its own.
+    pub ranges_ahead: IntCounterVec,
     /// By registry and upstream: bodies that did not hash to the digest asked for.
     pub digest_mismatches: IntCounterVec,
     /// By registry, since start: blobs and manifests whose storage was acknowledged (file and directory flushed).
@@ -96,6 +102,30 @@ pub struct StoreMetrics {
     pub resumed_bytes: IntCounter,
     /// Leftovers of interrupted downloads that were removed.
     pub janitor_removed: IntCounter,
+    /// Stored blobs and manifests that no longer hashed to their name.
+    pub corrupt_objects: IntCounter,
+}
+
+/// TLS on the registry listener.
+#[derive(Debug, Clone)]
+pub struct TlsMetrics {
+    /// By name (`server`): when clients begin to refuse the certificate, in seconds since 1970.
+    pub certificate_expiry: IntGaugeVec,
+    /// By outcome: times the certificate's files had changed.
+    pub certificate_reloads: IntCounterVec,
+    /// By reason: connections that did not get as far as HTTP.
+    pub handshake_failures: IntCounterVec,
+}
+
+/// The configuration.
+#[derive(Debug, Clone)]
+pub struct ConfigMetrics {
+    /// By outcome: attempts to read the configuration again.
+    pub reloads: IntCounterVec,
+    /// When a configuration was taken over last, the one at start included: seconds since 1970.
+    pub last_success: IntGauge,
+    /// By hash: 1 for the configuration in force.
+    pub info: IntGaugeVec,
 }
 
 impl Metrics {
@@ -149,6 +179,11 @@ impl Metrics {
                 "weir_client_aborts_total",
                 "Clients that left before the end of the answer",
                 &["kind"],
+            )?,
+            ranges_ahead: new.counters(
+                "weir_ranges_ahead_total",
+                "Ranges far ahead of a download, by whether they were fetched on their own",
+                &["registry", "outcome"],
             )?,
             digest_mismatches: new.counters(
                 "weir_digest_mismatches_total",
@@ -213,8 +248,41 @@ impl Metrics {
                 "weir_store_janitor_removed_total",
                 "Leftovers of interrupted downloads removed: at start, after a day, or for room",
             )?,
+            corrupt_objects: new.counter(
+                "weir_verify_corrupt_objects_total",
+                "Stored blobs and manifests that no longer hashed to their name and were set aside",
+            )?,
         };
-        Ok(Self { registry: new.registry, names: new.names.into(), http, pull, upstream, store })
+        let config = ConfigMetrics {
+            reloads: new.counters(
+                "weir_config_reloads_total",
+                "Attempts to read the configuration again while serving",
+                &["outcome"],
+            )?,
+            last_success: new.gauge(
+                "weir_config_last_reload_success_timestamp_seconds",
+                "When a configuration was last taken over, at start or later, in seconds since 1970",
+            )?,
+            info: new.gauges("weir_config_info", "1, labelled by the hash of the configuration in force", &["hash"])?,
+        };
+        let tls = TlsMetrics {
+            certificate_expiry: new.gauges(
+                "weir_tls_certificate_expiry_timestamp_seconds",
+                "When the certificate in use expires, or one that leads to its authority, in seconds since 1970",
+                &["name"],
+            )?,
+            certificate_reloads: new.counters(
+                "weir_tls_certificate_reloads_total",
+                "Times the files of the certificate had changed, by whether they could be used",
+                &["outcome"],
+            )?,
+            handshake_failures: new.counters(
+                "weir_tls_handshake_failures_total",
+                "Connections that ended in the TLS handshake, by reason",
+                &["reason"],
+            )?,
+        };
+        Ok(Self { registry: new.registry, names: new.names.into(), http, pull, upstream, store, config, tls })
     }
 
     /// The names of all metrics, those without a series yet included.

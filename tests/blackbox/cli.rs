@@ -1,8 +1,12 @@
 //! The command line: what it prints and how it ends.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Output};
 
+use serde_json::json;
+
+use crate::support::certificates::Authority;
 use crate::support::process::{WeirProcess, weir_binary};
 
 /// How `weir` ends when its configuration cannot be used.
@@ -233,4 +237,33 @@ async fn the_log_says_what_the_banner_says() {
             &format!("--url http://{}\"", weir.registry),
         ],
     );
+}
+
+#[test]
+fn files_that_tls_cannot_use_are_named_by_check_and_by_serve() {
+    let directory = tempfile::tempdir().unwrap();
+    let issued = Authority::new().for_server().write(directory.path());
+    let file = directory.path().join("weir.yaml");
+    let run = |command: &[&str], certificate: &Path| {
+        let tls = json!({ "cert_file": certificate, "key_file": issued.key });
+        let listen = "127.0.0.1:0";
+        let store = directory.path().join("store");
+        let config = json!({
+            "server": { "listen": listen, "tls": tls, "external_url": "https://other.test" },
+            "admin": { "listen": listen },
+            "store": { "path": store },
+        });
+        fs::write(&file, config.to_string()).unwrap();
+        weir(&[command, &["-c", &file.display().to_string()]].concat())
+    };
+    let output = run(&["config", "check"], &issued.certificate);
+    assert!(output.status.success(), "{}", said(&output));
+    assert_says(&said(&output), &["tls.crt", "not valid for other.test", "warnings"]);
+
+    let output = run(&["config", "check"], &issued.key);
+    assert_eq!(output.status.code(), BAD_CONFIGURATION);
+    assert_says(&said(&output), &["`server.tls.cert_file`", "tls.key", "holds no certificate"]);
+    let output = run(&["serve"], &issued.key);
+    assert_eq!(output.status.code(), Some(1));
+    assert_says(&said(&output), &["`server.tls.cert_file`", "tls.key", "holds no certificate"]);
 }

@@ -1,6 +1,7 @@
 //! The real clients, each with directories of its own, pointed at a mirror the way its documentation says.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::process::Command;
 
+use crate::support::certificates::CertificateFiles;
 use crate::support::eventually;
 use crate::support::process::{Process, run};
 
@@ -58,6 +60,22 @@ impl Containerd {
             &format!(
                 "server = \"http://{0}\"\n[host.\"http://{0}\"]\ncapabilities = [\"pull\", \"resolve\"]\n",
                 mirror.mirror
+            ),
+        );
+    }
+
+    /// The same over TLS, trusting the authority in this file, and perhaps with a certificate of its own.
+    pub(crate) fn mirror_over_tls(&self, mirror: Mirror<'_>, authority: &Path, own: &CertificateFiles) {
+        let quoted = |path: &Path| json!(path).to_string();
+        self.hosts(
+            mirror.registry,
+            &format!(
+                "server = \"https://{0}\"\n[host.\"https://{0}\"]\ncapabilities = [\"pull\", \"resolve\"]\nca = {1}\n\
+                 client = [[{2}, {3}]]\n",
+                mirror.mirror,
+                quoted(authority),
+                quoted(&own.certificate),
+                quoted(&own.key)
             ),
         );
     }
@@ -157,11 +175,21 @@ pub(crate) struct Skopeo<'a>(pub(crate) &'a Home);
 impl Skopeo<'_> {
     /// Copies all platforms of `reference`; returns the hashes of all that arrived, the manifest it named included.
     pub(crate) async fn copy(&self, reference: &str) -> BTreeSet<String> {
+        self.copy_with(reference, ["--src-tls-verify=false".as_ref()]).await
+    }
+
+    /// The same over TLS; the directory holds what to trust and who to be (`containers-certs.d(5)`).
+    pub(crate) async fn copy_over_tls(&self, reference: &str, certificates: &Path) -> BTreeSet<String> {
+        self.copy_with(reference, ["--src-cert-dir".as_ref(), certificates.as_os_str()]).await
+    }
+
+    async fn copy_with<const N: usize>(&self, reference: &str, options: [&OsStr; N]) -> BTreeSet<String> {
         let target = tempfile::tempdir_in(self.0.path()).unwrap();
         run(self
             .0
             .command("skopeo")
-            .args(["copy", "--quiet", "--all", "--preserve-digests", "--src-tls-verify=false"])
+            .args(["copy", "--quiet", "--all", "--preserve-digests"])
+            .args(options)
             .arg(format!("docker://{reference}"))
             .arg(format!("dir:{}", target.path().display())))
         .await;

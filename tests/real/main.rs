@@ -17,3 +17,4 @@ mod protected;
 mod registry;
 mod setup;
 mod skopeo;
+mod tls;

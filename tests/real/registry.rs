@@ -4,11 +4,11 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
+use crate::support::certificates::Authority;
 use crate::support::images::Package;
 use crate::support::process::{Process, docker_registry, free_port, run};
 use crate::support::weir::merge;
@@ -41,12 +41,13 @@ impl DockerRegistry {
         let mut registry = Self::start(|directory| {
             let htpasswd = directory.join("htpasswd");
             fs::write(&htpasswd, HTPASSWD).unwrap();
-            let files = Certificates::write(directory);
+            let issuer = Authority::new();
+            let files = issuer.for_server().write(directory);
             let config = json!({
                 "auth": { "htpasswd": { "realm": "test", "path": htpasswd } },
                 "http": { "tls": { "certificate": files.certificate, "key": files.key } },
             });
-            authority = Some(files.authority);
+            authority = Some(issuer.write(directory));
             config
         })
         .await;
@@ -107,35 +108,5 @@ impl DockerRegistry {
     /// Stops it; its port refuses connections from now on.
     pub(crate) async fn stop(&mut self) {
         self.process.kill().await;
-    }
-}
-
-/// An authority and a certificate for `127.0.0.1`, as PEM files.
-struct Certificates {
-    authority: PathBuf,
-    certificate: PathBuf,
-    key: PathBuf,
-}
-
-impl Certificates {
-    fn write(directory: &Path) -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(rcgen::DnType::CommonName, "Test authority");
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-        params.distinguished_name.push(rcgen::DnType::CommonName, "Test registry");
-        let certificate = params.signed_by(&key, &issuer).unwrap();
-        let write = |name: &str, pem: String| {
-            let path = directory.join(name);
-            fs::write(&path, pem).unwrap();
-            path
-        };
-        Self {
-            authority: write("ca.pem", issuer.pem()),
-            certificate: write("tls.pem", certificate.pem()),
-            key: write("tls.key", key.serialize_pem()),
-        }
     }
 }

@@ -12,7 +12,7 @@ use super::parts::{Images, REGISTRY, REPOSITORY};
 use super::registry::DockerRegistry;
 use crate::support::images::Package;
 use crate::support::process::WeirProcess;
-use crate::support::weir::{assert_blobs_hash_to_their_names, config_for};
+use crate::support::weir::{assert_blobs_hash_to_their_names, config_for, merge};
 
 /// Weir, the registry it pulls from, and its store.
 #[derive(Debug)]
@@ -70,12 +70,18 @@ impl Setup {
 /// The real `weir` with these registries and its store below `directory`. Tags are always asked for, so that stopped
 /// upstreams are noticed.
 pub(crate) async fn serve(directory: &Path, registries: Value) -> WeirProcess {
-    let more = json!({
+    serve_with(directory, registries, json!({})).await
+}
+
+/// The same, with more configuration merged in.
+pub(crate) async fn serve_with(directory: &Path, registries: Value, more: Value) -> WeirProcess {
+    let mut config = config_for(&directory.join("store"), more);
+    let fixed = json!({
         "tags": { "fresh": "0" },
         "log": { "level": "info" },
         "registries": registries,
     });
-    let mut config = config_for(&directory.join("store"), more);
+    merge(&mut config, fixed);
     // One that is configured: Docker Hub if it is among them.
     let first = config["registries"].as_object().and_then(|registries| registries.keys().next()).cloned();
     config["server"]["default_registry"] = json!(first);

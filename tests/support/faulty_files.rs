@@ -1,13 +1,14 @@
 //! A disk that fails on command: the real one behind the store's seam, with errors put in.
 
 use std::any::Any;
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use weir::store::disk::DiskFiles;
-use weir::store::files::{FileFacts, FileHandle, Files, Space};
+use weir::store::files::{FileFacts, FileHandle, Files, HandleFacts, Space};
 
 /// The error numbers of a full, a broken and a read-only file system.
 pub(crate) const ENOSPC: i32 = 28;
@@ -171,8 +172,17 @@ impl FileHandle for FaultyHandle {
         self.file.read_ready_at(buffer, offset)
     }
 
-    fn length(&self) -> io::Result<u64> {
-        self.file.length()
+    fn is_ready(&self, _offset: u64, _end: u64) -> bool {
+        // Every byte has to come through here.
+        false
+    }
+
+    fn facts(&self) -> io::Result<HandleFacts> {
+        self.file.facts()
+    }
+
+    fn file(self: Arc<Self>) -> Option<Arc<File>> {
+        None
     }
 
     fn set_length(&self, length: u64) -> io::Result<()> {

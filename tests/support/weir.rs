@@ -91,7 +91,8 @@ impl TestWeir {
 
     /// The address of `path` on the registry listener.
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.registry)
+        let scheme = if self.config["server"]["tls"].is_null() { "http" } else { "https" };
+        format!("{scheme}://{}{path}", self.registry)
     }
 
     pub(crate) fn admin_url(&self, path: &str) -> String {

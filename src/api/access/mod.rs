@@ -8,6 +8,7 @@ mod cache_status;
 mod meter;
 mod note;
 mod record;
+mod series;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -23,11 +24,12 @@ use http_body::Body as _;
 
 use crate::telemetry::Metrics;
 
-pub use note::{Cutoff, Kind, Peer, PullNote, Reason};
+pub use note::{Client, Kind, PullNote, Reason};
 
 use cache_status::cache_status;
 use meter::MeteredBody;
 use record::Record;
+use series::Series;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -37,30 +39,27 @@ const REQUEST_ID_LIMIT: usize = 64;
 
 #[derive(Clone)]
 struct Access {
-    metrics: Metrics,
+    series: Arc<Series>,
     ids: Arc<Ids>,
 }
 
 /// Surrounds the whole of `router`.
 pub fn layer(router: Router, metrics: Metrics) -> Router {
-    let access = Access { metrics, ids: Arc::default() };
+    let access = Access { series: Arc::new(Series::new(metrics)), ids: Arc::default() };
     router.layer(from_fn_with_state(access, describe))
 }
 
 async fn describe(State(access): State<Access>, request: Request, next: Next) -> Response {
     let id = access.ids.of(request.headers());
-    let id_header = HeaderValue::try_from(id.as_str());
     let head_only = request.method() == Method::HEAD;
-    let mut record = Record::begin(id, &request, access.metrics);
+    let mut record = Record::begin(id.clone(), &request, access.series);
 
     let mut answer = next.run(request).await;
     let note = answer.extensions_mut().remove::<PullNote>();
     let reason = answer.extensions_mut().remove::<Reason>();
     let headers = answer.headers_mut();
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
-    if let Ok(id) = id_header {
-        headers.insert(REQUEST_ID, id);
-    }
+    headers.insert(REQUEST_ID, id);
     if let Some(status) = note.as_ref().and_then(cache_status) {
         headers.insert(CACHE_STATUS, status);
     }
@@ -89,15 +88,18 @@ struct Ids {
 
 impl Ids {
     /// The client's own id, if it has a sane one, so that its logs and ours meet; else a new one.
-    fn of(&self, headers: &HeaderMap) -> String {
-        let sane = |id: &&str| {
+    fn of(&self, headers: &HeaderMap) -> HeaderValue {
+        let is_sane = |id: &&HeaderValue| {
             (1..=REQUEST_ID_LIMIT).contains(&id.len())
-                && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+                && id.as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
         };
-        match headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(sane) {
-            Some(id) => id.to_owned(),
-            None => format!("{:016x}", self.key.hash_one(self.count.fetch_add(1, Ordering::Relaxed))),
-        }
+        headers.get(REQUEST_ID).filter(is_sane).cloned().unwrap_or_else(|| self.next())
+    }
+
+    fn next(&self) -> HeaderValue {
+        let id = self.key.hash_one(self.count.fetch_add(1, Ordering::Relaxed));
+        // Digits can stand in a header.
+        HeaderValue::try_from(hex::encode(id.to_be_bytes())).unwrap_or_else(|_| HeaderValue::from_static("-"))
     }
 }
 

@@ -135,7 +135,7 @@ fn own_url(config: &Config) -> Result<Url, MirrorError> {
     let listen = config.server.listen;
     let listener = || {
         let is_one = !listen.ip().is_unspecified() && listen.port() != 0;
-        is_one.then(|| Url::parse(&format!("http://{listen}")).ok()).flatten()
+        is_one.then(|| config.server.url_of(listen)).flatten()
     };
     config.server.external_url.clone().or_else(listener).ok_or(MirrorError::NoUrl { listen })
 }

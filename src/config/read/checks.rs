@@ -20,6 +20,16 @@ pub(super) fn default_registry(server: &Section<'_>, mut config: Config) -> Conf
     config
 }
 
+/// Warns about a server that encrypts and tells clients not to.
+pub(super) fn external_scheme(mut config: Config) -> Config {
+    let url = config.server.external_url.as_ref().filter(|url| config.server.tls.is_some() && url.scheme() == "http");
+    if let Some(url) = url {
+        let warning = format!("`server.external_url` is {url}, but with `server.tls` clients need https://");
+        config.warnings.push(warning);
+    }
+    config
+}
+
 /// Both listeners can be bound.
 pub(super) fn listeners(server: &Section<'_>, admin: &Section<'_>, config: &Config) {
     let (registry, operators) = (config.server.listen, config.admin.listen);

@@ -14,13 +14,12 @@ pub(in crate::config) const ROOT: Keys = Keys {
 
 /// `server`.
 pub(in crate::config) const SERVER: Keys = Keys {
-    known: &["listen", "external_url", "default_registry", "drain_timeout", "max_connections"],
-    refused: &[(
-        "tls",
-        Refusal::NotOffered,
-        "Put a server that terminates TLS in front, and name its address in `server.external_url`",
-    )],
+    known: &["listen", "external_url", "default_registry", "drain_timeout", "max_connections", "sendfile", "tls"],
+    refused: &[],
 };
+
+/// `server.tls`.
+pub(in crate::config) const TLS: Keys = Keys { known: &["cert_file", "key_file", "client_ca_file"], refused: &[] };
 
 /// `admin`.
 pub(in crate::config) const ADMIN: Keys = Keys {
@@ -34,11 +33,8 @@ pub(in crate::config) const ADMIN: Keys = Keys {
 
 /// `store`.
 pub(in crate::config) const STORE: Keys = Keys {
-    known: &["kind", "path", "max_size", "keep_free"],
-    refused: &[
-        ("s3", Refusal::NotOffered, "Use `kind: disk` with `path`"),
-        ("verify_interval", Refusal::NotOffered, "Remove it; content is verified when it is fetched"),
-    ],
+    known: &["kind", "path", "max_size", "keep_free", "verify_interval"],
+    refused: &[("s3", Refusal::NotOffered, "Use `kind: disk` with `path`")],
 };
 
 /// `tags`.
@@ -73,9 +69,10 @@ pub(in crate::config) const LOG: Keys = Keys { known: &["level", "format"], refu
 
 /// All of them, each with its place: `<host>` and `[]` stand for what the operator chooses.
 #[cfg(test)]
-pub(in crate::config) const ALL: [(&str, &Keys); 9] = [
+pub(in crate::config) const ALL: [(&str, &Keys); 10] = [
     ("", &ROOT),
     ("server", &SERVER),
+    ("server.tls", &TLS),
     ("admin", &ADMIN),
     ("store", &STORE),
     ("tags", &TAGS),

@@ -2,17 +2,20 @@
 
 mod checks;
 mod credentials;
+mod files;
 pub(super) mod keys;
 mod names;
 mod registries;
 mod scalars;
 pub(super) mod section;
+mod tls;
 mod upstreams;
 
 use self::section::{Section, Wrong};
+use super::files::FilesRead;
 use super::problem::{ConfigError, Problems};
 use super::registries::RegistryConfig;
-use super::server::{AdminConfig, LogConfig, LogFormat, ServerConfig};
+use super::server::{AdminConfig, LogConfig, LogFormat, SendFile, ServerConfig};
 use super::store::StoreConfig;
 use super::tags::{OnUpstreamNotFound, TagsConfig};
 use super::tree::Node;
@@ -24,19 +27,25 @@ struct Reading<'a> {
     problems: &'a Problems,
     /// For `password_env`.
     environment: &'a [(String, String)],
+    /// What is read besides.
+    files: &'a mut FilesRead,
     /// What is allowed, but may well be a mistake.
     warnings: Vec<String>,
 }
 
-/// Reads `tree`; `environment` is where `password_env` looks.
-pub(super) fn config(tree: &Node, environment: &[(String, String)]) -> Result<Config, ConfigError> {
+/// Reads `tree`; `environment` is where `password_env` looks. Files that are named in it are read and listed in `files`.
+pub(super) fn config(
+    tree: &Node,
+    environment: &[(String, String)],
+    files: &mut FilesRead,
+) -> Result<Config, ConfigError> {
     let problems = Problems::default();
-    let mut reading = Reading { problems: &problems, environment, warnings: Vec::new() };
+    let mut reading = Reading { problems: &problems, environment, files, warnings: Vec::new() };
     let root = Section::root(tree, &keys::ROOT, &problems);
 
     let (server, admin) = (root.section("server", &keys::SERVER), root.section("admin", &keys::ADMIN));
     let config = Config {
-        server: read_server(&server),
+        server: read_server(&server, &mut reading),
         admin: AdminConfig {
             listen: admin.value("listen", scalars::socket_address).unwrap_or(AdminConfig::default().listen),
         },
@@ -46,7 +55,7 @@ pub(super) fn config(tree: &Node, environment: &[(String, String)]) -> Result<Co
         log: read_log(&root.section("log", &keys::LOG)),
         warnings: reading.warnings,
     };
-    let config = checks::default_registry(&server, config);
+    let config = checks::default_registry(&server, checks::external_scheme(config));
     checks::listeners(&server, &admin, &config);
     checks::something_is_served(&root, &config);
     problems.or_else_ok(config)
@@ -60,8 +69,9 @@ fn read_registries(root: &Section<'_>, reading: &mut Reading<'_>) -> Vec<Registr
     registries::read(&root.section_with_any_keys("registries"), builtin, reading)
 }
 
-fn read_server(section: &Section<'_>) -> ServerConfig {
+fn read_server(section: &Section<'_>, reading: &mut Reading<'_>) -> ServerConfig {
     let default = ServerConfig::default();
+    let sendfile = [("auto", SendFile::Auto), ("off", SendFile::Off)];
     let read_host = |text: &str| if text.is_empty() { Ok(None) } else { registry_or_none(text) };
     ServerConfig {
         listen: section.value("listen", scalars::socket_address).unwrap_or(default.listen),
@@ -69,6 +79,8 @@ fn read_server(section: &Section<'_>) -> ServerConfig {
         default_registry: section.value("default_registry", read_host).unwrap_or(default.default_registry),
         drain_timeout: section.value("drain_timeout", scalars::duration).unwrap_or(default.drain_timeout),
         max_connections: section.value("max_connections", scalars::count).unwrap_or(default.max_connections),
+        sendfile: section.value("sendfile", |text| scalars::word(text, &sendfile)).unwrap_or(default.sendfile),
+        tls: tls::read(section, reading),
     }
 }
 
@@ -86,6 +98,7 @@ fn read_store(section: &Section<'_>) -> StoreConfig {
         path: section.value("path", scalars::path).unwrap_or(default.path),
         max_size: section.value("max_size", scalars::positive_size_limit).unwrap_or(default.max_size),
         keep_free: section.value("keep_free", scalars::size_limit).unwrap_or(default.keep_free),
+        verify_interval: section.value("verify_interval", scalars::duration).unwrap_or(default.verify_interval),
     }
 }
 

@@ -56,6 +56,7 @@ pub(super) fn expected<T>(value: Option<T>, what: &str) -> Result<T, Wrong> {
 pub(super) struct Section<'a> {
     path: String,
     entries: &'a [Entry],
+    is_map: bool,
     place: Option<&'a Place>,
     problems: &'a Problems,
 }
@@ -93,7 +94,8 @@ impl<'a> Section<'a> {
                 &[]
             }
         };
-        Self { path, entries, place: node.map(|node| &node.place), problems }
+        let is_map = node.is_some_and(|node| matches!(node.value, Value::Map(_)));
+        Self { path, entries, is_map, place: node.map(|node| &node.place), problems }
     }
 
     /// The map below `key`.
@@ -170,6 +172,11 @@ impl<'a> Section<'a> {
     /// Whether a secret stands in this map itself. It was refused then, with what to write instead.
     pub(super) fn has_inline_secret(&self) -> bool {
         self.entries.iter().any(|entry| mask::is_secret_key(&entry.key))
+    }
+
+    /// Whether there is such a map: what is no map was noted, and has no keys that could be missing.
+    pub(super) fn is_map(&self) -> bool {
+        self.is_map
     }
 
     /// The full name of `key`.

@@ -1,13 +1,11 @@
 //! `registries.<host>.upstreams`: where content comes from.
 
-use std::fs::File;
-
 use url::Url;
 
 use super::section::{Section, Wrong};
 use super::{Reading, credentials, keys, scalars};
 use crate::config::address;
-use crate::config::registries::{Capability, UpstreamConfig};
+use crate::config::registries::{Authorities, Capability, UpstreamConfig};
 use crate::config::tree::Node;
 use crate::oci::RegistryHost;
 
@@ -59,8 +57,8 @@ fn upstream(
     let realm_hosts = section.values("realm_hosts", scalars::realm_host).unwrap_or_default();
     let ca_file = section.value("ca_file", |text| {
         let path = scalars::path(text)?;
-        match File::open(&path) {
-            Ok(_) => Ok(path),
+        match reading.files.read(&path) {
+            Ok(pem) => Ok(Authorities { file: path, pem: pem.into() }),
             Err(error) => Err(Wrong::Refused(
                 format!("names {text}, which cannot be read: {error}"),
                 "Name a PEM file with certificates of authorities".to_owned(),

@@ -111,8 +111,14 @@ impl FileHandle for MortalHandle {
     fn read_ready_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
         self.inner.read_ready_at(buffer, offset)
     }
-    fn length(&self) -> io::Result<u64> {
-        self.inner.length()
+    fn is_ready(&self, offset: u64, end: u64) -> bool {
+        self.inner.is_ready(offset, end)
+    }
+    fn facts(&self) -> io::Result<HandleFacts> {
+        self.inner.facts()
+    }
+    fn file(self: Arc<Self>) -> Option<Arc<File>> {
+        Arc::clone(&self.inner).file()
     }
     fn set_length(&self, length: u64) -> io::Result<()> {
         self.machine.live()?;

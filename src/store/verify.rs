@@ -1,0 +1,182 @@
+//! Hashing stored content again, and setting aside what has rotted.
+//!
+//! One hashing per digest at a time, however many wait for its verdict. It belongs to the store and goes on when they
+//! leave. Content that does not hash to its name loses the name at once, so that the next request fetches it anew; the
+//! file itself is kept in `quarantine/` for whoever wants to know what happened to it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, watch};
+
+use super::blob::BlobFile;
+use super::error::StoreError;
+use super::{Disk, Store};
+use crate::oci::{Digest, Hasher};
+
+/// How much is read and hashed at once.
+const STEP: usize = 1024 * 1024;
+/// What is hashed where it is asked for, as it takes less time than a switch of threads is worth.
+const SMALL: usize = 64 * 1024;
+/// How many blobs are hashed at once: more would only take the disk from those who read.
+const AT_ONCE: usize = 4;
+
+/// What came of hashing stored content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is what its name says.
+    Sound,
+    /// It is not, and has lost its name; or it could not be read to its end.
+    Damaged,
+}
+
+/// A hashing in progress; clones wait for the same one.
+#[derive(Debug, Clone)]
+pub struct Verification(watch::Receiver<Option<Verdict>>);
+
+impl Verification {
+    /// Waits for the verdict.
+    pub async fn verdict(&mut self) -> Verdict {
+        match self.0.wait_for(Option::is_some).await {
+            Ok(verdict) => verdict.unwrap_or(Verdict::Damaged),
+            // Whoever hashed is gone without a verdict: nothing is known, and nothing may be believed.
+            Err(_) => Verdict::Damaged,
+        }
+    }
+
+    /// The verdict, if it is there.
+    pub fn so_far(&self) -> Option<Verdict> {
+        *self.0.borrow()
+    }
+}
+
+/// The hashings in progress.
+#[derive(Debug)]
+pub(super) struct Verifications {
+    running: Mutex<HashMap<Digest, Verification>>,
+    places: Semaphore,
+}
+
+impl Default for Verifications {
+    fn default() -> Self {
+        Self { running: Mutex::default(), places: Semaphore::new(AT_ONCE) }
+    }
+}
+
+impl Store {
+    /// Whether stored content was hashed since the start, and within the interval.
+    pub fn is_verified(&self, digest: &Digest) -> bool {
+        self.disk.verified.contains(digest)
+    }
+
+    /// Hashes the stored `file` of `digest` before this returns: for what is so small that nobody wants to wait apart.
+    pub async fn verify_now(&self, digest: &Digest, file: &BlobFile) -> Verdict {
+        self.disk.verify(digest, file).await
+    }
+
+    /// Hashes the stored `file` of `digest`, or joins those who wait for that already.
+    pub fn verify(&self, digest: &Digest, file: &BlobFile) -> Verification {
+        let mut running = self.disk.verifications.running.lock();
+        if let Some(verification) = running.get(digest) {
+            return verification.clone();
+        }
+        let (sender, receiver) = watch::channel(None);
+        let verification = Verification(receiver);
+        running.insert(*digest, verification.clone());
+        drop(running);
+        let (disk, file) = (Arc::clone(&self.disk), file.clone());
+        let running = Running { disk: Arc::clone(&self.disk), digest: *digest };
+        self.disk.background.spawn(async move {
+            // The semaphore is never closed.
+            let _place = disk.verifications.places.acquire().await;
+            let verdict = disk.verify(&running.digest, &file).await;
+            // Off the list before anybody hears of it: who asks again then starts anew.
+            drop(running);
+            sender.send_replace(Some(verdict));
+        });
+        verification
+    }
+}
+
+/// A hashing on the list of those in progress, until it ends, however it ends.
+struct Running {
+    disk: Arc<Disk>,
+    digest: Digest,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.disk.verifications.running.lock().remove(&self.digest);
+    }
+}
+
+impl Disk {
+    async fn verify(&self, digest: &Digest, file: &BlobFile) -> Verdict {
+        match self.hash(digest, file).await {
+            Ok(found) if found == *digest => {
+                self.verified.insert(digest);
+                Verdict::Sound
+            }
+            Ok(_) => {
+                self.quarantine(digest, file).await;
+                Verdict::Damaged
+            }
+            Err(error) => {
+                self.health.record(&error);
+                self.quarantine(digest, file).await;
+                Verdict::Damaged
+            }
+        }
+    }
+
+    async fn hash(&self, digest: &Digest, file: &BlobFile) -> Result<Digest, StoreError> {
+        let length = file.length().unwrap_or_default();
+        if length <= SMALL as u64 {
+            let whole = file.read_all(SMALL).await?.unwrap_or_default();
+            return Ok(Digest::of_with(digest.algorithm(), &whole));
+        }
+        let mut state = (Hasher::new(digest.algorithm()), vec![0; STEP.min(usize::try_from(length).unwrap_or(STEP))]);
+        let mut offset = 0;
+        while offset < length {
+            let handle = Arc::clone(file.handle());
+            let (mut hasher, mut buffer) = state;
+            let step = move || {
+                let count = handle.read_at(&mut buffer, offset)?;
+                hasher.update(&buffer[..count]);
+                Ok((count, (hasher, buffer)))
+            };
+            let (count, after) = self.pool.run("verify", step).await?;
+            if count == 0 {
+                return Err(StoreError::Truncated { offset });
+            }
+            state = after;
+            offset += count as u64;
+        }
+        Ok(state.0.finish())
+    }
+
+    /// Takes the name from a file that is not what it says.
+    async fn quarantine(&self, digest: &Digest, file: &BlobFile) {
+        self.open.forget(digest);
+        self.verified.remove(digest);
+        let (from, to) = (self.layout.blob(digest), self.layout.quarantined(digest));
+        let (files, handle) = (Arc::clone(&self.files), Arc::clone(file.handle()));
+        let moved = self.pool.run("quarantine", move || {
+            // It may have lost the name already. Another file that has it is not to blame.
+            if !handle.facts()?.named {
+                return Ok(false);
+            }
+            files.create_directories(to.parent().unwrap_or(&to))?;
+            files.rename(&from, &to).map(|()| true)
+        });
+        match moved.await {
+            Ok(true) => {
+                self.metrics.corrupt_objects.inc();
+                tracing::error!(%digest, "A stored file is not what its name says: set aside, to be fetched again");
+            }
+            Ok(false) => {}
+            Err(error) => self.health.record(&error),
+        }
+    }
+}
