@@ -18,13 +18,11 @@ mod tags;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use axum::Router;
-use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, Method, Request, StatusCode, header};
 
 use crate::mapping::{ImageMapping, Located};
 use crate::oci::Reference;
@@ -32,7 +30,7 @@ use crate::pull::{CacheResult, PullService, Source};
 use crate::sendfile::Regions;
 use crate::telemetry::Metrics;
 
-use access::{Client, Kind, PullNote};
+use access::{Access, Client, Kind, PullNote};
 use endpoint::{Endpoint, Operation};
 use error::ApiError;
 
@@ -61,9 +59,29 @@ impl ApiState {
     }
 }
 
-/// The router of the registry listener, with its access log and metrics.
-pub fn router(state: ApiState, metrics: Metrics) -> Router {
-    access::layer(Router::new().fallback(answer).with_state(state), metrics)
+/// The registry surface, with its access log and metrics.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    state: ApiState,
+    access: Access,
+}
+
+impl Registry {
+    /// A surface over `state`, which may be replaced while it serves.
+    pub fn new(state: ApiState, metrics: &Metrics) -> Self {
+        Self { state, access: Access::new(metrics) }
+    }
+
+    /// Answers a request. None here has a body; one that was sent is not read, and the connection is closed behind the
+    /// answer instead.
+    pub async fn answer<B>(&self, request: Request<B>) -> Response {
+        let (parts, _) = request.into_parts();
+        let record = self.access.begin(&parts);
+        let is_head = parts.method == Method::HEAD;
+        let surface = self.state.0.load_full();
+        let answer = dispatch(&surface, parts).await.unwrap_or_else(IntoResponse::into_response);
+        record.answered(answer, is_head)
+    }
 }
 
 /// One request after it has been understood.
@@ -75,13 +93,6 @@ struct Call {
     headers: HeaderMap,
     method: Method,
     client: Option<Arc<Client>>,
-}
-
-async fn answer(State(state): State<ApiState>, request: Request) -> Response {
-    // Nothing here has a body. One that was sent is not read: the connection is closed behind the answer instead.
-    let (parts, _) = request.into_parts();
-    let surface = state.0.load_full();
-    dispatch(&surface, parts).await.unwrap_or_else(IntoResponse::into_response)
 }
 
 async fn dispatch(surface: &Surface, parts: Parts) -> Result<Response, ApiError> {
