@@ -184,9 +184,12 @@ impl PullService {
         let Opened { size, upstream, file } = opened;
         let span = Span::of(&wanted.selection, size)?;
         let ahead = self.ahead(wanted, &span, &follower).await;
-        let (result, source, upstream) = match &ahead {
-            Some(ahead) => (CacheResult::Miss, Source::Ahead, ahead.upstream()),
-            None => (result, Source::Upstream, upstream),
+        let (result, source, upstream) = match (&ahead, upstream, result) {
+            (Some(ahead), ..) => (CacheResult::Miss, Source::Ahead, Some(ahead.upstream())),
+            (None, Some(upstream), result) => (result, Source::Upstream, Some(upstream)),
+            // All of it was left by an interrupted download.
+            (None, None, CacheResult::Miss) => (CacheResult::Hit, Source::Disk, None),
+            (None, None, result) => (result, Source::Disk, None),
         };
         let waiting = Waiting::new(self.shared.metrics.pull.coalesced_waiters.clone(), result);
         let reader = BlobReader::following(file, follower, waiting, fallback(wanted), span.start, span.end);
@@ -194,7 +197,7 @@ impl PullService {
             Some(ahead) => reader.ahead(ahead),
             None => reader,
         };
-        let facts = BlobFacts { size, result, source, upstream: Some(upstream) };
+        let facts = BlobFacts { size, result, source, upstream };
         Ok(BlobAnswer { facts, content: span.of_reader(reader) })
     }
 

@@ -39,7 +39,6 @@ impl PullService {
         if let Some(mut flight) = self.shared.flights.get(&request.digest)
             && let Ok(Opened { size: Some(size), upstream, .. }) = flight.opened().await
         {
-            let upstream = Some(upstream);
             return Ok(BlobFacts { size: Some(size), result: CacheResult::Coalesced, source: Source::None, upstream });
         }
         let stat = match permission.confirmed {
