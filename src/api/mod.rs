@@ -17,13 +17,12 @@ mod tags;
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::{Request, State};
+use arc_swap::ArcSwap;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, Method, Request, StatusCode, header};
 
 use crate::mapping::{ImageMapping, Located};
 use crate::oci::Reference;
@@ -31,22 +30,58 @@ use crate::pull::{CacheResult, PullService, Source};
 use crate::sendfile::Regions;
 use crate::telemetry::Metrics;
 
-use access::{Client, Kind, PullNote};
+use access::{Access, Client, Kind, PullNote};
 use endpoint::{Endpoint, Operation};
 use error::ApiError;
 
-/// What the handlers need.
+/// What requests are answered with. It is replaced as a whole; a request ends with what it began with.
 #[derive(Debug, Clone)]
-pub struct ApiState {
+pub struct ApiState(Arc<ArcSwap<Surface>>);
+
+/// What the handlers need.
+#[derive(Debug)]
+pub struct Surface {
     /// Answers pulls.
     pub pull: PullService,
     /// Tells which registry is meant.
-    pub mapping: Arc<ImageMapping>,
+    pub mapping: ImageMapping,
 }
 
-/// The router of the registry listener, with its access log and metrics.
-pub fn router(state: ApiState, metrics: Metrics) -> Router {
-    access::layer(Router::new().fallback(answer).with_state(state), metrics)
+impl ApiState {
+    /// Answers with `surface` for now.
+    pub fn new(surface: Surface) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(surface)))
+    }
+
+    /// Answers with `surface` from the next request on.
+    pub fn replace(&self, surface: Surface) {
+        self.0.store(Arc::new(surface));
+    }
+}
+
+/// The registry surface, with its access log and metrics.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    state: ApiState,
+    access: Access,
+}
+
+impl Registry {
+    /// A surface over `state`, which may be replaced while it serves.
+    pub fn new(state: ApiState, metrics: &Metrics) -> Self {
+        Self { state, access: Access::new(metrics) }
+    }
+
+    /// Answers a request. None here has a body; one that was sent is not read, and the connection is closed behind the
+    /// answer instead.
+    pub async fn answer<B>(&self, request: Request<B>) -> Response {
+        let (parts, _) = request.into_parts();
+        let record = self.access.begin(&parts);
+        let is_head = parts.method == Method::HEAD;
+        let surface = self.state.0.load_full();
+        let answer = dispatch(&surface, parts).await.unwrap_or_else(IntoResponse::into_response);
+        record.answered(answer, is_head)
+    }
 }
 
 /// One request after it has been understood.
@@ -60,13 +95,7 @@ struct Call {
     client: Option<Arc<Client>>,
 }
 
-async fn answer(State(state): State<ApiState>, request: Request) -> Response {
-    // Nothing here has a body. One that was sent is not read: the connection is closed behind the answer instead.
-    let (parts, _) = request.into_parts();
-    dispatch(&state, parts).await.unwrap_or_else(IntoResponse::into_response)
-}
-
-async fn dispatch(state: &ApiState, parts: Parts) -> Result<Response, ApiError> {
+async fn dispatch(surface: &Surface, parts: Parts) -> Result<Response, ApiError> {
     if parts.method != Method::GET && parts.method != Method::HEAD {
         return Err(ApiError::method(&parts.method));
     }
@@ -77,25 +106,26 @@ async fn dispatch(state: &ApiState, parts: Parts) -> Result<Response, ApiError> 
     }
     let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let host = host.or_else(|| parts.uri.authority().map(Authority::as_str));
-    let located = state.mapping.locate(endpoint.requested_name(host))?;
+    let located = surface.mapping.locate(endpoint.requested_name(host))?;
     let path = parts.uri.path().to_owned();
     let client = parts.extensions.get::<Arc<Client>>().cloned();
     let call =
         Call { located, path, namespace: endpoint.namespace, headers: parts.headers, method: parts.method, client };
     let (note, answered) = match operation {
         Operation::Base => return Ok(base()),
-        Operation::Manifest(reference) => {
-            (call.note(Kind::Manifest, Some(reference.clone())), manifests::answer(&state.pull, &call, reference).await)
-        }
+        Operation::Manifest(reference) => (
+            call.note(Kind::Manifest, Some(reference.clone())),
+            manifests::answer(&surface.pull, &call, reference).await,
+        ),
         Operation::Blob(digest) => {
-            (call.note(Kind::Blob, Some(Reference::Digest(digest))), blobs::answer(&state.pull, &call, digest).await)
+            (call.note(Kind::Blob, Some(Reference::Digest(digest))), blobs::answer(&surface.pull, &call, digest).await)
         }
         Operation::Tags { limit, last } => {
-            (call.note(Kind::Tags, None), tags::answer(&state.pull, &call, limit, last).await)
+            (call.note(Kind::Tags, None), tags::answer(&surface.pull, &call, limit, last).await)
         }
         Operation::Referrers { subject, artifact_type } => {
             let note = call.note(Kind::Referrers, Some(Reference::Digest(subject)));
-            (note, referrers::answer(&state.pull, &call, subject, artifact_type).await)
+            (note, referrers::answer(&surface.pull, &call, subject, artifact_type).await)
         }
     };
     Ok(call.finish(note, answered))

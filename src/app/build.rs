@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use axum::Router;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Check, CheckState, Lifecycle};
-use crate::api::{self, ApiState};
+use crate::api::{ApiState, Registry, Surface};
+use crate::app::reload::Status;
+use crate::app::served::Served;
 use crate::app::tls::Certificates;
 use crate::config::{Config, address};
 use crate::mapping::ImageMapping;
@@ -20,9 +21,9 @@ use crate::upstream::Upstreams;
 #[derive(Debug)]
 pub(super) struct Parts {
     /// The registry surface.
-    pub(super) registry: Router,
+    pub(super) registry: Served,
     /// The admin surface.
-    pub(super) admin: Router,
+    pub(super) admin: Served,
     /// What the registry listener encrypts with, if it does.
     pub(super) certificates: Option<Arc<Certificates>>,
     /// What the probes say about the server itself.
@@ -33,28 +34,42 @@ pub(super) struct Parts {
     pub(super) background: TaskTracker,
 }
 
+/// What of it follows the configuration.
+#[derive(Debug)]
+pub(super) struct Adjustable {
+    pub(super) api: ApiState,
+    pub(super) pull: PullService,
+    pub(super) store: Store,
+}
+
 /// Builds everything that `config` asks for. No upstream is asked: a cache must start when the world is down.
-pub(super) async fn build(config: &Config, files: Arc<dyn Files>) -> anyhow::Result<Parts> {
+pub(super) async fn build(
+    config: &Config,
+    files: Arc<dyn Files>,
+    status: &Status,
+) -> anyhow::Result<(Parts, Adjustable)> {
     let metrics = Metrics::new().context("Cannot register the metrics")?;
     let lifecycle = Lifecycle::default();
     let background = TaskTracker::new();
     let certificates = Certificates::load(&config.server, metrics.tls.clone())?.map(Arc::new);
     let store = Store::open(&config.store, files, &metrics, background.clone()).await?;
     let upstreams = Upstreams::new(&config.registries, &metrics)?;
-    let pull = PullService::new(upstreams, store, config.tags.clone(), metrics.clone(), background.clone());
-    let state = ApiState { pull: pull.clone(), mapping: Arc::new(mapping(config)) };
+    let pull = PullService::new(upstreams, store.clone(), config.tags.clone(), metrics.clone(), background.clone());
+    let api = ApiState::new(Surface { pull: pull.clone(), mapping: mapping(config) });
     // A store in trouble makes pulls slower, not wrong: the check never fails readiness.
-    let store_check = Check::new("store", move || pull.store_trouble().map_or(CheckState::Ok, CheckState::Degraded));
-    let mut checks = vec![store_check];
+    let seen = store.clone();
+    let store_check = Check::new("store", move || seen.trouble().map_or(CheckState::Ok, CheckState::Degraded));
+    let mut checks = vec![store_check, status.check()];
     checks.extend(certificates.clone().map(certificate_check));
-    Ok(Parts {
-        registry: api::router(state, metrics.clone()),
-        admin: admin::router(metrics.clone(), lifecycle.clone(), checks),
+    let parts = Parts {
+        registry: Registry::new(api.clone(), &metrics).into(),
+        admin: admin::router(metrics.clone(), lifecycle.clone(), checks).into(),
         certificates,
         lifecycle,
         metrics,
         background,
-    })
+    };
+    Ok((parts, Adjustable { api, pull, store }))
 }
 
 /// An expired certificate fails no probe: taking the server out of rotation would help no client.
@@ -62,7 +77,8 @@ fn certificate_check(certificates: Arc<Certificates>) -> Check {
     Check::new("certificate", move || certificates.trouble().map_or(CheckState::Ok, CheckState::Degraded))
 }
 
-fn mapping(config: &Config) -> ImageMapping {
+/// Which registry a request means, by `config`.
+pub(super) fn mapping(config: &Config) -> ImageMapping {
     let registries = config.registries.iter().map(|registry| (&registry.host, registry.aliases.as_slice()));
     let own_name = config.server.external_url.as_ref().map(address::authority);
     ImageMapping::new(registries, config.server.default_registry.clone(), own_name)

@@ -3,18 +3,20 @@
 //! The room wires; it decides nothing about pulls. It owns the accept loop and the connections, so that time-outs, the
 //! cap and the drain hold for every answer, and it alone knows how the parts are put together.
 //!
-//! Reading order: [`start`], then `accept`, `tls` and `connection`, then `shutdown`.
+//! Reading order: [`start`], then `accept`, `tls` and `connection`, then `reload` with `watch`, then `shutdown`.
 
 mod accept;
 mod build;
 mod busy;
 mod connection;
 mod descriptors;
+mod places;
+mod reload;
 mod self_check;
+mod served;
 mod shutdown;
 mod stream;
 mod tls;
-#[cfg_attr(not(test), expect(dead_code, reason = "the reload comes next"))]
 mod watch;
 
 use std::net::SocketAddr;
@@ -25,21 +27,27 @@ use std::time::Duration;
 use anyhow::Context;
 use prometheus::IntGauge;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch::Sender;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Lifecycle, Phase};
-use crate::config::{Config, LogConfig, LogFormat, SendFile, ServerConfig};
+use crate::config::{Config, LogConfig, LogFormat, SendFile};
 use crate::store::Files;
 use crate::store::disk::DiskFiles;
 use crate::telemetry::logging;
+use crate::telemetry::metrics::ConfigMetrics;
 
 pub use connection::Limits;
+pub use reload::{Origin, ReloadError, Reloader};
 pub use shutdown::Drained;
 pub use tls::{TlsError, check as check_tls};
 
 use accept::Security;
 use build::{Parts, build};
+use places::Places;
+use reload::{Status, follow};
 use shutdown::{Drain, Signals};
 use tls::Terminator;
 
@@ -58,6 +66,9 @@ pub struct Running {
     lifecycle: Lifecycle,
     registry: Drain,
     admin: Drain,
+    places: Places,
+    limits: Sender<Limits>,
+    metrics: ConfigMetrics,
     ended: JoinHandle<Drained>,
 }
 
@@ -68,25 +79,39 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
 
 /// The same over another file system, which is how tests make the store fail.
 pub async fn start_with(config: Config, files: Arc<dyn Files>) -> anyhow::Result<Running> {
-    let parts = build(&config, files).await?;
-    let ServerConfig { listen: registry, max_connections, drain_timeout: drain, .. } = config.server;
-    let connections = descriptors::affordable_connections(max_connections);
-    let sendfile = sends_files(&config).await;
-    let limits = Limits { connections, drain, sendfile, ..Limits::default() };
-    let registry = bind(registry, "server.listen").await?;
-    let admin = bind(config.admin.listen, "admin.listen").await?;
-    serve(registry, admin, parts, limits)
+    start_reloadable(config, files, &Status::default()).await.map(|(running, _)| running)
 }
 
-/// Runs the server until a signal ends it; `started` is called when it listens.
+/// The same, with the means to take over other configurations. How that goes is shown as `status`.
+async fn start_reloadable(
+    config: Config,
+    files: Arc<dyn Files>,
+    status: &Status,
+) -> anyhow::Result<(Running, Reloader)> {
+    let (parts, adjustable) = build(&config, files, status).await?;
+    let connections = descriptors::affordable_connections(config.server.max_connections);
+    let sendfile = sends_files(&config).await;
+    let limits = Limits { connections, drain: config.server.drain_timeout, sendfile, ..Limits::default() };
+    let registry = bind(config.server.listen, "server.listen").await?;
+    let admin = bind(config.admin.listen, "admin.listen").await?;
+    let running = serve(registry, admin, parts, limits)?;
+    let reloader = Reloader::new(config, adjustable, running.places.clone(), running.limits.clone());
+    Ok((running, reloader))
+}
+
+/// Runs the server until a signal ends it; `started` is called when it listens. Every other configuration that comes
+/// from `origin` is taken over.
 ///
 /// The first SIGTERM or SIGINT begins the drain, and the process ends with 0 when that is over, on time or not. A
 /// second one ends it at once, with the code shells give to a process ended by that signal: 143 or 130.
-pub fn run(config: Config, started: impl FnOnce(&Running)) -> anyhow::Result<ExitCode> {
+pub fn run(config: Config, origin: Origin, started: impl FnOnce(&Running)) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("Cannot start threads")?;
     let code = runtime.block_on(async {
         let mut signals = Signals::listen().context("Cannot listen for signals")?;
-        let running = start(config).await?;
+        let hangups = signal(SignalKind::hangup()).context("Cannot listen for signals")?;
+        let status = Status::default();
+        let (running, reloader) = start_reloadable(config, Arc::new(DiskFiles), &status).await?;
+        tokio::spawn(follow(origin, reloader, hangups, status, running.metrics.clone()));
         started(&running);
         let first = signals.next().await;
         tracing::info!(signal = first.as_str(), "Draining: no new connections, answers in progress are finished");
@@ -108,13 +133,16 @@ pub fn run(config: Config, started: impl FnOnce(&Running)) -> anyhow::Result<Exi
 }
 
 /// Sets logging up as configured.
-pub fn init_logging(config: &LogConfig) -> Result<(), logging::LoggingError> {
-    let form = match config.format {
+pub fn init_logging(config: &LogConfig) -> Result<logging::Output, logging::LoggingError> {
+    logging::init(&config.level, form(config))
+}
+
+const fn form(config: &LogConfig) -> logging::Form {
+    match config.format {
         LogFormat::Auto => logging::Form::Auto,
         LogFormat::Text => logging::Form::Text,
         LogFormat::Json => logging::Form::Json,
-    };
-    logging::init(&config.level, form)
+    }
 }
 
 fn serve(
@@ -126,8 +154,18 @@ fn serve(
     let admin_limits = Limits { connections: ADMIN_CONNECTIONS, ..limits };
     let (registry_addr, admin_addr) = (registry_listener.local_addr()?, admin_listener.local_addr()?);
     let (registry, admin) = (Drain::default(), Drain::default());
+    let (places, admin_places) = (Places::new(limits.connections), Places::new(admin_limits.connections));
+    let (limits, admin_limits, handshake) = (Sender::new(limits), Sender::new(admin_limits), limits.handshake);
     let uncounted = IntGauge::new("admin_connections", "Not exported")?;
-    admin.spawn(accept::accept(admin_listener, Security::Plain, parts.admin, admin_limits, admin.clone(), uncounted));
+    admin.spawn(accept::accept(
+        admin_listener,
+        Security::Plain,
+        parts.admin,
+        admin_limits.subscribe(),
+        admin_places,
+        admin.clone(),
+        uncounted,
+    ));
     let open = parts.metrics.http.connections.clone();
     let security = parts.certificates.map_or(Security::Plain, |certificates| {
         let (drain, follow) = (registry.clone(), Arc::clone(&certificates).follow());
@@ -137,23 +175,33 @@ fn serve(
                 () = drain.begun() => {}
             }
         });
-        Security::Tls(Arc::new(Terminator::new(certificates, limits.handshake)))
+        Security::Tls(Arc::new(Terminator::new(certificates, handshake)))
     });
-    registry.spawn(accept::accept(registry_listener, security, parts.registry, limits, registry.clone(), open));
+    registry.spawn(accept::accept(
+        registry_listener,
+        security,
+        parts.registry,
+        limits.subscribe(),
+        places.clone(),
+        registry.clone(),
+        open,
+    ));
     parts.lifecycle.enter(Phase::Serving);
 
     let ended = tokio::spawn({
-        let (registry, admin) = (registry.clone(), admin.clone());
+        let (registry, admin, limits) = (registry.clone(), admin.clone(), limits.clone());
         async move {
             registry.begun().await;
-            let drained = registry.finish_within(limits.drain, &parts.background).await;
+            let limit = limits.borrow().drain;
+            let drained = registry.finish_within(limit, &parts.background).await;
             // Last, so that probes see the drain to its end.
             admin.begin();
             admin.finish_within(ADMIN_DRAIN, &TaskTracker::new()).await;
             drained
         }
     });
-    Ok(Running { registry_addr, admin_addr, lifecycle: parts.lifecycle, registry, admin, ended })
+    let (lifecycle, metrics) = (parts.lifecycle, parts.metrics.config);
+    Ok(Running { registry_addr, admin_addr, lifecycle, registry, admin, places, limits, metrics, ended })
 }
 
 /// Whether connections send files: as configured, and only if it works here.

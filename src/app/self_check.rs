@@ -104,7 +104,7 @@ async fn receive(answer: Router) -> io::Result<Vec<u8>> {
     let (server, peer) = listener.accept().await?;
     server.set_nodelay(true)?;
     let stream = SendFileStream::new(server);
-    let serve = connection::serve_sending_files(stream, peer, answer, Limits::default(), Drain::default());
+    let serve = connection::serve_sending_files(stream, peer, answer.into(), Limits::default(), Drain::default());
     let ask = async {
         client.write_all(b"GET / HTTP/1.1\r\nHost: weir\r\nConnection: close\r\n\r\n").await?;
         let mut received = Vec::with_capacity(LENGTH + 1024);

@@ -5,16 +5,20 @@ use std::process::ExitCode;
 
 use super::error::CliError;
 use super::{Sources, greeting, output};
-use crate::app::{self, Running};
-use crate::config::{Config, LogFormat};
+use crate::app::{self, Origin, Running};
+use crate::config::{Config, Loaded, LogFormat};
 
 pub(super) fn run(sources: &Sources) -> Result<ExitCode, CliError> {
-    let config = sources.load()?;
-    app::init_logging(&config.log).map_err(|error| CliError::Serve(error.into()))?;
+    let options = sources.options();
+    let Loaded { config, files, hash } = options.load();
+    let config = config?;
+    let log = app::init_logging(&config.log).map_err(|error| CliError::Serve(error.into()))?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    app::run(config.clone(), |running| announce(&config, &sources.options().origin(), running)).map_err(CliError::Serve)
+    let configuration = options.origin();
+    let origin = Origin { options, files, hash, log };
+    app::run(config.clone(), origin, |running| announce(&config, &configuration, running)).map_err(CliError::Serve)
 }
 
 fn announce(config: &Config, configuration: &str, running: &Running) {

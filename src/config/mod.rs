@@ -13,6 +13,7 @@ pub mod tags;
 
 pub mod address;
 mod builtin;
+mod files;
 mod load;
 mod mask;
 mod problem;
@@ -29,9 +30,12 @@ mod units;
 mod yaml;
 
 pub use builtin::own_url;
-pub use load::LoadOptions;
+pub use files::FilesRead;
+pub use load::{LoadOptions, Loaded};
 pub use problem::{ConfigError, Problem};
-pub use registries::{Access, Capability, CredentialRule, RegistryConfig, RepositoryPattern, UpstreamConfig};
+pub use registries::{
+    Access, Authorities, Capability, CredentialRule, RegistryConfig, RepositoryPattern, UpstreamConfig,
+};
 pub use secret::Secret;
 pub use server::{AdminConfig, LogConfig, LogFormat, SendFile, ServerConfig, TlsConfig};
 pub use store::{SizeLimit, StoreConfig};

@@ -18,9 +18,28 @@ pub enum ConfigError {
         /// Why.
         source: std::io::Error,
     },
+    /// A file can be read only once, and has been.
+    #[error(
+        "The configuration file {} is not a regular file and has been read: restart weir to change the configuration",
+        path.display()
+    )]
+    ReadOnce {
+        /// The file.
+        path: PathBuf,
+    },
     /// Something in it is wrong: everything that was found, in the order of reading.
     #[error("{}", join(.0))]
     Invalid(Vec<Problem>),
+}
+
+impl ConfigError {
+    /// Everything that is wrong, in one line: for logs and probes.
+    pub fn in_one_line(&self) -> String {
+        match self {
+            Self::Unreadable { .. } | Self::ReadOnce { .. } => self.to_string(),
+            Self::Invalid(problems) => problems.iter().map(Problem::in_one_line).collect::<Vec<_>>().join("; "),
+        }
+    }
 }
 
 fn join(problems: &[Problem]) -> String {
@@ -52,6 +71,15 @@ impl Problem {
     pub(super) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
+    }
+}
+
+impl Problem {
+    /// `place: message (help)`.
+    fn in_one_line(&self) -> String {
+        let place = self.place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default();
+        let help = self.help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
+        format!("{place}{}{help}", self.message)
     }
 }
 

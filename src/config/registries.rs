@@ -1,7 +1,9 @@
 //! Registries, their upstreams in order, and who may use which credentials.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use url::Url;
 
@@ -34,7 +36,7 @@ pub enum Access {
 }
 
 /// One place to fetch from.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamConfig {
     /// Its name in logs, metrics and answers; unique within the registry.
     pub name: String,
@@ -49,7 +51,23 @@ pub struct UpstreamConfig {
     /// Hosts that may act as its token server besides its own and the well-known ones.
     pub realm_hosts: Vec<String>,
     /// A PEM file of certificate authorities trusted besides the system's.
-    pub ca_file: Option<PathBuf>,
+    pub ca_file: Option<Authorities>,
+}
+
+/// Certificate authorities, as read from a file.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Authorities {
+    /// The file.
+    pub file: PathBuf,
+    /// What it held: certificates in PEM.
+    pub pem: Arc<[u8]>,
+}
+
+impl fmt::Debug for Authorities {
+    /// Without the content: the file may be another one than it was meant to be.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.file.fmt(f)
+    }
 }
 
 impl UpstreamConfig {
@@ -74,7 +92,7 @@ impl Capability {
 }
 
 /// Credentials for the repositories that a pattern matches.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CredentialRule {
     /// Which repositories.
     pub pattern: RepositoryPattern,

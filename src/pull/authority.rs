@@ -155,7 +155,11 @@ mod tests {
         let manifest = json!({ "schemaVersion": 2, "config": descriptor, "layers": [descriptor] }).to_string();
         let digest = Digest::of(manifest.as_bytes());
         store.put(&digest, Bytes::from(manifest)).await.unwrap();
-        let scope = Scope { registry: "reg.test".parse().unwrap(), repository: "team/app".parse().unwrap() };
+        let scope = Scope {
+            registry: "reg.test".parse().unwrap(),
+            repository: "team/app".parse().unwrap(),
+            generation: crate::upstream::Generation::FIRST,
+        };
         // The link of the layer was lost in a crash, that of the manifest was not.
         store.links().insert_in_background(&scope.registry, &scope.repository, &[digest]);
         background.close();

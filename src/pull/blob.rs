@@ -56,7 +56,7 @@ impl PullService {
         {
             return Err(PullError::Range { total });
         }
-        let scope = Scope { registry: registry.clone(), repository: request.repository.clone() };
+        let scope = Scope::new(registry, &request.repository, &upstreams);
         let permission = self.authorise(&scope, &upstreams, &request).await?;
         let expected = permission.grant.size;
         let wanted = Wanted { scope, upstreams, request, selection, expected };

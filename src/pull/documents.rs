@@ -48,11 +48,11 @@ impl PullService {
         }
         let upstreams = self.upstreams(registry)?;
         let repository = request.repository.clone();
-        let scope = Scope { registry: registry.clone(), repository: repository.clone() };
+        let scope = Scope::new(registry, &repository, &upstreams);
         let ask = || async move { upstreams.tags(&repository, Instant::now() + OPEN_TIMEOUT).await };
         let documents = &self.shared.documents;
         let found = in_time(async {
-            let found = documents.tags.find(&self.shared.config, (scope, ()), ask).await;
+            let found = documents.tags.find(&self.terms.tags, (scope, ()), ask).await;
             found.map_err(|attempts| PullError::of(Subject::Repository, attempts))
         });
         let Found { list, result, warning } = found.await?;
@@ -68,7 +68,7 @@ impl PullService {
         request: ReferrersRequest,
     ) -> Result<ReferrersAnswer, PullError> {
         let upstreams = self.upstreams(registry)?;
-        let scope = Scope { registry: registry.clone(), repository: request.repository.clone() };
+        let scope = Scope::new(registry, &request.repository, &upstreams);
         in_time(self.find_referrers(scope, upstreams, request)).await
     }
 
@@ -82,7 +82,7 @@ impl PullService {
         let key = (scope.clone(), (request.subject, artifact_type.clone()));
         let (asked, set) = (request.clone(), Arc::clone(&upstreams));
         let ask = || async move { set.referrers(&asked, Instant::now() + OPEN_TIMEOUT).await };
-        match self.shared.documents.referrers.find(&self.shared.config, key, ask).await {
+        match self.shared.documents.referrers.find(&self.terms.tags, key, ask).await {
             Ok(Found { list, result, warning }) => {
                 let (body, filtered) = filter(list.body, artifact_type.as_deref(), list.filtered);
                 Ok(ReferrersAnswer { body, filtered, result, upstream: Some(list.upstream), warning })

@@ -205,7 +205,11 @@ mod tests {
     use super::*;
 
     fn scope() -> Scope {
-        Scope { registry: "reg.test".parse().unwrap(), repository: "team/app".parse().unwrap() }
+        Scope {
+            registry: "reg.test".parse().unwrap(),
+            repository: "team/app".parse().unwrap(),
+            generation: crate::upstream::Generation::FIRST,
+        }
     }
 
     fn leader(flights: &Flights, digest: &Digest) -> (Permit, Follower) {

@@ -26,10 +26,11 @@ impl PullService {
         let known = self.shared.tags.known(&scope, &tag).await;
         match &known {
             Some(known) => {
-                if freshness(&self.shared.config, &tag, known.age()) == Freshness::Fresh
+                if freshness(&self.terms.tags, &tag, known.age()) == Freshness::Fresh
+                    && (known.was_said_to(&scope) || self.terms.tags.is_immutable(&tag))
                     && let Some((manifest, source)) = self.shared.library.load(known.digest()).await
                     // An immutable tag is believed for ever, but its image may have become impossible to get since.
-                    && (known.age() < self.shared.config.fresh || self.can_be_finished(&scope, &manifest).await)
+                    && (known.age() < self.terms.tags.fresh || self.can_be_finished(&scope, &manifest).await)
                 {
                     let result = CacheResult::Hit;
                     return Ok(ManifestAnswer { manifest, result, source, upstream: None, warning: None });
@@ -86,8 +87,10 @@ impl PullService {
         reference: &Reference,
     ) -> Result<(), PullError> {
         match self.shared.negative.get(&(scope.clone(), subject, reference.clone())).await {
-            Some(attempts) => Err(PullError::NotFound { subject, attempts }),
-            None => Ok(()),
+            Some((attempts, since)) if since.elapsed() < self.terms.tags.not_found => {
+                Err(PullError::NotFound { subject, attempts })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -157,7 +160,7 @@ impl PullService {
         known: KnownTag,
         attempts: Attempts,
     ) -> Result<ManifestAnswer, PullError> {
-        let fresh = self.shared.config.fresh;
+        let fresh = self.terms.tags.fresh;
         self.shared.tags.trouble(scope, tag, known.clone(), attempts.clone(), fresh).await;
         self.stale(scope, tag, &known, attempts).await
     }
@@ -171,7 +174,7 @@ impl PullService {
         attempts: Attempts,
     ) -> Result<ManifestAnswer, PullError> {
         let conclusion = attempts.conclusion();
-        if !may_serve_stale(&self.shared.config, known.age(), conclusion) {
+        if !may_serve_stale(&self.terms.tags, known.age(), conclusion) {
             return Err(PullError::of(Subject::Manifest, attempts));
         }
         let Some((manifest, source)) = self.shared.library.load(known.digest()).await else {

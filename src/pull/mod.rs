@@ -35,15 +35,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use moka::future::Cache;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
-use crate::config::TagsConfig;
+use crate::config::{RegistryConfig, TagsConfig};
 use crate::oci::request::{BlobRequest, ManifestRequest};
 use crate::oci::{Digest, Reference, RegistryHost, RepositoryName, Selection, Tag};
 use crate::store::Store;
 use crate::telemetry::Metrics;
-use crate::upstream::{BlobStat, Conclusion, UpstreamSet, Upstreams};
+use crate::upstream::{BlobStat, Conclusion, Generation, SetupError, UpstreamSet, Upstreams};
 
 pub use crate::upstream::Attempts;
 pub use answer::{BlobAnswer, BlobContent, BlobFacts, ManifestAnswer, ReferrersAnswer, TagsAnswer};
@@ -78,27 +78,43 @@ const NEGATIVE_ENTRIES: u64 = 10_000;
 pub(crate) struct Scope {
     registry: RegistryHost,
     repository: RepositoryName,
+    /// By which of the registry's sets of upstreams: what one said does not count for the next.
+    generation: Generation,
+}
+
+impl Scope {
+    fn new(registry: &RegistryHost, repository: &RepositoryName, upstreams: &UpstreamSet) -> Self {
+        let generation = upstreams.generation();
+        Self { registry: registry.clone(), repository: repository.clone(), generation }
+    }
 }
 
 /// Answers pulls. Clones share everything.
 #[derive(Debug, Clone)]
 pub struct PullService {
     shared: Arc<Shared>,
+    terms: Arc<Terms>,
+}
+
+/// What the configuration says about pulls. A pull ends on the terms on which it began.
+#[derive(Debug)]
+struct Terms {
+    upstreams: Upstreams,
+    tags: TagsConfig,
 }
 
 #[derive(Debug)]
 struct Shared {
-    upstreams: Upstreams,
     store: Store,
-    config: TagsConfig,
     metrics: Metrics,
     flights: Flights,
     library: Library,
     authority: Authority,
     tags: TagMemory,
     documents: Documents,
-    /// What upstreams said does not exist, for [`TagsConfig::not_found`]. A digest that is no blob may be a manifest.
-    negative: Cache<(Scope, Subject, Reference), Attempts>,
+    /// What upstreams said does not exist, and when: believed for [`TagsConfig::not_found`]. A digest that is no blob may
+    /// be a manifest.
+    negative: Cache<(Scope, Subject, Reference), (Attempts, Instant)>,
     resolutions: Coalesce<(Scope, Tag), Result<ManifestAnswer, PullError>>,
     manifests: Coalesce<(Scope, Digest), Result<ManifestAnswer, PullError>>,
     confirmations: Coalesce<(Scope, Digest), Result<BlobStat, PullError>>,
@@ -116,17 +132,22 @@ impl PullService {
             authority: Authority::new(&store),
             tags: TagMemory::new(store.tags()),
             documents: Documents::new(&tasks),
-            negative: Cache::builder().max_capacity(NEGATIVE_ENTRIES).time_to_live(config.not_found).build(),
+            negative: Cache::new(NEGATIVE_ENTRIES),
             resolutions: Coalesce::new(tasks.clone()),
             manifests: Coalesce::new(tasks.clone()),
             confirmations: Coalesce::new(tasks.clone()),
             tasks,
-            upstreams,
             store,
-            config,
             metrics,
         };
-        Self { shared: Arc::new(shared) }
+        Self { shared: Arc::new(shared), terms: Arc::new(Terms { upstreams, tags: config }) }
+    }
+
+    /// The same service by another configuration. It shares all that is known, what is under way included, except what
+    /// upstreams that are no longer the same have said.
+    pub fn renewed(&self, registries: &[RegistryConfig], tags: TagsConfig) -> Result<Self, SetupError> {
+        let upstreams = self.terms.upstreams.renewed(registries, &self.shared.metrics)?;
+        Ok(Self { shared: Arc::clone(&self.shared), terms: Arc::new(Terms { upstreams, tags }) })
     }
 
     /// A manifest, by tag or digest.
@@ -136,7 +157,7 @@ impl PullService {
         request: ManifestRequest,
     ) -> Result<ManifestAnswer, PullError> {
         let upstreams = self.upstreams(registry)?;
-        let scope = Scope { registry: registry.clone(), repository: request.repository };
+        let scope = Scope::new(registry, &request.repository, &upstreams);
         in_time(async {
             match request.reference {
                 Reference::Tag(tag) => self.manifest_by_tag(scope, upstreams, tag).await,
@@ -163,20 +184,16 @@ impl PullService {
         in_time(self.blob_facts(registry, upstreams, request)).await
     }
 
-    /// Why the store is not at its best, if it is not.
-    pub fn store_trouble(&self) -> Option<String> {
-        self.shared.store.trouble()
-    }
-
     fn upstreams(&self, registry: &RegistryHost) -> Result<Arc<UpstreamSet>, PullError> {
-        self.shared.upstreams.of(registry).cloned().ok_or_else(|| PullError::UnknownRegistry(registry.clone()))
+        self.terms.upstreams.of(registry).cloned().ok_or_else(|| PullError::UnknownRegistry(registry.clone()))
     }
 
     /// What a failed question to the upstreams means for the client. What does not exist is remembered for a while.
     async fn failure(&self, subject: Subject, scope: &Scope, reference: &Reference, attempts: Attempts) -> PullError {
         let error = PullError::of(subject, attempts);
         if let PullError::NotFound { attempts, .. } = &error {
-            self.shared.negative.insert((scope.clone(), subject, reference.clone()), attempts.clone()).await;
+            let absent = (attempts.clone(), Instant::now());
+            self.shared.negative.insert((scope.clone(), subject, reference.clone()), absent).await;
         }
         error
     }
@@ -204,8 +221,6 @@ async fn in_time<T>(answer: impl Future<Output = Result<T, PullError>>) -> Resul
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::Instant;
-
     use super::*;
 
     #[tokio::test(start_paused = true)]

@@ -29,7 +29,7 @@ impl PullService {
         upstreams: Arc<UpstreamSet>,
         request: BlobRequest,
     ) -> Result<BlobFacts, PullError> {
-        let scope = Scope { registry: registry.clone(), repository: request.repository.clone() };
+        let scope = Scope::new(registry, &request.repository, &upstreams);
         let permission = self.authorise(&scope, &upstreams, &request).await?;
         let expected = permission.grant.size;
         let stored = self.shared.store.stat(&request.digest).await;

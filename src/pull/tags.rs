@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::Scope;
 use crate::oci::{Digest, Tag};
 use crate::store::{TagRecord, Tags};
-use crate::upstream::Attempts;
+use crate::upstream::{Attempts, Generation};
 
 /// How many tags are held in memory.
 const MEMORY_ENTRIES: u64 = 50_000;
@@ -27,6 +27,8 @@ pub(super) struct KnownTag {
     /// How old the confirmation was at `since`.
     age: Duration,
     since: Instant,
+    /// Whether it was read from a record of the store, and confirmed by nobody since.
+    from_record: bool,
     /// The last failure to confirm it, and until when nobody asks again.
     trouble: Option<(Instant, Attempts)>,
 }
@@ -41,13 +43,19 @@ impl KnownTag {
         self.age + self.since.elapsed()
     }
 
+    /// Whether it was one of the upstreams of `scope` that said so. Records do not tell; those from before the start are
+    /// taken to be of the upstreams at start.
+    pub(super) fn was_said_to(&self, scope: &Scope) -> bool {
+        !self.from_record || scope.generation == Generation::FIRST
+    }
+
     /// Why it could not be confirmed just now, if it could not.
     pub(super) fn recent_trouble(&self) -> Option<&Attempts> {
         self.trouble.as_ref().filter(|(until, _)| Instant::now() < *until).map(|(_, attempts)| attempts)
     }
 
     fn fresh(record: TagRecord) -> Self {
-        Self { record: Arc::new(record), age: Duration::ZERO, since: Instant::now(), trouble: None }
+        Self { record: Arc::new(record), age: Duration::ZERO, since: Instant::now(), from_record: false, trouble: None }
     }
 }
 
@@ -69,8 +77,8 @@ impl TagMemory {
             return Some(known);
         }
         let record = self.records.read(&scope.registry, &scope.repository, tag).await?;
-        let age = record.age(SystemTime::now());
-        let known = KnownTag { age, record: Arc::new(record), since: Instant::now(), trouble: None };
+        let (age, since) = (record.age(SystemTime::now()), Instant::now());
+        let known = KnownTag { age, record: Arc::new(record), since, from_record: true, trouble: None };
         self.memory.insert(key, known.clone()).await;
         Some(known)
     }

@@ -15,8 +15,8 @@ use crate::telemetry::metrics::StoreMetrics;
 /// The bounds of a store and what is used of them.
 #[derive(Debug)]
 pub struct Capacity {
-    limit: u64,
-    keep_free: u64,
+    limit: AtomicU64,
+    keep_free: AtomicU64,
     used: AtomicU64,
     /// What reservations hold and has not been written yet: the file system still calls it available.
     promised: AtomicU64,
@@ -34,17 +34,25 @@ pub(super) struct Amount {
 
 impl Capacity {
     pub(super) fn new(config: &StoreConfig, space: Space, metrics: StoreMetrics) -> Self {
-        let limit = config.max_size.of(space.total);
-        metrics.limit_bytes.set(gauge(limit));
-        metrics.free_bytes.set(gauge(space.available));
-        Self {
-            limit,
-            keep_free: config.keep_free.of(space.total),
+        let capacity = Self {
+            limit: AtomicU64::new(0),
+            keep_free: AtomicU64::new(0),
             used: AtomicU64::new(0),
             promised: AtomicU64::new(0),
             opened: SystemTime::now(),
             metrics,
-        }
+        };
+        capacity.bound(config, space);
+        capacity
+    }
+
+    /// Sets the bounds, on the file system as it is now. What is held already stays, even beyond them.
+    pub(super) fn bound(&self, config: &StoreConfig, space: Space) {
+        let limit = config.max_size.of(space.total);
+        self.limit.store(limit, Ordering::Relaxed);
+        self.keep_free.store(config.keep_free.of(space.total), Ordering::Relaxed);
+        self.metrics.limit_bytes.set(gauge(limit));
+        self.metrics.free_bytes.set(gauge(space.available));
     }
 
     pub(super) fn opened(&self) -> SystemTime {
@@ -85,11 +93,11 @@ impl Reservation {
         let full = StoreError::Full { wanted: more };
         self.capacity.metrics.free_bytes.set(gauge(space.available));
         let within = |limit: u64| move |held: u64| held.checked_add(more).filter(|total| *total <= limit);
-        let free = within(space.available.saturating_sub(self.capacity.keep_free));
+        let free = within(space.available.saturating_sub(self.capacity.keep_free.load(Ordering::Relaxed)));
         if self.capacity.promised.fetch_update(Ordering::Relaxed, Ordering::Relaxed, free).is_err() {
             return Err(full);
         }
-        let fits = within(self.capacity.limit);
+        let fits = within(self.capacity.limit.load(Ordering::Relaxed));
         let Ok(before) = self.capacity.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits) else {
             self.capacity.promised.fetch_sub(more, Ordering::Relaxed);
             return Err(full);
@@ -163,6 +171,26 @@ mod tests {
         drop(second);
         assert!(capacity.reserve(90, SPACE).is_ok());
         assert!(capacity.reserve(91, SPACE).is_err());
+    }
+
+    #[test]
+    fn other_bounds_hold_from_the_next_reservation_on() {
+        let capacity = capacity(SizeLimit::Bytes(100), SizeLimit::Bytes(0));
+        let mut held = capacity.reserve(60, SPACE).unwrap();
+        let bounds = |max_size, keep_free| StoreConfig {
+            max_size,
+            keep_free: SizeLimit::Bytes(keep_free),
+            ..StoreConfig::default()
+        };
+        capacity.bound(&bounds(SizeLimit::Bytes(50), 0), SPACE);
+        assert!(capacity.reserve(1, SPACE).is_err(), "more is held than may be");
+        held.publish(60);
+        capacity.bound(&bounds(SizeLimit::Percent(10.0), 0), SPACE);
+        assert!(capacity.reserve(40, SPACE).is_ok());
+        capacity.bound(&bounds(SizeLimit::Percent(100.0), 470), SPACE);
+        assert!(capacity.reserve(31, SPACE).is_err());
+        assert!(capacity.reserve(30, SPACE).is_ok());
+        assert_eq!(capacity.metrics.limit_bytes.get(), 1000);
     }
 
     #[test]

@@ -52,6 +52,7 @@ pub use verify::{Verdict, Verification};
 
 use blob::OpenFile;
 use capacity::Capacity;
+use files::Space;
 use health::Health;
 use janitor::Lock;
 use layout::Layout;
@@ -84,6 +85,13 @@ struct Disk {
     temporaries: AtomicU64,
     /// Held as long as the store is open: one writer per directory.
     lock: Option<Lock>,
+}
+
+/// What a configuration asks of a store, and the file system that shares in it are of.
+#[derive(Debug)]
+pub struct Adjustment {
+    config: StoreConfig,
+    space: Space,
 }
 
 impl Store {
@@ -192,6 +200,19 @@ impl Store {
     /// What tags meant when an upstream was last asked.
     pub fn tags(&self) -> Tags {
         Tags::new(Arc::clone(&self.disk))
+    }
+
+    /// What another configuration asks of the store; nothing changes yet. The path in it has no say.
+    pub async fn measure(&self, config: &StoreConfig) -> Result<Adjustment, StoreError> {
+        let (files, path) = (Arc::clone(&self.disk.files), self.disk.layout.root().to_owned());
+        let space = self.disk.pool.run("measure", move || files.space(&path)).await?;
+        Ok(Adjustment { config: config.clone(), space })
+    }
+
+    /// Holds to `adjustment` from now on. What is stored beyond its bounds stays, and nothing is added to it.
+    pub fn adjust(&self, adjustment: &Adjustment) {
+        self.disk.capacity.bound(&adjustment.config, adjustment.space);
+        self.disk.verified.set_interval(adjustment.config.verify_interval);
     }
 
     /// Why the store is not at its best, if it is not: the last failure, while it is recent.

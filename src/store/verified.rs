@@ -30,6 +30,11 @@ impl Verified {
         Self { started: Instant::now(), interval: AtomicU64::new(interval.as_secs()), at: Mutex::default() }
     }
 
+    /// Content is believed for `interval` from now on, whenever it was hashed.
+    pub(super) fn set_interval(&self, interval: Duration) {
+        self.interval.store(interval.as_secs(), Ordering::Relaxed);
+    }
+
     /// The content of `digest` has been hashed just now.
     pub(super) fn insert(&self, digest: &Digest) {
         self.at.lock().insert(key(digest), self.now());
@@ -72,6 +77,8 @@ mod tests {
         assert!(verified.contains(&digest));
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(!verified.contains(&digest));
+        verified.set_interval(Duration::from_secs(11));
+        assert!(verified.contains(&digest), "another interval counts for what was hashed before");
         verified.insert(&digest);
         assert!(verified.contains(&digest));
         verified.remove(&digest);

@@ -1,13 +1,15 @@
 //! Log output: text for people, JSON for machines, always to standard error.
 
 use std::env;
+use std::fmt::{Debug, Formatter};
 use std::io::{self, IsTerminal};
 
 use thiserror::Error;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::{Layer, Layered, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::util::TryInitError;
+use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
 /// The form of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,22 +38,73 @@ pub enum LoggingError {
     Twice(#[source] TryInitError),
 }
 
+type Filtered = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
+type Lines = Box<dyn Layer<Filtered> + Send + Sync>;
+
+/// The log of the process, whose filter and form can be exchanged.
+#[derive(Clone)]
+pub struct Output {
+    filter: reload::Handle<EnvFilter, Registry>,
+    lines: reload::Handle<Lines, Filtered>,
+}
+
+/// Another filter and form, ready to be put in.
+pub struct Exchange {
+    filter: EnvFilter,
+    lines: Lines,
+}
+
 /// Sends the events of the whole process to standard error.
 ///
 /// `level` is a level or a list of directives; the environment's `RUST_LOG` overrides it.
-pub fn init(level: &str, form: Form) -> Result<(), LoggingError> {
-    let filter = match env::var(EnvFilter::DEFAULT_ENV) {
-        Ok(directives) if !directives.is_empty() => filter("RUST_LOG", &directives)?,
-        _ => filter("log.level", level)?,
-    };
+pub fn init(level: &str, form: Form) -> Result<Output, LoggingError> {
+    let (filter, filter_handle) = reload::Layer::new(filter_for(level)?);
+    let (lines, lines_handle) = reload::Layer::new(lines(form));
+    tracing_subscriber::registry().with(filter).with(lines).try_init().map_err(LoggingError::Twice)?;
+    Ok(Output { filter: filter_handle, lines: lines_handle })
+}
+
+impl Output {
+    /// What the log is to become by this level and form. Nothing changes yet.
+    pub fn exchange(&self, level: &str, form: Form) -> Result<Exchange, LoggingError> {
+        Ok(Exchange { filter: filter_for(level)?, lines: lines(form) })
+    }
+
+    /// Makes the log what `exchange` says, from the next event on.
+    pub fn apply(&self, exchange: Exchange) {
+        // It fails when the subscriber is gone, and then there is nobody to tell.
+        let _ = self.filter.reload(exchange.filter).and_then(|()| self.lines.reload(exchange.lines));
+    }
+}
+
+impl Debug for Output {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Output").field("filter", &self.filter).finish_non_exhaustive()
+    }
+}
+
+impl Debug for Exchange {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Exchange").field("filter", &self.filter.to_string()).finish_non_exhaustive()
+    }
+}
+
+fn lines(form: Form) -> Lines {
     let terminal = io::stderr().is_terminal();
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let lines = fmt::layer().with_writer(io::stderr);
     if form == Form::Text || (form == Form::Auto && terminal) {
-        // The subscriber knows NO_COLOR only as long as nobody sets this.
+        // The layer knows NO_COLOR only as long as nobody sets this.
         let colour = terminal && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        lines.with_ansi(colour).finish().try_init().map_err(LoggingError::Twice)
+        lines.with_ansi(colour).boxed()
     } else {
-        lines.json().flatten_event(true).finish().try_init().map_err(LoggingError::Twice)
+        lines.json().flatten_event(true).boxed()
+    }
+}
+
+fn filter_for(level: &str) -> Result<EnvFilter, LoggingError> {
+    match env::var(EnvFilter::DEFAULT_ENV) {
+        Ok(directives) if !directives.is_empty() => filter("RUST_LOG", &directives),
+        _ => filter("log.level", level),
     }
 }
 

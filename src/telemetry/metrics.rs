@@ -26,6 +26,8 @@ pub struct Metrics {
     pub upstream: UpstreamMetrics,
     /// The store.
     pub store: StoreMetrics,
+    /// The configuration.
+    pub config: ConfigMetrics,
     /// TLS on the registry listener.
     pub tls: TlsMetrics,
 }
@@ -111,6 +113,17 @@ pub struct TlsMetrics {
     pub certificate_reloads: IntCounterVec,
     /// By reason: connections that did not get as far as HTTP.
     pub handshake_failures: IntCounterVec,
+}
+
+/// The configuration.
+#[derive(Debug, Clone)]
+pub struct ConfigMetrics {
+    /// By outcome: attempts to read the configuration again.
+    pub reloads: IntCounterVec,
+    /// When a configuration was taken over last, the one at start included: seconds since 1970.
+    pub last_success: IntGauge,
+    /// By hash: 1 for the configuration in force.
+    pub info: IntGaugeVec,
 }
 
 impl Metrics {
@@ -231,6 +244,18 @@ impl Metrics {
                 "Stored blobs and manifests that no longer hashed to their name and were set aside",
             )?,
         };
+        let config = ConfigMetrics {
+            reloads: new.counters(
+                "weir_config_reloads_total",
+                "Attempts to read the configuration again while serving",
+                &["outcome"],
+            )?,
+            last_success: new.gauge(
+                "weir_config_last_reload_success_timestamp_seconds",
+                "When a configuration was last taken over, at start or later, in seconds since 1970",
+            )?,
+            info: new.gauges("weir_config_info", "1, labelled by the hash of the configuration in force", &["hash"])?,
+        };
         let tls = TlsMetrics {
             certificate_expiry: new.gauges(
                 "weir_tls_certificate_expiry_timestamp_seconds",
@@ -248,7 +273,7 @@ impl Metrics {
                 &["reason"],
             )?,
         };
-        Ok(Self { registry: new.registry, names: new.names.into(), http, pull, upstream, store, tls })
+        Ok(Self { registry: new.registry, names: new.names.into(), http, pull, upstream, store, config, tls })
     }
 
     /// The names of all metrics, those without a series yet included.

@@ -70,9 +70,9 @@ pub(super) struct Upstream {
     pub(super) auth: Auth,
     pub(super) transport: Transport,
     pub(super) allow_private: bool,
-    capabilities: Vec<Capability>,
-    base: Url,
     pub(super) metrics: Metrics,
+    /// What it was made from.
+    pub(super) config: UpstreamConfig,
 }
 
 /// An upstream in the course of one operation.
@@ -93,8 +93,8 @@ impl Upstream {
         transport: Transport,
         metrics: &Metrics,
     ) -> Result<Self, String> {
-        let base = config.url.clone();
-        let home = Origin::of(&base).ok_or("`url` must be an http or https address")?;
+        let base = &config.url;
+        let home = Origin::of(base).ok_or("`url` must be an http or https address")?;
         if !base.username().is_empty() || base.password().is_some() {
             return Err("`url` must not hold a user name or password; they go under `credentials`".to_owned());
         }
@@ -109,20 +109,19 @@ impl Upstream {
             auth,
             transport,
             allow_private: config.allow_private,
-            capabilities: config.capabilities.clone(),
-            base,
+            config: config.clone(),
             metrics: metrics.clone(),
         })
     }
 
     /// Whether it is trusted with `capability`.
     pub(super) fn can(&self, capability: Capability) -> bool {
-        self.capabilities.contains(&capability)
+        self.config.can(capability)
     }
 
     /// `<base>/v2/<repository>/<path>`; a path in the configured address is kept.
     pub(super) fn url(&self, repository: &RepositoryName, path: [&str; 2]) -> Url {
-        let mut url = self.base.clone();
+        let mut url = self.config.url.clone();
         // Addresses of http and https always have path segments.
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().push("v2").extend(repository.components()).extend(path);

@@ -17,7 +17,7 @@ use crate::config::Capability;
 impl UpstreamSet {
     /// Those that are trusted with `capability`, in order.
     fn candidates(&self, capability: Capability) -> Vec<&Upstream> {
-        self.upstreams.iter().filter(|upstream| upstream.can(capability)).collect()
+        self.upstreams.iter().map(AsRef::as_ref).filter(|upstream: &&Upstream| upstream.can(capability)).collect()
     }
 
     /// The first success of `attempt` over the candidates.

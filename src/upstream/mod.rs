@@ -61,14 +61,31 @@ pub mod fuzzing {
 #[derive(Debug)]
 pub struct Upstreams {
     sets: HashMap<RegistryHost, Arc<UpstreamSet>>,
+    transports: Transports,
+    generation: Generation,
+}
+
+/// How often the configuration had been replaced when a set of upstreams was made. With the name of the registry it
+/// tells one set from another: what one has said does not count for the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Generation(u64);
+
+impl Generation {
+    /// Of the configuration at start.
+    pub const FIRST: Self = Self(0);
+
+    const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
 }
 
 /// The ordered upstreams of one registry.
 #[derive(Debug)]
 pub struct UpstreamSet {
     registry: Arc<str>,
-    upstreams: Vec<Upstream>,
+    upstreams: Vec<Arc<Upstream>>,
     metrics: UpstreamMetrics,
+    generation: Generation,
 }
 
 /// What an upstream says a tag means: the answer to a HEAD. The digest is a hint until bytes have been hashed.
@@ -125,12 +142,34 @@ pub struct Referrers {
 impl Upstreams {
     /// Prepares the clients of all upstreams. Nothing is dialled.
     pub fn new(registries: &[RegistryConfig], metrics: &Metrics) -> Result<Self, SetupError> {
-        let mut transports = Transports::default();
+        Self { sets: HashMap::new(), transports: Transports::default(), generation: Generation::FIRST }.with(
+            registries,
+            Generation::FIRST,
+            metrics,
+        )
+    }
+
+    /// The upstreams by another configuration. What has not changed stays the same: an upstream its tokens, and a
+    /// registry with the same upstreams its very [`UpstreamSet`].
+    pub fn renewed(&self, registries: &[RegistryConfig], metrics: &Metrics) -> Result<Self, SetupError> {
+        self.with(registries, self.generation.next(), metrics)
+    }
+
+    fn with(
+        &self,
+        registries: &[RegistryConfig],
+        generation: Generation,
+        metrics: &Metrics,
+    ) -> Result<Self, SetupError> {
+        let mut transports = self.transports.clone();
         let sets = registries.iter().map(|registry| {
-            let set = UpstreamSet::new(registry, &mut transports, metrics)?;
-            Ok((registry.host.clone(), Arc::new(set)))
+            let known = self.sets.get(&registry.host);
+            let set = UpstreamSet::new(registry, known, generation, &mut transports, metrics)?;
+            Ok((registry.host.clone(), set))
         });
-        Ok(Self { sets: sets.collect::<Result<_, _>>()? })
+        let sets = sets.collect::<Result<_, _>>()?;
+        transports.keep_those_of(registries.iter().flat_map(|registry| &registry.upstreams));
+        Ok(Self { sets, transports, generation })
     }
 
     /// The upstreams of `registry`, if it is served.
@@ -140,20 +179,38 @@ impl Upstreams {
 }
 
 impl UpstreamSet {
-    fn new(config: &RegistryConfig, transports: &mut Transports, metrics: &Metrics) -> Result<Self, SetupError> {
+    /// The set that `config` describes; `before`, if that is the same.
+    fn new(
+        config: &RegistryConfig,
+        before: Option<&Arc<Self>>,
+        generation: Generation,
+        transports: &mut Transports,
+        metrics: &Metrics,
+    ) -> Result<Arc<Self>, SetupError> {
+        let known: &[Arc<Upstream>] = before.map_or(&[], |set| &set.upstreams);
+        if let Some(same) = before.filter(|_| known.iter().map(|upstream| &upstream.config).eq(&config.upstreams)) {
+            return Ok(Arc::clone(same));
+        }
         let registry: Arc<str> = config.host.as_str().into();
         let upstreams = config.upstreams.iter().map(|upstream| {
-            transports
-                .get(upstream.ca_file.as_deref())
-                .and_then(|transport| Upstream::new(&registry, upstream, transport, metrics))
-                .map_err(|message| SetupError {
-                    registry: registry.to_string(),
-                    upstream: upstream.name.clone(),
-                    message,
-                })
+            if let Some(known) = known.iter().find(|known| known.config == *upstream) {
+                return Ok(Arc::clone(known));
+            }
+            let made = transports.get(upstream.ca_file.as_ref());
+            let made = made.and_then(|transport| Upstream::new(&registry, upstream, transport, metrics));
+            made.map(Arc::new).map_err(|message| SetupError {
+                registry: registry.to_string(),
+                upstream: upstream.name.clone(),
+                message,
+            })
         });
         let upstreams = upstreams.collect::<Result<_, _>>()?;
-        Ok(Self { registry, upstreams, metrics: metrics.upstream.clone() })
+        Ok(Arc::new(Self { registry, upstreams, metrics: metrics.upstream.clone(), generation }))
+    }
+
+    /// Which of the registry's sets this is.
+    pub const fn generation(&self) -> Generation {
+        self.generation
     }
 
     /// Asks by HEAD what a tag means, at the upstreams that may resolve, or whether there is a digest, at those that

@@ -4,10 +4,9 @@
 //! upstream named. The guard sits in the second client itself, so no code path can forget it, and a connection opened
 //! by the first is never reused by the second.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::error::Error;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, header};
@@ -16,6 +15,7 @@ use url::Url;
 
 use super::dial::{AddressRefused, GuardedResolver, check_literal};
 use super::error::{UpstreamError, Verdict};
+use crate::config::{Authorities, UpstreamConfig};
 
 /// Opening a connection, TLS included. A client has one limit for all requests, so a candidate with others behind it
 /// gets no less than the last one; what a hanging candidate may cost is bounded by the time to the first byte as well.
@@ -47,19 +47,19 @@ impl Transport {
 }
 
 /// Makes transports, one per set of trusted certificate authorities: parsing the system's takes time and memory.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Transports {
-    by_ca_file: HashMap<Option<PathBuf>, Transport>,
+    by_authorities: HashMap<Option<Authorities>, Transport>,
 }
 
 impl Transports {
     /// The transport that trusts the system's authorities and those in `ca_file`. The error is a sentence.
-    pub(crate) fn get(&mut self, ca_file: Option<&Path>) -> Result<Transport, String> {
-        let key = ca_file.map(Path::to_owned);
-        if let Some(transport) = self.by_ca_file.get(&key) {
+    pub(crate) fn get(&mut self, ca_file: Option<&Authorities>) -> Result<Transport, String> {
+        let key = ca_file.cloned();
+        if let Some(transport) = self.by_authorities.get(&key) {
             return Ok(transport.clone());
         }
-        let authorities = ca_file.map(read_authorities).transpose()?.unwrap_or_default();
+        let authorities = ca_file.map(certificates).transpose()?.unwrap_or_default();
         let build = |settings: &dyn Fn() -> ClientBuilder| {
             let with_system = settings().tls_certs_merge(authorities.clone()).build();
             with_system.or_else(|error| {
@@ -74,8 +74,20 @@ impl Transports {
             direct: build(&settings)?,
             guarded: build(&|| settings().dns_resolver(GuardedResolver::from_env()))?,
         };
-        self.by_ca_file.insert(key, transport.clone());
+        self.by_authorities.insert(key, transport.clone());
         Ok(transport)
+    }
+
+    /// How many there are.
+    #[cfg(test)]
+    pub(crate) fn number(&self) -> usize {
+        self.by_authorities.len()
+    }
+
+    /// Forgets the transports that none of `upstreams` asks for.
+    pub(crate) fn keep_those_of<'a>(&mut self, upstreams: impl Iterator<Item = &'a UpstreamConfig>) {
+        let asked_for: HashSet<Option<&Authorities>> = upstreams.map(|upstream| upstream.ca_file.as_ref()).collect();
+        self.by_authorities.retain(|authorities, _| asked_for.contains(&authorities.as_ref()));
     }
 }
 
@@ -95,14 +107,14 @@ fn settings() -> ClientBuilder {
         .http2_initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
 }
 
-fn read_authorities(path: &Path) -> Result<Vec<Certificate>, String> {
-    let pem = std::fs::read(path).map_err(|error| format!("`ca_file` {} cannot be read: {error}", path.display()))?;
-    let authorities = Certificate::from_pem_bundle(&pem)
-        .map_err(|error| format!("`ca_file` {} is not PEM: {}", path.display(), root_cause(&error)))?;
-    if authorities.is_empty() {
-        return Err(format!("`ca_file` {} holds no certificate", path.display()));
+fn certificates(authorities: &Authorities) -> Result<Vec<Certificate>, String> {
+    let file = authorities.file.display();
+    let certificates = Certificate::from_pem_bundle(&authorities.pem)
+        .map_err(|error| format!("`ca_file` {file} is not PEM: {}", root_cause(&error)))?;
+    if certificates.is_empty() {
+        return Err(format!("`ca_file` {file} holds no certificate"));
     }
-    Ok(authorities)
+    Ok(certificates)
 }
 
 /// Why a request got no answer.
@@ -163,8 +175,6 @@ pub(crate) fn printable(url: &Url) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::*;
 
     #[test]
@@ -175,12 +185,8 @@ mod tests {
 
     #[test]
     fn an_unusable_ca_file_is_named() {
-        let mut transports = Transports::default();
-        let missing = transports.get(Some(Path::new("/nonexistent/ca.pem"))).unwrap_err();
-        assert!(missing.contains("`ca_file` /nonexistent/ca.pem"), "{missing}");
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(b"no certificate in here").unwrap();
-        let empty = transports.get(Some(file.path())).unwrap_err();
-        assert!(empty.contains("holds no certificate"), "{empty}");
+        let authorities = Authorities { file: "/etc/ca.pem".into(), pem: b"no certificate in here".as_slice().into() };
+        let empty = Transports::default().get(Some(&authorities)).unwrap_err();
+        assert_eq!(empty, "`ca_file` /etc/ca.pem holds no certificate");
     }
 }

@@ -17,6 +17,7 @@ mod private;
 mod process;
 mod pulls;
 mod ranges;
+mod reload;
 mod rot;
 mod store_faults;
 mod tls;

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::extract::Request;
 use axum::response::Response;
+use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, header};
 use prometheus::IntGauge;
 use tokio::time::{Duration, Instant};
 use tracing::Level;
 
+use super::Shared;
 use super::note::{Client, Kind, PullNote, Reason};
-use super::series::{Pulls, Series};
+use super::series::Pulls;
 use crate::pull::outcome::{CacheResult, Source};
 
 /// As much of a `User-Agent` as is logged, in bytes.
@@ -28,7 +29,7 @@ pub(super) struct Record {
     kind: Kind,
     client: Option<Arc<Client>>,
     user_agent: Option<HeaderValue>,
-    series: Arc<Series>,
+    shared: Arc<Shared>,
     _active: Active,
     at: Instant,
     answer: Option<Answer>,
@@ -61,15 +62,15 @@ pub(super) enum End {
 
 impl Record {
     /// The head of a request has been read.
-    pub(super) fn begin(id: HeaderValue, request: &Request, series: Arc<Series>) -> Self {
+    pub(super) fn begin(id: HeaderValue, request: &Parts, shared: Arc<Shared>) -> Self {
         Self {
             id,
-            method: request.method().clone(),
-            kind: Kind::of_path(request.uri().path()),
-            client: request.extensions().get::<Arc<Client>>().cloned(),
-            user_agent: request.headers().get(header::USER_AGENT).cloned(),
-            _active: Active::begin(series.active(request.method())),
-            series,
+            method: request.method.clone(),
+            kind: Kind::of_path(request.uri.path()),
+            client: request.extensions.get::<Arc<Client>>().cloned(),
+            user_agent: request.headers.get(header::USER_AGENT).cloned(),
+            _active: Active::begin(shared.series.active(&request.method)),
+            shared,
             at: Instant::now(),
             answer: None,
             end: End::Left,
@@ -84,7 +85,7 @@ impl Record {
         if self.kind.is_pull() {
             let note = answer.note.as_ref();
             let source = note.map_or(Source::None, |note| note.source);
-            let pulls = self.series.pulls(note.map(|note| &note.registry), self.kind, answer.result(), source);
+            let pulls = self.shared.series.pulls(note.map(|note| &note.registry), self.kind, answer.result(), source);
             pulls.requests.inc();
             pulls.time_to_first_byte.observe(first_byte.as_secs_f64());
             answer.pulls = Some(pulls);
@@ -148,12 +149,12 @@ impl Drop for Record {
         let duration = self.at.elapsed();
         let answered = self.answer.as_ref().map(|answer| answer.status);
         let status = answered.or(StatusCode::from_u16(LEFT_BEFORE_THE_ANSWER).ok()).unwrap_or_default();
-        self.series.duration(&self.method, self.kind, status).observe(duration.as_secs_f64());
+        self.shared.series.duration(&self.method, self.kind, status).observe(duration.as_secs_f64());
         if self.end == End::Left && self.client.as_ref().is_some_and(|client| client.cutoff.is_cancelled()) {
             self.end = End::BrokenOff;
         }
         if self.end == End::Left {
-            self.series.aborts(self.kind).inc();
+            self.shared.series.aborts(self.kind).inc();
         }
         let status = status.as_u16();
         if status >= 500 {
@@ -193,7 +194,11 @@ fn milliseconds(duration: Duration) -> u64 {
 
 /// The start of a text: as many of its bytes as are whole characters.
 fn start(text: &str, most: usize) -> &str {
-    &text[..text.floor_char_boundary(most)]
+    let mut end = most.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 /// A header as text, if it is one.

@@ -3,8 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
-use axum::Extension;
+use axum::extract::Request;
 use axum::routing::get;
+use axum::{Extension, Router};
 use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::BodyExt;
@@ -35,7 +36,7 @@ fn surface(second: fn() -> io::Result<Bytes>) -> (Router, Metrics) {
         answer
     };
     let metrics = Metrics::new().unwrap();
-    (layer(Router::new().route(BLOB, get(handler)), metrics.clone()), metrics)
+    (layer(Router::new().route(BLOB, get(handler)), &metrics), metrics)
 }
 
 fn whole() -> (Router, Metrics) {
@@ -91,7 +92,7 @@ async fn an_error_says_why_and_a_server_error_is_a_warning() {
     for (status, level) in [(StatusCode::NOT_FOUND, "INFO"), (StatusCode::SERVICE_UNAVAILABLE, "WARN")] {
         let (lines, _guard) = Lines::collect();
         let handler = async move || (status, Extension(Reason(format!("hub: {}", "x".repeat(1000)))));
-        let router = layer(Router::new().route(BLOB, get(handler)), Metrics::new().unwrap());
+        let router = layer(Router::new().route(BLOB, get(handler)), &Metrics::new().unwrap());
         router.oneshot(request(BLOB)).await.unwrap().into_body().collect().await.unwrap();
         let line = lines.one();
         assert_eq!((&line["level"], &line["status"]), (&Value::from(level), &Value::from(status.as_u16())), "{line}");
@@ -163,7 +164,7 @@ async fn a_client_that_leaves_early_is_counted() {
 async fn a_client_that_leaves_before_the_answer_is_counted() {
     let (lines, _guard) = Lines::collect();
     let metrics = Metrics::new().unwrap();
-    let router = layer(Router::new().route(BLOB, get(std::future::pending::<()>)), metrics.clone());
+    let router = layer(Router::new().route(BLOB, get(std::future::pending::<()>)), &metrics);
     let mut answer = Box::pin(router.oneshot(request(BLOB)));
     assert!(futures_util::poll!(&mut answer).is_pending());
     drop(answer);
@@ -189,7 +190,7 @@ async fn a_connection_need_not_ask_for_the_end() {
         let frames = stream::iter([Ok::<_, io::Error>(Bytes::from_static(b"hello"))]);
         ([(header::CONTENT_LENGTH, "5")], Body::from_stream(frames))
     };
-    let router = layer(Router::new().route(BLOB, get(declared)), Metrics::new().unwrap());
+    let router = layer(Router::new().route(BLOB, get(declared)), &Metrics::new().unwrap());
     let mut body = router.clone().oneshot(request(BLOB)).await.unwrap().into_body();
     body.frame().await.unwrap().unwrap();
     drop(body);

@@ -12,6 +12,7 @@
 mod notices;
 
 use std::collections::HashSet;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -39,7 +40,6 @@ pub(crate) struct Watch {
 /// What a file holds: the digest of its content. `None` for one that cannot be read.
 pub(crate) type Content = Option<Digest>;
 
-#[derive(Debug)]
 struct Watched {
     path: PathBuf,
     known: Content,
@@ -58,14 +58,6 @@ enum Source {
 }
 
 impl Watch {
-    /// Watches `paths`. What they hold now is what changes are measured by, so make the watch before reading the files.
-    pub(crate) fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
-        Self::since(paths.into_iter().map(|path| {
-            let content = read(&path);
-            (path, content)
-        }))
-    }
-
     /// Watches files that were read before: a change since then is one.
     pub(crate) fn since(files: impl IntoIterator<Item = (PathBuf, Content)>) -> Self {
         let mut watch = Self { files: Vec::new(), source: Source::Unasked, finished: HashSet::new() };
@@ -139,6 +131,13 @@ impl Watch {
 
     fn paths(&self) -> Vec<PathBuf> {
         self.files.iter().map(|file| file.path.clone()).collect()
+    }
+}
+
+impl fmt::Debug for Watched {
+    /// Without contents: the digest of a password tells it to whoever tries enough of them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.fmt(f)
     }
 }
 

@@ -48,10 +48,18 @@ impl Place {
     }
 
     async fn armed(&self) -> Watch {
-        let mut watch = Watch::new([self.path("weir.yaml")]);
+        let mut watch = watch_of([self.path("weir.yaml")]);
         watch.arm().await;
         watch
     }
+}
+
+/// A watch over files as they are now.
+fn watch_of(paths: impl IntoIterator<Item = PathBuf>) -> Watch {
+    Watch::since(paths.into_iter().map(|path| {
+        let content = read(&path);
+        (path, content)
+    }))
 }
 
 /// The next change, told by the kernel: sooner than any look without a notice.
@@ -141,7 +149,7 @@ async fn what_a_link_in_the_middle_of_the_path_leads_to_is_told() {
     place.write_version("green", "two");
     symlink(place.path("blue"), place.path("current")).unwrap();
     let path = place.path("./blue/../current/weir.yaml");
-    let mut watch = Watch::new([path.clone()]);
+    let mut watch = watch_of([path.clone()]);
     watch.arm().await;
     symlink("green", place.path("next")).unwrap();
     fs::rename(place.path("next"), place.path("current")).unwrap();
@@ -155,7 +163,7 @@ async fn of_several_files_those_that_changed_are_told() {
     for name in ["a", "b", "c"] {
         place.write(name, "one");
     }
-    let mut watch = Watch::new(paths.clone());
+    let mut watch = watch_of(paths.clone());
     watch.arm().await;
     place.write("a", "two");
     place.write("c", "two");
@@ -203,7 +211,7 @@ async fn a_file_that_is_still_being_written_is_not_told() {
 async fn without_notices_a_content_is_told_when_it_stands_still() {
     let place = Place::new();
     place.write("weir.yaml", "one");
-    let mut watch = Watch::new([place.path("weir.yaml")]);
+    let mut watch = watch_of([place.path("weir.yaml")]);
     place.write("weir.yaml", "two");
     assert_eq!(seconds_unnoticed(&mut watch).await, POLL.as_secs());
     fs::remove_file(place.path("weir.yaml")).unwrap();

@@ -1,12 +1,12 @@
 //! `credentials` of an upstream. Secrets are read here, once, from the file or the variable that is named.
 
-use std::fs;
 use std::path::Path;
 
 use url::Url;
 
 use super::section::{Section, Wrong, expected};
 use super::{Reading, files, keys, scalars};
+use crate::config::files::FilesRead;
 use crate::config::registries::CredentialRule;
 use crate::config::secret::Secret;
 
@@ -46,7 +46,8 @@ fn password(section: &Section<'_>, reading: &mut Reading<'_>) -> Option<Secret> 
     }
     match (section.has("password_file"), section.has("password_env")) {
         (true, false) => {
-            let (secret, warning) = section.value("password_file", |path| from_file(Path::new(path)))?;
+            let files = &mut *reading.files;
+            let (secret, warning) = section.value("password_file", |path| from_file(Path::new(path), files))?;
             reading.warnings.extend(warning);
             Some(secret)
         }
@@ -61,12 +62,12 @@ fn password(section: &Section<'_>, reading: &mut Reading<'_>) -> Option<Secret> 
 }
 
 /// The secret in a file, without the line break at its end, and a warning if everybody can read it.
-fn from_file(path: &Path) -> Result<(Secret, Option<String>), Wrong> {
+fn from_file(path: &Path, files: &mut FilesRead) -> Result<(Secret, Option<String>), Wrong> {
     let unusable = |reason: String| {
         let message = format!("names {}, which {reason}", path.display());
         Wrong::Refused(message, "Name a file that this process can read and that holds the password alone".to_owned())
     };
-    let text = fs::read_to_string(path).map_err(|error| unusable(format!("cannot be read: {error}")))?;
+    let text = files.read_text(path).map_err(|error| unusable(format!("cannot be read: {error}")))?;
     let secret = text.trim_end_matches(['\r', '\n']);
     if secret.is_empty() {
         return Err(unusable("is empty".to_owned()));

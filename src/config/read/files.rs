@@ -7,16 +7,21 @@ use std::path::{Path, PathBuf};
 
 use super::scalars;
 use super::section::Wrong;
+use crate::config::files::FilesRead;
 
-/// The path of a file that this process can read. `fix` says which file to name.
-pub(super) fn readable(text: &str, fix: &str) -> Result<PathBuf, Wrong> {
+/// The path of a file that this process can read, and that its reader watches by itself; one that is missing is listed in
+/// `read`. `fix` says which file to name.
+pub(super) fn readable(text: &str, fix: &str, read: &mut FilesRead) -> Result<PathBuf, Wrong> {
     let path = scalars::path(text)?;
     match File::open(&path).and_then(|file| file.metadata()) {
         Ok(facts) if facts.is_dir() => {
             Err(Wrong::Refused(format!("names {text}, which is a directory"), fix.to_owned()))
         }
         Ok(_) => Ok(path),
-        Err(error) => Err(Wrong::Refused(format!("names {text}, which cannot be read: {error}"), fix.to_owned())),
+        Err(error) => {
+            read.missing(&path);
+            Err(Wrong::Refused(format!("names {text}, which cannot be read: {error}"), fix.to_owned()))
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod tls;
 mod upstreams;
 
 use self::section::{Section, Wrong};
+use super::files::FilesRead;
 use super::problem::{ConfigError, Problems};
 use super::registries::RegistryConfig;
 use super::server::{AdminConfig, LogConfig, LogFormat, SendFile, ServerConfig};
@@ -26,14 +27,20 @@ struct Reading<'a> {
     problems: &'a Problems,
     /// For `password_env`.
     environment: &'a [(String, String)],
+    /// What is read besides.
+    files: &'a mut FilesRead,
     /// What is allowed, but may well be a mistake.
     warnings: Vec<String>,
 }
 
-/// Reads `tree`; `environment` is where `password_env` looks.
-pub(super) fn config(tree: &Node, environment: &[(String, String)]) -> Result<Config, ConfigError> {
+/// Reads `tree`; `environment` is where `password_env` looks. Files that are named in it are read and listed in `files`.
+pub(super) fn config(
+    tree: &Node,
+    environment: &[(String, String)],
+    files: &mut FilesRead,
+) -> Result<Config, ConfigError> {
     let problems = Problems::default();
-    let mut reading = Reading { problems: &problems, environment, warnings: Vec::new() };
+    let mut reading = Reading { problems: &problems, environment, files, warnings: Vec::new() };
     let root = Section::root(tree, &keys::ROOT, &problems);
 
     let (server, admin) = (root.section("server", &keys::SERVER), root.section("admin", &keys::ADMIN));

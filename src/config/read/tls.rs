@@ -16,7 +16,7 @@ pub(super) fn read(server: &Section<'_>, reading: &mut Reading<'_>) -> Option<Tl
             section.wrong(key, format!("`{}` is missing", section.name(key)), help);
         }
     }
-    let file = |key, fix| section.value(key, |text| files::readable(text, fix));
+    let mut file = |key, fix| section.value(key, |text| files::readable(text, fix, reading.files));
     let cert_file =
         file("cert_file", "Name a PEM file with the server's certificate and those that lead to its authority");
     let key_file = file("key_file", "Name a PEM file with the private key of the certificate");

@@ -2,10 +2,10 @@
 
 use url::Url;
 
-use super::section::Section;
-use super::{Reading, credentials, files, keys, scalars};
+use super::section::{Section, Wrong};
+use super::{Reading, credentials, keys, scalars};
 use crate::config::address;
-use crate::config::registries::{Capability, UpstreamConfig};
+use crate::config::registries::{Authorities, Capability, UpstreamConfig};
 use crate::config::tree::Node;
 use crate::oci::RegistryHost;
 
@@ -55,8 +55,16 @@ fn upstream(
     let name = section.value("name", scalars::upstream_name);
     let allow_private = section.value("allow_private", scalars::boolean).unwrap_or(false);
     let realm_hosts = section.values("realm_hosts", scalars::realm_host).unwrap_or_default();
-    let ca_file =
-        section.value("ca_file", |text| files::readable(text, "Name a PEM file with certificates of authorities"));
+    let ca_file = section.value("ca_file", |text| {
+        let path = scalars::path(text)?;
+        match reading.files.read(&path) {
+            Ok(pem) => Ok(Authorities { file: path, pem: pem.into() }),
+            Err(error) => Err(Wrong::Refused(
+                format!("names {text}, which cannot be read: {error}"),
+                "Name a PEM file with certificates of authorities".to_owned(),
+            )),
+        }
+    });
 
     let url = url?;
     let is_trusted = number_of_upstreams == 1 || is_own(&url, host);

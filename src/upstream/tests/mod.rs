@@ -5,4 +5,5 @@ mod failover;
 mod fake;
 mod parts;
 mod redirects;
+mod renewal;
 mod tokens;

@@ -1,0 +1,57 @@
+//! What keeps its value until the process is started anew: how it listens and where it stores.
+
+use crate::config::{AdminConfig, Config, ServerConfig, StoreConfig};
+
+/// Puts the values in force into `config` where they cannot change, and names the keys that wanted them to.
+///
+/// Every field is named here, so that a new one does not compile until somebody has decided about it.
+pub(super) fn hold(config: &mut Config, in_force: &Config) -> Vec<&'static str> {
+    let Config { server, admin, store, tags: _, registries: _, log: _, warnings: _ } = config;
+    let ServerConfig {
+        listen,
+        external_url: _,
+        default_registry: _,
+        drain_timeout: _,
+        max_connections: _,
+        sendfile: _,
+        tls,
+    } = server;
+    let AdminConfig { listen: admin_listen } = admin;
+    let StoreConfig { path, max_size: _, keep_free: _, verify_interval: _ } = store;
+
+    let mut held = Vec::new();
+    held.extend(keep(listen, &in_force.server.listen, "server.listen"));
+    held.extend(keep(tls, &in_force.server.tls, "server.tls"));
+    held.extend(keep(admin_listen, &in_force.admin.listen, "admin.listen"));
+    held.extend(keep(path, &in_force.store.path, "store.path"));
+    held
+}
+
+fn keep<T: Clone + PartialEq>(wanted: &mut T, in_force: &T, key: &'static str) -> Option<&'static str> {
+    (wanted != in_force).then(|| {
+        wanted.clone_from(in_force);
+        key
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::SendFile;
+
+    #[test]
+    fn listeners_and_the_place_of_the_store_keep_their_values() {
+        let in_force = Config::default();
+        let mut config = Config::from_yaml(
+            "server: { listen: 127.0.0.1:1, max_connections: 7, sendfile: off }\nadmin: { listen: 127.0.0.1:2 }\nstore: { path: /new, max_size: 1GiB }",
+        )
+        .unwrap();
+        assert_eq!(hold(&mut config, &in_force), ["server.listen", "admin.listen", "store.path"]);
+        assert_eq!(config.server.listen, in_force.server.listen);
+        assert_eq!(config.admin.listen, in_force.admin.listen);
+        assert_eq!(config.store.path, in_force.store.path);
+        assert_eq!((config.server.max_connections, config.server.sendfile), (7, SendFile::Off));
+        assert_ne!(config.store.max_size, in_force.store.max_size);
+        assert_eq!(hold(&mut config, &in_force), [""; 0]);
+    }
+}
