@@ -165,5 +165,5 @@ fn sizes() -> Value {
 
 /// The pattern of a word in whatever case.
 fn in_any_case(word: &str) -> String {
-    word.chars().map(|char| format!("[{char}{}]", char.to_ascii_uppercase())).collect()
+    word.chars().flat_map(|char| ['[', char, char.to_ascii_uppercase(), ']']).collect()
 }
