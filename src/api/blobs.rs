@@ -9,11 +9,12 @@ use futures_util::stream;
 use http::{HeaderValue, StatusCode, header};
 
 use super::error::ApiError;
-use super::{Answered, Call, body, headers};
-use crate::oci::range::RangeHeader;
+use super::multipart::Framing;
+use super::{Answered, Call, body, headers, multipart};
 use crate::oci::request::BlobRequest;
-use crate::oci::{Digest, ErrorCode, RequestedRange};
-use crate::pull::{BlobFacts, PullService};
+use crate::oci::selection::TooManyRanges;
+use crate::oci::{Digest, Selection};
+use crate::pull::{BlobContent, BlobFacts, PullService};
 
 pub(super) async fn answer(pull: &PullService, call: &Call, digest: Digest) -> Result<Answered, ApiError> {
     let request = BlobRequest { repository: call.located.repository.clone(), digest };
@@ -23,41 +24,37 @@ pub(super) async fn answer(pull: &PullService, call: &Call, digest: Digest) -> R
         let body = Body::from_stream(stream::empty::<Result<Bytes, Infallible>>());
         return Ok(answered(head(StatusCode::OK, &digest, facts.size, body), facts));
     }
-    let range = requested_range(pull, call, &request).await?;
-    let found = pull.blob(&call.located.registry, request, range).await?;
-    let length = found.range.map_or(found.facts.size, |range| Some(range.length()));
-    let status = if found.range.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
-    let mut response = head(status, &digest, length, body::streamed(found.reader, call.regions.clone()));
-    if let Some(range) = found.range {
-        headers::set(response.headers_mut(), header::CONTENT_RANGE, &range.to_string());
-    }
+    let selection = selection(call, &digest)?;
+    let found = pull.blob(&call.located.registry, request, selection).await?;
+    let regions = call.regions();
+    let response = match found.content {
+        BlobContent::Whole(reader) => head(StatusCode::OK, &digest, found.facts.size, body::streamed(reader, regions)),
+        BlobContent::Range(range, reader) => {
+            let mut response = partial(&digest, range.length(), body::streamed(reader, regions));
+            headers::set(response.headers_mut(), header::CONTENT_RANGE, &range.to_string());
+            response
+        }
+        BlobContent::Ranges(parts) => {
+            let framing = Framing::of(&digest);
+            let (media_type, length) = (framing.media_type(), framing.length(parts.ranges()));
+            let mut response = partial(&digest, length, multipart::streamed(framing, parts, regions));
+            headers::set(response.headers_mut(), header::CONTENT_TYPE, &media_type);
+            response
+        }
+    };
     Ok(answered(response, found.facts))
 }
 
-/// The range to serve; `None` for the whole blob.
-async fn requested_range(
-    pull: &PullService,
-    call: &Call,
-    request: &BlobRequest,
-) -> Result<Option<RequestedRange>, ApiError> {
+/// What of the blob is asked for. A client that has a part of something else gets all of it.
+fn selection(call: &Call, digest: &Digest) -> Result<Selection, TooManyRanges> {
     let value = call.headers.get(header::RANGE).and_then(|value| value.to_str().ok());
-    let same_content = call
-        .headers
-        .get(header::IF_RANGE)
-        .is_none_or(|tag| tag.as_bytes() == headers::entity_tag(&request.digest).as_bytes());
-    match RangeHeader::parse(value.filter(|_| same_content)) {
-        RangeHeader::Whole => Ok(None),
-        RangeHeader::Single(range) => Ok(Some(range)),
-        RangeHeader::Inverted => {
-            let facts = pull.stat_blob(&call.located.registry, request.clone()).await?;
-            facts.size.map_or(Ok(None), |total| Err(ApiError::range(total)))
-        }
-        // Lazy pullers fall back to single ranges on 400, and on nothing else.
-        RangeHeader::Multiple => {
-            let message = "One range at a time: several ranges in one request are not offered";
-            Err(ApiError::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, message))
-        }
-    }
+    let same_content =
+        call.headers.get(header::IF_RANGE).is_none_or(|tag| tag.as_bytes() == headers::entity_tag(digest).as_bytes());
+    Selection::parse(value.filter(|_| same_content))
+}
+
+fn partial(digest: &Digest, length: u64, body: Body) -> Response {
+    head(StatusCode::PARTIAL_CONTENT, digest, Some(length), body)
 }
 
 fn head(status: StatusCode, digest: &Digest, length: Option<u64>, body: Body) -> Response {

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{Stream, stream};
 use http::{HeaderValue, StatusCode, header};
 
 use super::headers;
@@ -20,13 +20,18 @@ pub(super) fn whole(status: StatusCode, media_type: &str, body: Bytes) -> Respon
     response
 }
 
-/// A body that is read as the client takes it, block by block; or only told where it is, on a connection that sends
-/// `regions`. A reader that fails makes the body fail, and the server then breaks the connection: with a length
-/// announced or without, the client sees that something is missing.
+/// A body that is read as the client takes it. A reader that fails makes the body fail, and the server then breaks the
+/// connection: with a length announced or without, the client sees that something is missing.
 pub(super) fn streamed(reader: BlobReader, regions: Option<Regions>) -> Body {
-    Body::from_stream(stream::try_unfold((reader, regions), |(mut reader, regions)| async move {
+    Body::from_stream(blocks(reader, regions))
+}
+
+/// What a reader gives, up to its end or its failure: block by block; or only told where it is, on a connection that
+/// sends `regions`.
+pub(super) fn blocks(reader: BlobReader, regions: Option<Regions>) -> impl Stream<Item = Result<Bytes, ReadError>> {
+    stream::try_unfold((reader, regions), |(mut reader, regions)| async move {
         let bytes = reader.next(regions.as_ref()).await;
         let bytes = bytes.inspect_err(|error| tracing::debug!(%error, "An answer is broken off"))?;
-        Ok::<_, ReadError>(bytes.map(|bytes| (bytes, (reader, regions))))
-    }))
+        Ok(bytes.map(|bytes| (bytes, (reader, regions))))
+    })
 }

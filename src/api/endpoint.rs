@@ -4,6 +4,8 @@
 //! Paths are read from the right, because a repository may itself have a component named `manifests`, `blobs` or
 //! `tags`. Segments are decoded after they are split, so an encoded slash never makes a new one.
 
+use std::borrow::Cow;
+
 use percent_encoding::percent_decode_str;
 
 use crate::mapping::RequestedName;
@@ -79,7 +81,7 @@ impl Endpoint {
     /// Reads a path and a query, both as they stand in the request.
     pub fn parse(path: &str, query: Option<&str>) -> Result<Self, EndpointError> {
         let segments = path.split('/').skip(1).map(decode).collect::<Result<Vec<_>, _>>()?;
-        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
         let (prefix, rest) = match segments.as_slice() {
             ["v2", rest @ ..] => ("", rest),
             [prefix, "v2", rest @ ..] if !prefix.is_empty() => (*prefix, rest),
@@ -109,7 +111,7 @@ impl Endpoint {
     }
 }
 
-fn decode(segment: &str) -> Result<String, EndpointError> {
+fn decode(segment: &str) -> Result<Cow<'_, str>, EndpointError> {
     let decoded = percent_decode_str(segment).decode_utf8().map_err(|_| EndpointError::Path("it is not UTF-8"))?;
     if decoded.contains('/') {
         return Err(EndpointError::Path("it has an encoded slash"));
@@ -117,7 +119,7 @@ fn decode(segment: &str) -> Result<String, EndpointError> {
     if decoded.contains(char::is_control) {
         return Err(EndpointError::Path("it has a control character"));
     }
-    Ok(decoded.into_owned())
+    Ok(decoded)
 }
 
 /// The parameters that mean something; others are ignored.

@@ -15,6 +15,7 @@ use super::access::Reason;
 use super::endpoint::EndpointError;
 use super::{body, headers};
 use crate::mapping::MappingError;
+use crate::oci::selection::TooManyRanges;
 use crate::oci::{ErrorCode, ErrorDocument};
 use crate::pull::{CacheResult, PullError, Subject};
 
@@ -44,12 +45,6 @@ impl ApiError {
         let message =
             format!("This is a read-only pull-through cache: {method} is not offered, push to the registry itself");
         Self { allow: true, ..Self::new(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported, message) }
-    }
-
-    /// A range that lies outside a blob of `total` bytes.
-    pub(super) fn range(total: u64) -> Self {
-        let message = format!("The range lies outside the blob of {total} bytes");
-        Self { total: Some(total), ..Self::new(StatusCode::RANGE_NOT_SATISFIABLE, ErrorCode::Unsupported, message) }
     }
 
     /// What the access log and the metrics call it.
@@ -97,6 +92,13 @@ impl From<MappingError> for ApiError {
     }
 }
 
+impl From<TooManyRanges> for ApiError {
+    fn from(error: TooManyRanges) -> Self {
+        // Clients that ask for several ranges ask for fewer on 400, and on nothing else.
+        Self::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, error.to_string())
+    }
+}
+
 impl From<PullError> for ApiError {
     fn from(error: PullError) -> Self {
         let message = error.to_string();
@@ -127,7 +129,13 @@ impl From<PullError> for ApiError {
                 ..Self::new(StatusCode::GATEWAY_TIMEOUT, ErrorCode::Unavailable, message)
             },
             PullError::Fill(_) => unavailable(message),
-            PullError::Range { total } => Self::range(total),
+            PullError::Range { total } => Self {
+                total: Some(total),
+                ..Self::new(StatusCode::RANGE_NOT_SATISFIABLE, ErrorCode::Unsupported, message)
+            },
+            PullError::Overlapping | PullError::RangesNotStored => {
+                Self::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, message)
+            }
         }
     }
 }

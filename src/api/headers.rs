@@ -1,5 +1,6 @@
 //! Header names and values of the distribution protocol that the `http` crate does not know.
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::oci::Digest;
@@ -31,8 +32,14 @@ pub(super) fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 
 /// What every answer about content says: its digest, as name and as validator.
 pub(super) fn set_digest(headers: &mut HeaderMap, digest: &Digest) {
-    set(headers, DOCKER_CONTENT_DIGEST, &digest.to_string());
-    set(headers, header::ETAG, &entity_tag(digest));
+    // The validator is the digest in quotes: one text serves for both.
+    let tag = Bytes::from(entity_tag(digest));
+    let name = tag.slice(1..tag.len() - 1);
+    for (header, value) in [(DOCKER_CONTENT_DIGEST, name), (header::ETAG, tag)] {
+        if let Ok(value) = HeaderValue::from_maybe_shared(value) {
+            headers.insert(header, value);
+        }
+    }
 }
 
 /// Says that the content may be kept for ever: it was asked for by digest.

@@ -11,26 +11,26 @@ pub mod endpoint;
 mod error;
 mod headers;
 mod manifests;
+mod multipart;
 mod referrers;
 mod tags;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use axum::Router;
-use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, Method, Request, StatusCode, header};
 
 use crate::mapping::{ImageMapping, Located};
+use crate::oci::Reference;
 use crate::pull::{CacheResult, PullService, Source};
 use crate::sendfile::Regions;
 use crate::telemetry::Metrics;
 
-use access::{Kind, PullNote};
+use access::{Access, Client, Kind, PullNote};
 use endpoint::{Endpoint, Operation};
 use error::ApiError;
 
@@ -59,9 +59,29 @@ impl ApiState {
     }
 }
 
-/// The router of the registry listener, with its access log and metrics.
-pub fn router(state: ApiState, metrics: Metrics) -> Router {
-    access::layer(Router::new().fallback(answer).with_state(state), metrics)
+/// The registry surface, with its access log and metrics.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    state: ApiState,
+    access: Access,
+}
+
+impl Registry {
+    /// A surface over `state`, which may be replaced while it serves.
+    pub fn new(state: ApiState, metrics: &Metrics) -> Self {
+        Self { state, access: Access::new(metrics) }
+    }
+
+    /// Answers a request. None here has a body; one that was sent is not read, and the connection is closed behind the
+    /// answer instead.
+    pub async fn answer<B>(&self, request: Request<B>) -> Response {
+        let (parts, _) = request.into_parts();
+        let record = self.access.begin(&parts);
+        let is_head = parts.method == Method::HEAD;
+        let surface = self.state.0.load_full();
+        let answer = dispatch(&surface, parts).await.unwrap_or_else(IntoResponse::into_response);
+        record.answered(answer, is_head)
+    }
 }
 
 /// One request after it has been understood.
@@ -72,15 +92,7 @@ struct Call {
     namespace: Option<String>,
     headers: HeaderMap,
     method: Method,
-    /// Where regions of files are announced, on a connection that can send them.
-    regions: Option<Regions>,
-}
-
-async fn answer(State(state): State<ApiState>, request: Request) -> Response {
-    // Nothing here has a body. One that was sent is not read: the connection is closed behind the answer instead.
-    let (parts, _) = request.into_parts();
-    let surface = state.0.load_full();
-    dispatch(&surface, parts).await.unwrap_or_else(IntoResponse::into_response)
+    client: Option<Arc<Client>>,
 }
 
 async fn dispatch(surface: &Surface, parts: Parts) -> Result<Response, ApiError> {
@@ -96,22 +108,23 @@ async fn dispatch(surface: &Surface, parts: Parts) -> Result<Response, ApiError>
     let host = host.or_else(|| parts.uri.authority().map(Authority::as_str));
     let located = surface.mapping.locate(endpoint.requested_name(host))?;
     let path = parts.uri.path().to_owned();
-    let regions = parts.extensions.get::<Regions>().cloned();
+    let client = parts.extensions.get::<Arc<Client>>().cloned();
     let call =
-        Call { located, path, namespace: endpoint.namespace, headers: parts.headers, method: parts.method, regions };
+        Call { located, path, namespace: endpoint.namespace, headers: parts.headers, method: parts.method, client };
     let (note, answered) = match operation {
         Operation::Base => return Ok(base()),
-        Operation::Manifest(reference) => {
-            (call.note(Kind::Manifest, reference.to_string()), manifests::answer(&surface.pull, &call, reference).await)
-        }
+        Operation::Manifest(reference) => (
+            call.note(Kind::Manifest, Some(reference.clone())),
+            manifests::answer(&surface.pull, &call, reference).await,
+        ),
         Operation::Blob(digest) => {
-            (call.note(Kind::Blob, digest.to_string()), blobs::answer(&surface.pull, &call, digest).await)
+            (call.note(Kind::Blob, Some(Reference::Digest(digest))), blobs::answer(&surface.pull, &call, digest).await)
         }
         Operation::Tags { limit, last } => {
-            (call.note(Kind::Tags, String::new()), tags::answer(&surface.pull, &call, limit, last).await)
+            (call.note(Kind::Tags, None), tags::answer(&surface.pull, &call, limit, last).await)
         }
         Operation::Referrers { subject, artifact_type } => {
-            let note = call.note(Kind::Referrers, subject.to_string());
+            let note = call.note(Kind::Referrers, Some(Reference::Digest(subject)));
             (note, referrers::answer(&surface.pull, &call, subject, artifact_type).await)
         }
     };
@@ -132,15 +145,20 @@ struct Answered {
 }
 
 impl Call {
+    /// Where regions of files are announced, on a connection that can send them.
+    fn regions(&self) -> Option<Regions> {
+        self.client.as_ref()?.regions.clone()
+    }
+
     fn is_head(&self) -> bool {
         self.method == Method::HEAD
     }
 
     /// What the access log is to say, as far as the request tells.
-    fn note(&self, kind: Kind, reference: String) -> PullNote {
+    fn note(&self, kind: Kind, reference: Option<Reference>) -> PullNote {
         PullNote {
-            registry: self.located.registry.as_str().into(),
-            repository: self.located.repository.to_string(),
+            registry: self.located.registry.clone(),
+            repository: self.located.repository.clone(),
             reference,
             kind,
             result: CacheResult::Error,

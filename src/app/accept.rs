@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use prometheus::IntGauge;
 use rustix::io::Errno;
 use socket2::SockRef;
@@ -15,6 +14,7 @@ use tokio::time::sleep;
 
 use crate::app::connection::{self, Limits, Protocol};
 use crate::app::places::{Place, Places};
+use crate::app::served::Served;
 use crate::app::shutdown::Drain;
 use crate::app::tls::Terminator;
 use crate::sendfile::SendFileStream;
@@ -22,8 +22,6 @@ use crate::telemetry::Occasionally;
 
 /// How long to wait when there is nothing to accept a connection with.
 const BACK_OFF: Duration = Duration::from_secs(1);
-/// How many bytes a socket may hold that its client has not begun to take.
-const UNSENT: u32 = 128 * 1024;
 /// How often a lack of means is logged.
 const LOG_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -42,7 +40,7 @@ pub(crate) enum Security {
 pub(crate) async fn accept(
     listener: TcpListener,
     security: Security,
-    router: Router,
+    served: Served,
     limits: watch::Receiver<Limits>,
     places: Places,
     drain: Drain,
@@ -58,20 +56,23 @@ pub(crate) async fn accept(
         match accepted {
             Ok((socket, peer, place)) => {
                 let limits = *limits.borrow();
+                if let Err(error) = tune(&socket, &limits) {
+                    tracing::debug!(%peer, %error, "A socket could not be tuned");
+                }
                 let held = Held::new(place, open.clone());
-                let (security, router, connection_drain) = (security.clone(), router.clone(), drain.clone());
+                let (security, served, connection_drain) = (security.clone(), served.clone(), drain.clone());
                 drain.spawn(async move {
                     match security {
                         Security::Plain if limits.sendfile => {
                             let stream = SendFileStream::new(socket);
-                            connection::serve_sending_files(stream, peer, router, limits, connection_drain).await;
+                            connection::serve_sending_files(stream, peer, served, limits, connection_drain).await;
                         }
                         Security::Plain => {
-                            connection::serve(socket, Protocol::Detected, peer, router, limits, connection_drain).await;
+                            connection::serve(socket, Protocol::Detected, peer, served, limits, connection_drain).await;
                         }
                         // Boxed: its state is larger, and plain connections should not have to make room for it.
                         Security::Tls(terminator) => {
-                            Box::pin(serve_tls(socket, peer, &terminator, router, limits, connection_drain)).await;
+                            Box::pin(serve_tls(socket, peer, &terminator, served, limits, connection_drain)).await;
                         }
                     }
                     drop(held);
@@ -98,7 +99,7 @@ async fn serve_tls(
     socket: TcpStream,
     peer: SocketAddr,
     terminator: &Terminator,
-    router: Router,
+    served: Served,
     limits: Limits,
     drain: Drain,
 ) {
@@ -107,7 +108,7 @@ async fn serve_tls(
         () = drain.begun() => None,
     };
     if let Some((protocol, stream)) = agreed {
-        connection::serve(stream, protocol, peer, router, limits, drain).await;
+        connection::serve(stream, protocol, peer, served, limits, drain).await;
     }
 }
 
@@ -116,19 +117,16 @@ type Accepted = (TcpStream, SocketAddr, Place);
 async fn accept_one(listener: &TcpListener, places: &Places) -> io::Result<Accepted> {
     let place = places.take().await?;
     let (socket, peer) = listener.accept().await?;
-    if let Err(error) = tune(&socket) {
-        tracing::debug!(%peer, %error, "A socket could not be tuned");
-    }
     Ok((socket, peer, place))
 }
 
 /// What every client's socket is told.
-fn tune(socket: &TcpStream) -> io::Result<()> {
+fn tune(socket: &TcpStream, limits: &Limits) -> io::Result<()> {
     // Answers are written whole; waiting to fill a segment would only delay them.
     socket.set_nodelay(true)?;
-    // A socket takes megabytes ahead of a slow client. It would then take no more for minutes, and look like that of a
-    // client that has stopped reading.
-    SockRef::from(socket).set_tcp_notsent_lowat(UNSENT)
+    // The kernel alone sees that a client takes nothing more: a socket takes megabytes ahead of a slow one, and no
+    // write would tell the two apart for minutes.
+    SockRef::from(socket).set_tcp_user_timeout(Some(limits.write))
 }
 
 /// Whether `accept` failed for one client's sake. The next call may do better at once; after any other failure (no

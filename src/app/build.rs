@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use axum::Router;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Check, CheckState, Lifecycle};
-use crate::api::{self, ApiState, Surface};
+use crate::api::{ApiState, Registry, Surface};
 use crate::app::reload::Status;
+use crate::app::served::Served;
 use crate::app::tls::Certificates;
 use crate::config::{Config, address};
 use crate::mapping::ImageMapping;
@@ -21,9 +21,9 @@ use crate::upstream::Upstreams;
 #[derive(Debug)]
 pub(super) struct Parts {
     /// The registry surface.
-    pub(super) registry: Router,
+    pub(super) registry: Served,
     /// The admin surface.
-    pub(super) admin: Router,
+    pub(super) admin: Served,
     /// What the registry listener encrypts with, if it does.
     pub(super) certificates: Option<Arc<Certificates>>,
     /// What the probes say about the server itself.
@@ -62,8 +62,8 @@ pub(super) async fn build(
     let mut checks = vec![store_check, status.check()];
     checks.extend(certificates.clone().map(certificate_check));
     let parts = Parts {
-        registry: api::router(api.clone(), metrics.clone()),
-        admin: admin::router(metrics.clone(), lifecycle.clone(), checks),
+        registry: Registry::new(api.clone(), &metrics).into(),
+        admin: admin::router(metrics.clone(), lifecycle.clone(), checks).into(),
         certificates,
         lifecycle,
         metrics,

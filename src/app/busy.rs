@@ -1,43 +1,37 @@
 //! How many requests of one connection are being answered, to tell an idle connection from a busy one.
+//!
+//! Nothing is woken for a request: what happened is written down, and read when the time-out would be over.
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-/// The requests of one connection.
-#[derive(Debug)]
-pub(crate) struct Requests {
-    state: watch::Sender<State>,
-    progress: Progress,
-}
+/// The requests of one connection. Clones share them.
+#[derive(Debug, Clone)]
+pub(crate) struct Requests(Arc<State>);
 
 /// When the client last took bytes of an answer.
 #[derive(Debug, Clone)]
-pub(crate) struct Progress(Arc<Mutex<Instant>>);
+pub(crate) struct Progress(Arc<State>);
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug)]
 struct State {
-    in_progress: usize,
-    any: bool,
+    in_progress: AtomicUsize,
+    any: AtomicBool,
+    /// The end of the last request, or the last time that the client took bytes of an answer.
+    last: Mutex<Instant>,
 }
 
 /// One request in progress; dropping it says that it is answered.
 #[derive(Debug)]
-pub(crate) struct InProgress(watch::Sender<State>);
-
-/// Watches the requests of one connection.
-#[derive(Debug)]
-pub(crate) struct Watcher {
-    state: watch::Receiver<State>,
-    progress: Progress,
-}
+pub(crate) struct InProgress(Arc<State>);
 
 /// An answer's body, which keeps its request in progress until it ends or is dropped.
 #[derive(Debug)]
@@ -48,47 +42,52 @@ pub(crate) struct BusyBody {
 
 impl Requests {
     pub(crate) fn new() -> Self {
-        let progress = Progress(Arc::new(Mutex::new(Instant::now())));
-        Self { state: watch::Sender::new(State::default()), progress }
+        let last = Mutex::new(Instant::now());
+        Self(Arc::new(State { in_progress: AtomicUsize::new(0), any: AtomicBool::new(false), last }))
     }
 
     /// A request has arrived.
     pub(crate) fn begin(&self) -> InProgress {
-        self.state.send_modify(|state| *state = State { in_progress: state.in_progress + 1, any: true });
-        InProgress(self.state.clone())
-    }
-
-    pub(crate) fn watcher(&self) -> Watcher {
-        Watcher { state: self.state.subscribe(), progress: self.progress.clone() }
+        self.0.in_progress.fetch_add(1, Ordering::AcqRel);
+        self.0.any.store(true, Ordering::Release);
+        InProgress(Arc::clone(&self.0))
     }
 
     /// Where the stream says that answers flow.
     pub(crate) fn progress(&self) -> Progress {
-        self.progress.clone()
+        Progress(Arc::clone(&self.0))
+    }
+
+    /// Whether a request has ever arrived.
+    pub(crate) fn any(&self) -> bool {
+        self.0.any.load(Ordering::Acquire)
+    }
+
+    /// Returns once no request has been in progress and no byte of an answer has flowed for `limit` on end, or for
+    /// `first` if there was no request yet.
+    pub(crate) async fn idle(&self, first: Duration, limit: Duration) {
+        let mut from = Instant::now();
+        loop {
+            let limit = if self.any() { limit } else { first };
+            sleep_until(from + limit).await;
+            from = if self.0.in_progress.load(Ordering::Acquire) > 0 {
+                // It ends after this moment, and the time-out runs from its end.
+                Instant::now()
+            } else {
+                let last = *self.0.last.lock();
+                if last <= from {
+                    return;
+                }
+                last
+            };
+        }
     }
 }
 
 impl Progress {
     /// The client has taken bytes of an answer just now.
     pub(crate) fn made(&self) {
-        *self.0.lock() = Instant::now();
-    }
-
-    fn last(&self) -> Instant {
-        *self.0.lock()
-    }
-
-    /// Returns when there has been none for `limit`, counted from now on.
-    async fn none_for(&self, limit: Duration) {
-        let mut since = Instant::now();
-        loop {
-            sleep_until(since + limit).await;
-            let last = self.last();
-            if last <= since {
-                return;
-            }
-            since = last;
-        }
+        *self.0.last.lock() = Instant::now();
     }
 }
 
@@ -101,30 +100,9 @@ impl InProgress {
 
 impl Drop for InProgress {
     fn drop(&mut self) {
-        self.0.send_modify(|state| state.in_progress -= 1);
-    }
-}
-
-impl Watcher {
-    /// Whether a request has ever arrived.
-    pub(crate) fn any(&self) -> bool {
-        self.state.borrow().any
-    }
-
-    /// Returns once no request has been in progress and no byte of an answer has flowed for `limit` on end, or for
-    /// `first` if there was no request yet.
-    pub(crate) async fn idle(&mut self, first: Duration, limit: Duration) {
-        loop {
-            if self.state.wait_for(|state| state.in_progress == 0).await.is_err() {
-                // The connection is gone, and whoever waits here with it.
-                return std::future::pending().await;
-            }
-            let limit = if self.any() { limit } else { first };
-            tokio::select! {
-                () = self.progress.none_for(limit) => return,
-                _ = self.state.changed() => {}
-            }
-        }
+        // The time before the count: who sees that nothing is in progress must see since when.
+        *self.0.last.lock() = Instant::now();
+        self.0.in_progress.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -159,7 +137,6 @@ mod tests {
         const FIRST: Duration = Duration::from_secs(10);
         const LATER: Duration = Duration::from_secs(75);
         let requests = Requests::new();
-        let mut watcher = requests.watcher();
         let started = Instant::now();
         let traffic = async {
             sleep(Duration::from_secs(5)).await;
@@ -167,8 +144,8 @@ mod tests {
             sleep(Duration::from_secs(100)).await;
             drop(request);
         };
-        tokio::join!(traffic, watcher.idle(FIRST, LATER));
-        assert!(watcher.any());
+        tokio::join!(traffic, requests.idle(FIRST, LATER));
+        assert!(requests.any());
         assert_eq!(started.elapsed().as_secs(), 5 + 100 + 75);
     }
 
@@ -176,7 +153,6 @@ mod tests {
     async fn bytes_that_flow_are_no_idle_time() {
         const LIMIT: Duration = Duration::from_secs(75);
         let requests = Requests::new();
-        let mut watcher = requests.watcher();
         drop(requests.begin());
         let (started, progress) = (Instant::now(), requests.progress());
         let flow = async {
@@ -185,7 +161,7 @@ mod tests {
                 progress.made();
             }
         };
-        tokio::join!(flow, watcher.idle(LIMIT, LIMIT));
+        tokio::join!(flow, requests.idle(LIMIT, LIMIT));
         assert_eq!(started.elapsed().as_secs(), 3 * 50 + 75);
     }
 }

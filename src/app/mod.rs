@@ -13,6 +13,7 @@ mod descriptors;
 mod places;
 mod reload;
 mod self_check;
+mod served;
 mod shutdown;
 mod stream;
 mod tls;

@@ -22,9 +22,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
+use crate::api::access::Client;
 use crate::app::connection::{self, Limits};
 use crate::app::shutdown::Drain;
-use crate::sendfile::{Region, Regions, SendFileStream};
+use crate::sendfile::{Region, SendFileStream};
 
 /// A machine that takes longer for a megabyte has other troubles.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -75,7 +76,8 @@ fn write(path: &Path, content: &[u8]) -> io::Result<File> {
 
 /// An answer of bytes, the whole file in two regions, and bytes again; for any path.
 fn answer(file: Arc<File>) -> Router {
-    let body = async move |Extension(regions): Extension<Regions>| {
+    let body = async move |Extension(client): Extension<Arc<Client>>| {
+        let regions = client.regions.clone().unwrap_or_default();
         let region = move |offset: usize| {
             let file = Arc::clone(&file);
             regions.announce(Region { file, offset: offset as u64, length: LENGTH - offset })
@@ -92,7 +94,7 @@ fn answer(file: Arc<File>) -> Router {
     };
     let length = GREETING.len() + LENGTH + FAREWELL.len();
     // With a length, or the body would be cut into chunks with heads of their own.
-    Router::new().fallback(async move |regions| ([(header::CONTENT_LENGTH, length)], body(regions).await))
+    Router::new().fallback(async move |client| ([(header::CONTENT_LENGTH, length)], body(client).await))
 }
 
 /// What a client gets from `answer` on a connection that sends files.
@@ -102,7 +104,7 @@ async fn receive(answer: Router) -> io::Result<Vec<u8>> {
     let (server, peer) = listener.accept().await?;
     server.set_nodelay(true)?;
     let stream = SendFileStream::new(server);
-    let serve = connection::serve_sending_files(stream, peer, answer, Limits::default(), Drain::default());
+    let serve = connection::serve_sending_files(stream, peer, answer.into(), Limits::default(), Drain::default());
     let ask = async {
         client.write_all(b"GET / HTTP/1.1\r\nHost: weir\r\nConnection: close\r\n\r\n").await?;
         let mut received = Vec::with_capacity(LENGTH + 1024);

@@ -37,9 +37,9 @@ fn parts(router: Router) -> Parts {
     let metrics = Metrics::new().unwrap();
     let lifecycle = Lifecycle::default();
     Parts {
-        registry: access::layer(router, metrics.clone()),
+        registry: access::layer(router, &metrics).into(),
         certificates: None,
-        admin: admin::router(metrics.clone(), lifecycle.clone(), Vec::new()),
+        admin: admin::router(metrics.clone(), lifecycle.clone(), Vec::new()).into(),
         lifecycle,
         metrics,
         background: TaskTracker::new(),

@@ -84,13 +84,9 @@ impl Fields {
         {
             return Ok(media_type.clone());
         }
-        if let Some(media_type) =
-            announced.filter(|media_type| !media_type.is_generic() && media_type.as_str() != "text/html")
-        {
+        let says_something = |media_type: &&MediaType| !media_type.is_generic() && media_type.as_str() != "text/html";
+        if let Some(media_type) = [announced, of_body.as_ref()].into_iter().flatten().find(says_something) {
             return Ok(media_type.clone());
-        }
-        if let Some(media_type) = of_body {
-            return Ok(media_type);
         }
         // OCI manifests may leave `mediaType` out; Docker's may not, but old tools did.
         let is_docker = |descriptor: &serde_json::Value| {
@@ -138,7 +134,9 @@ mod tests {
         let image = serde_json::json!({"schemaVersion": 2, "config": descriptor("application/vnd.oci.image.config.v1+json"), "layers": []});
         let index = serde_json::json!({"schemaVersion": 2, "manifests": [descriptor(OCI_MANIFEST)]});
         let docker = serde_json::json!({"schemaVersion": 2, "mediaType": DOCKER_LIST, "manifests": []});
+        let odd = serde_json::json!({"schemaVersion": 2, "mediaType": "application/json", "manifests": []});
         for announced in ["", "application/json", "text/plain", "text/html"] {
+            assert_eq!(parse(announced, &odd).unwrap().media_type.as_str(), OCI_INDEX);
             assert_eq!(parse(announced, &image).unwrap().media_type.as_str(), OCI_MANIFEST);
             assert_eq!(parse(announced, &index).unwrap().media_type.as_str(), OCI_INDEX);
             assert_eq!(parse(announced, &docker).unwrap().media_type.as_str(), DOCKER_LIST);

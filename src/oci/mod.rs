@@ -4,8 +4,8 @@
 //! runtime and no I/O, and no other room of the crate; it is what all of them talk in.
 //!
 //! Reading order: [`digest`], [`repository`], [`mod@reference`], [`registry`], [`image`], then what travels
-//! ([`media_type`], [`descriptor`], [`manifest`], [`range`]), then the operations ([`request`]) and how they fail
-//! ([`error_code`]).
+//! ([`media_type`], [`descriptor`], [`manifest`], [`range`], [`selection`]), then the operations ([`request`]) and how
+//! they fail ([`error_code`]).
 
 pub mod descriptor;
 pub mod digest;
@@ -18,6 +18,7 @@ pub mod reference;
 pub mod registry;
 pub mod repository;
 pub mod request;
+pub mod selection;
 
 pub use descriptor::{Descriptor, Platform};
 pub use digest::{Algorithm, Digest, Hasher};
@@ -29,7 +30,13 @@ pub use range::{ByteRange, RequestedRange};
 pub use reference::{Reference, Tag};
 pub use registry::RegistryHost;
 pub use repository::RepositoryName;
+pub use selection::{Selected, Selection};
 
 /// The largest manifest Weir accepts, in bytes. Clients stop near 4 MiB too (containerd: 4 * 1048 * 1048), and the
 /// specification asks registries for at least 4 MB.
 pub const MAX_MANIFEST_BYTES: usize = 4 * 1048 * 1048;
+
+/// A text that was refused, as an error may repeat it: cut, and without what does something to a terminal.
+fn shown(text: &str) -> String {
+    text.chars().filter(|letter| !letter.is_control()).take(128).collect()
+}

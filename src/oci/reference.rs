@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use super::digest::{Digest, InvalidDigest};
 
 /// A tag: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`. It never starts with a dot or holds a slash, so it is safe as a file
 /// name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Tag(Box<str>);
+pub struct Tag(Arc<str>);
 
 /// The text is not a tag.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -2,6 +2,9 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
+
+use super::shown;
 
 /// The canonical name of Docker Hub in image references.
 pub const DOCKER_HUB: &str = "docker.io";
@@ -9,7 +12,7 @@ pub const DOCKER_HUB: &str = "docker.io";
 /// A registry as it stands in image references: `host` or `host:port`, in lower case. It is a name, never an address to
 /// dial: where its upstreams are is a matter of configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RegistryHost(Box<str>);
+pub struct RegistryHost(Arc<str>);
 
 /// The text is not a registry host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,7 +41,7 @@ impl FromStr for RegistryHost {
     type Err = InvalidRegistryHost;
 
     fn from_str(text: &str) -> Result<Self, InvalidRegistryHost> {
-        let invalid = || InvalidRegistryHost(text.chars().take(128).collect());
+        let invalid = || InvalidRegistryHost(shown(text));
         let lower = text.to_ascii_lowercase();
         let (host, port) = match lower.split_once(':') {
             Some((host, port)) => (host, Some(port)),

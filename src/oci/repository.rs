@@ -2,13 +2,16 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
+
+use super::shown;
 
 /// A repository name, such as `library/nginx`.
 ///
 /// Grammar (distribution-spec "Pulling manifests"): components of `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*` joined by `/`.
 /// The grammar admits no `.` or `..` component and no empty one, which makes a name safe as a relative path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RepositoryName(Box<str>);
+pub struct RepositoryName(Arc<str>);
 
 /// The longest repository name accepted. Clients cap registry and name together at 255 characters.
 pub const MAX_REPOSITORY_LENGTH: usize = 255;
@@ -22,7 +25,7 @@ pub enum InvalidRepositoryName {
     /// It is longer than [`MAX_REPOSITORY_LENGTH`].
     #[error("The repository name is longer than {MAX_REPOSITORY_LENGTH} characters")]
     TooLong,
-    /// One component breaks the grammar.
+    /// One component breaks the grammar; it may be shown.
     #[error("`{0}` is not a valid part of a repository name: lower-case letters, digits and single separators")]
     Component(String),
 }
@@ -55,7 +58,7 @@ impl FromStr for RepositoryName {
             return Err(InvalidRepositoryName::TooLong);
         }
         match text.split('/').find(|component| !is_component(component)) {
-            Some(component) => Err(InvalidRepositoryName::Component(component.to_owned())),
+            Some(component) => Err(InvalidRepositoryName::Component(shown(component))),
             None => Ok(Self(text.into())),
         }
     }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::library::StoredManifest;
 use super::outcome::{CacheResult, Source};
+use super::parts::BlobParts;
 use super::reader::BlobReader;
 use crate::oci::ByteRange;
 
@@ -29,10 +30,19 @@ pub struct ManifestAnswer {
 pub struct BlobAnswer {
     /// What is known about it.
     pub facts: BlobFacts,
-    /// The range that `reader` gives; `None` for all of it.
-    pub range: Option<ByteRange>,
     /// The bytes.
-    pub reader: BlobReader,
+    pub content: BlobContent,
+}
+
+/// The bytes of a blob that are given.
+#[derive(Debug)]
+pub enum BlobContent {
+    /// All of them.
+    Whole(BlobReader),
+    /// One range.
+    Range(ByteRange, BlobReader),
+    /// Several ranges, one after the other.
+    Ranges(BlobParts),
 }
 
 /// What is known about a blob.

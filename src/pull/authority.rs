@@ -73,9 +73,11 @@ impl Authority {
         self.grant(scope, std::iter::once(own).chain(content).collect()).await;
     }
 
-    /// Lets `scope` serve one digest, which an upstream has confirmed.
+    /// Lets `scope` serve one digest, which an upstream has confirmed. What it says about the size counts only where no
+    /// descriptor has said it.
     pub(super) async fn grant_digest(&self, scope: &Scope, digest: Digest, size: Option<u64>) {
-        self.grant(scope, vec![(digest, size)]).await;
+        let known = self.memory.get(&(scope.clone(), digest)).await.and_then(|grant| grant.size);
+        self.grant(scope, vec![(digest, known.or(size))]).await;
     }
 
     async fn grant(&self, scope: &Scope, content: Vec<(Digest, Option<u64>)>) {

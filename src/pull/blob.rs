@@ -5,19 +5,21 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::answer::{BlobAnswer, BlobFacts};
-use super::authority::Grant;
+use super::ahead::{Ahead, Scout};
+use super::answer::{BlobAnswer, BlobContent, BlobFacts};
 use super::direct::Direct;
 use super::error::{FillError, PullError, Subject};
 use super::fill::{Fill, HELD_BACK};
 use super::flight::{Entry, Follower, Opened, Permit, Progress};
 use super::outcome::{CacheResult, Source};
+use super::parts::BlobParts;
 use super::reader::{BlobReader, Fallback, Trust, Waiting};
-use super::{CONFIRM_TIMEOUT, OPEN_TIMEOUT, PullService, Scope};
+use super::{OPEN_TIMEOUT, PullService, Scope};
 use crate::oci::request::BlobRequest;
-use crate::oci::{ByteRange, Reference, RegistryHost, RequestedRange};
+use crate::oci::selection::Unselectable;
+use crate::oci::{ByteRange, Reference, RegistryHost, RequestedRange, Selected, Selection};
 use crate::store::{BlobFile, Verdict};
-use crate::upstream::{BlobStat, UpstreamSet};
+use crate::upstream::UpstreamSet;
 
 /// How long the head of an answer waits for the verdict on a blob so small that all of it is held back anyway. A bad
 /// one is then an error that clients fall back from, not a broken connection.
@@ -28,9 +30,17 @@ struct Wanted {
     scope: Scope,
     upstreams: Arc<UpstreamSet>,
     request: BlobRequest,
-    range: Option<RequestedRange>,
+    selection: Selection,
     /// The size a descriptor gave.
     expected: Option<u64>,
+}
+
+impl Wanted {
+    /// Whether the range that is asked for says where it ends. Another is for the rest of the blob, or for so much of it
+    /// as nobody can tell.
+    const fn is_closed(&self) -> bool {
+        matches!(self.selection, Selection::One(RequestedRange::Closed { .. }))
+    }
 }
 
 impl PullService {
@@ -39,12 +49,17 @@ impl PullService {
         registry: &RegistryHost,
         upstreams: Arc<UpstreamSet>,
         request: BlobRequest,
-        range: Option<RequestedRange>,
+        selection: Selection,
     ) -> Result<BlobAnswer, PullError> {
+        if selection == Selection::Nothing
+            && let Some(total) = self.blob_facts(registry, Arc::clone(&upstreams), request.clone()).await?.size
+        {
+            return Err(PullError::Range { total });
+        }
         let scope = Scope::new(registry, &request.repository, &upstreams);
         let permission = self.authorise(&scope, &upstreams, &request).await?;
         let expected = permission.grant.size;
-        let wanted = Wanted { scope, upstreams, request, range, expected };
+        let wanted = Wanted { scope, upstreams, request, selection, expected };
         let entered = match self.enter(&wanted).await {
             // It was another's, perhaps on behalf of another repository. Now this one asks for itself.
             Err(Failure::OfAnother(_)) => self.enter(&wanted).await,
@@ -102,14 +117,22 @@ impl PullService {
         Some(file)
     }
 
-    fn answer_from(&self, file: BlobFile, wanted: &Wanted) -> Result<BlobAnswer, OutOfRange> {
+    fn answer_from(&self, file: BlobFile, wanted: &Wanted) -> Result<BlobAnswer, PullError> {
         let size = file.length();
-        let (range, start, end) = bounds(wanted.range, size)?;
-        let end = end.unwrap_or(start);
-        let trust = self.trust(&file, wanted, start == 0 && Some(end) == size);
-        let reader = BlobReader::stored(file, trust, start, end);
         let facts = BlobFacts { size, result: CacheResult::Hit, source: Source::Disk, upstream: None };
-        Ok(BlobAnswer { facts, range, reader })
+        let selected = resolve(&wanted.selection, size)?;
+        let (start, end) = match &selected {
+            Selected::One(range) => (range.start(), range.end()),
+            Selected::Whole | Selected::Several(_) => (0, size.unwrap_or_default()),
+        };
+        let whole = !matches!(selected, Selected::Several(_)) && start == 0 && Some(end) == size;
+        let trust = self.trust(&file, wanted, whole);
+        let content = match selected {
+            Selected::Whole => BlobContent::Whole(BlobReader::stored(file, trust, start, end)),
+            Selected::One(range) => BlobContent::Range(range, BlobReader::stored(file, trust, start, end)),
+            Selected::Several(ranges) => BlobContent::Ranges(BlobParts::stored(file, &trust, ranges)),
+        };
+        Ok(BlobAnswer { facts, content })
     }
 
     /// What was not hashed for long is hashed now. A reader of all of it gets the end when that has been done; a range
@@ -145,14 +168,43 @@ impl PullService {
         result: CacheResult,
         failure: fn(FillError) -> Failure,
     ) -> Result<BlobAnswer, Failure> {
+        // The fetch is under way, and single ranges can follow it. Nobody has to wait to be told so.
+        if matches!(wanted.selection, Selection::Several(_)) {
+            return Err(Failure::Pull(PullError::RangesNotStored));
+        }
         let opened = follower.opened().await.map_err(failure)?;
         wait_for_small(&mut follower, &opened).await.map_err(failure)?;
         let Opened { size, upstream, file } = opened;
-        let (range, start, end) = bounds(wanted.range, size)?;
+        let span = Span::of(&wanted.selection, size)?;
+        let ahead = self.ahead(wanted, &span, &follower).await;
+        let (result, source, upstream) = match &ahead {
+            Some(ahead) => (CacheResult::Miss, Source::Ahead, ahead.upstream()),
+            None => (result, Source::Upstream, upstream),
+        };
         let waiting = Waiting::new(self.shared.metrics.pull.coalesced_waiters.clone(), result);
-        let reader = BlobReader::following(file, follower, waiting, fallback(wanted), start, end);
-        let facts = BlobFacts { size, result, source: Source::Upstream, upstream: Some(upstream) };
-        Ok(BlobAnswer { facts, range, reader })
+        let reader = BlobReader::following(file, follower, waiting, fallback(wanted), span.start, span.end);
+        let reader = match ahead {
+            Some(ahead) => reader.ahead(ahead),
+            None => reader,
+        };
+        let facts = BlobFacts { size, result, source, upstream: Some(upstream) };
+        Ok(BlobAnswer { facts, content: span.of_reader(reader) })
+    }
+
+    /// A closed range far ahead of the flight, by a request of its own.
+    async fn ahead(&self, wanted: &Wanted, span: &Span, follower: &Follower) -> Option<Ahead> {
+        let range = span.range.filter(|_| wanted.is_closed())?;
+        // In a box, as it is large and few requests need it.
+        Box::pin(self.scout(wanted).open(&range, follower)).await
+    }
+
+    fn scout<'a>(&'a self, wanted: &'a Wanted) -> Scout<'a> {
+        Scout {
+            registry: &wanted.scope.registry,
+            upstreams: &wanted.upstreams,
+            request: &wanted.request,
+            metrics: &self.shared.metrics,
+        }
     }
 
     /// The flight has failed before there was anything to answer with.
@@ -169,6 +221,13 @@ impl PullService {
 
     /// The store cannot take the blob: pass it through.
     async fn direct(&self, wanted: &Wanted) -> Result<BlobAnswer, PullError> {
+        if let Some(range) = Span::of(&wanted.selection, wanted.expected)?.range.filter(|_| wanted.is_closed())
+            && let Some(ahead) = self.scout(wanted).open_without_download(&range).await
+        {
+            let (size, upstream) = (Some(range.total()), Some(ahead.upstream()));
+            let facts = BlobFacts { size, result: CacheResult::Miss, source: Source::Ahead, upstream };
+            return Ok(BlobAnswer { facts, content: BlobContent::Range(range, BlobReader::alone(ahead, &range)) });
+        }
         let deadline = Instant::now() + OPEN_TIMEOUT;
         let body = match wanted.upstreams.open_blob(&wanted.request, wanted.expected, deadline).await {
             Ok(body) => body,
@@ -182,90 +241,13 @@ impl PullService {
         if size == Some(0) && !wanted.request.digest.matches(b"") {
             return Err(PullError::Fill(FillError::Digest(wanted.request.digest)));
         }
-        let (range, start, end) = bounds(wanted.range, size).map_err(PullError::from)?;
+        let span = Span::of(&wanted.selection, size)?;
         let upstream = Some(Arc::clone(body.upstream()));
-        let reader = BlobReader::direct(Direct::from(start, body, wanted.request.digest), start, end);
+        let direct = Direct::from(span.start, body, wanted.request.digest);
+        let reader = BlobReader::direct(direct, span.start, span.end);
         let facts = BlobFacts { size, result: CacheResult::Miss, source: Source::Upstream, upstream };
-        Ok(BlobAnswer { facts, range, reader })
+        Ok(BlobAnswer { facts, content: span.of_reader(reader) })
     }
-
-    pub(super) async fn blob_facts(
-        &self,
-        registry: &RegistryHost,
-        upstreams: Arc<UpstreamSet>,
-        request: BlobRequest,
-    ) -> Result<BlobFacts, PullError> {
-        let scope = Scope::new(registry, &request.repository, &upstreams);
-        let permission = self.authorise(&scope, &upstreams, &request).await?;
-        let expected = permission.grant.size;
-        let stored = self.shared.store.stat(&request.digest).await;
-        if let Some(size) = stored.filter(|size| expected.is_none_or(|expected| *size == expected)) {
-            return Ok(BlobFacts { size: Some(size), result: CacheResult::Hit, source: Source::Disk, upstream: None });
-        }
-        if let Some(mut flight) = self.shared.flights.get(&request.digest)
-            && let Ok(Opened { size: Some(size), upstream, .. }) = flight.opened().await
-        {
-            let upstream = Some(upstream);
-            return Ok(BlobFacts { size: Some(size), result: CacheResult::Coalesced, source: Source::None, upstream });
-        }
-        let stat = match permission.confirmed {
-            Some(stat) => stat,
-            None => self.confirm_blob(&scope, &upstreams, &request).await?,
-        };
-        let size = stat.size.or(expected);
-        Ok(BlobFacts { size, result: CacheResult::Miss, source: Source::None, upstream: Some(stat.upstream) })
-    }
-
-    /// May this repository serve this blob? A link says so, or an upstream does through this repository.
-    async fn authorise(
-        &self,
-        scope: &Scope,
-        upstreams: &Arc<UpstreamSet>,
-        request: &BlobRequest,
-    ) -> Result<Permission, PullError> {
-        if let Some(grant) = self.shared.authority.granted(scope, &request.digest).await {
-            return Ok(Permission { grant, confirmed: None });
-        }
-        match self.confirm_blob(scope, upstreams, request).await {
-            Ok(stat) => Ok(Permission { grant: Grant { size: stat.size }, confirmed: Some(stat) }),
-            Err(error @ (PullError::Unavailable { .. } | PullError::RateLimited { .. })) => {
-                self.shared.authority.search(scope, &self.shared.library).await;
-                let grant = self.shared.authority.granted(scope, &request.digest).await.ok_or(error)?;
-                Ok(Permission { grant, confirmed: None })
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Asks the upstreams, with this repository's credentials, whether it has the blob.
-    async fn confirm_blob(
-        &self,
-        scope: &Scope,
-        upstreams: &Arc<UpstreamSet>,
-        request: &BlobRequest,
-    ) -> Result<BlobStat, PullError> {
-        let reference = Reference::Digest(request.digest);
-        self.check_negative(Subject::Blob, scope, &reference).await?;
-        let (service, key) = (self.clone(), (scope.clone(), request.digest));
-        let (scope, upstreams, request) = (scope.clone(), Arc::clone(upstreams), request.clone());
-        let ask = || async move {
-            match upstreams.stat_blob(&request, Instant::now() + CONFIRM_TIMEOUT).await {
-                Ok(stat) => {
-                    service.shared.authority.grant_digest(&scope, request.digest, stat.size).await;
-                    Ok(stat)
-                }
-                Err(attempts) => Err(service.failure(Subject::Blob, &scope, &reference, attempts).await),
-            }
-        };
-        let shared = self.shared.confirmations.run(key, ask).await;
-        shared.ok_or_else(PullError::abandoned)?.answer
-    }
-}
-
-/// A repository may serve a blob: by a link, or because an upstream has just said so.
-struct Permission {
-    grant: Grant,
-    confirmed: Option<BlobStat>,
 }
 
 /// Why an entry gave no answer.
@@ -278,33 +260,43 @@ enum Failure {
     Pull(PullError),
 }
 
-impl From<OutOfRange> for Failure {
-    fn from(error: OutOfRange) -> Self {
-        Self::Pull(error.into())
+impl From<PullError> for Failure {
+    fn from(error: PullError) -> Self {
+        Self::Pull(error)
     }
 }
 
-/// No byte of the requested range exists in a blob of this size.
-struct OutOfRange(u64);
-
-impl From<OutOfRange> for PullError {
-    fn from(OutOfRange(total): OutOfRange) -> Self {
-        Self::Range { total }
-    }
+/// What is given of a blob of this size. While nobody knows the size, ranges are ignored, as RFC 9110 allows: where they
+/// end cannot be said in the head of an answer.
+fn resolve(selection: &Selection, size: Option<u64>) -> Result<Selected, PullError> {
+    let Some(total) = size else { return Ok(Selected::Whole) };
+    selection.resolve(total).map_err(|error| match error {
+        Unselectable::OutOfRange => PullError::Range { total },
+        Unselectable::Overlapping => PullError::Overlapping,
+    })
 }
 
-/// Where to begin and where to stop. While nobody knows the size, a range is ignored, as RFC 9110 allows: where it ends
-/// cannot be said in the head of an answer.
-fn bounds(
-    range: Option<RequestedRange>,
-    size: Option<u64>,
-) -> Result<(Option<ByteRange>, u64, Option<u64>), OutOfRange> {
-    match (range, size) {
-        (Some(range), Some(size)) => {
-            let range = range.resolve(size).ok_or(OutOfRange(size))?;
-            Ok((Some(range), range.start(), Some(range.end())))
+/// Where an answer begins and ends that is read while it arrives.
+struct Span {
+    range: Option<ByteRange>,
+    start: u64,
+    end: Option<u64>,
+}
+
+impl Span {
+    fn of(selection: &Selection, size: Option<u64>) -> Result<Self, PullError> {
+        match resolve(selection, size)? {
+            Selected::Whole => Ok(Self { range: None, start: 0, end: size }),
+            Selected::One(range) => Ok(Self { range: Some(range), start: range.start(), end: Some(range.end()) }),
+            Selected::Several(_) => Err(PullError::RangesNotStored),
         }
-        (_, size) => Ok((None, 0, size)),
+    }
+
+    fn of_reader(&self, reader: BlobReader) -> BlobContent {
+        match self.range {
+            Some(range) => BlobContent::Range(range, reader),
+            None => BlobContent::Whole(reader),
+        }
     }
 }
 

@@ -60,12 +60,20 @@ pub enum PullError {
     /// The fetch of the blob failed before its first byte.
     #[error(transparent)]
     Fill(FillError),
-    /// The range lies outside the blob.
+    /// What is asked for lies outside the blob.
     #[error("The range lies outside the blob of {total} bytes")]
     Range {
         /// The size of the blob.
         total: u64,
     },
+    /// A byte is asked for twice.
+    #[error("The ranges overlap: ask for every byte once")]
+    Overlapping,
+    /// Several ranges of a blob that is only just being fetched.
+    #[error(
+        "Several ranges at once are given of stored blobs only, and this one is being fetched: ask for one range at a time"
+    )]
+    RangesNotStored,
 }
 
 fn not_found_words(subject: Subject, attempts: &Attempts) -> String {

@@ -9,9 +9,10 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::Scope;
+use super::ahead::AT_ONCE;
 use super::error::FillError;
 use crate::oci::Digest;
 use crate::store::BlobFile;
@@ -47,6 +48,8 @@ pub(super) struct Follower {
     on_behalf_of: Arc<Scope>,
     progress: watch::Receiver<Progress>,
     opened: Arc<OnceLock<Opened>>,
+    /// Places for ranges that are fetched ahead of this fetch.
+    ahead: Arc<Semaphore>,
 }
 
 impl Follower {
@@ -64,6 +67,24 @@ impl Follower {
             // The permit states what was opened before it says that anything was.
             (_, None) => Err(FillError::Abandoned),
         }
+    }
+
+    /// How far the fetch has come, while it goes on.
+    pub(super) fn frontier(&self) -> Option<u64> {
+        match *self.progress.borrow() {
+            Progress::Growing(frontier) => Some(frontier),
+            Progress::Opening | Progress::Complete(_) | Progress::Failed(_) => None,
+        }
+    }
+
+    /// A place for a range that is fetched ahead, if one is free.
+    pub(super) fn place_ahead(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.ahead).try_acquire_owned().ok()
+    }
+
+    /// There are no more places: the upstreams send this blob in one piece only.
+    pub(super) fn close_ahead(&self) {
+        self.ahead.close();
     }
 
     /// Waits until a byte past `position` may be read, or the end.
@@ -107,7 +128,8 @@ impl Flights {
         let (progress, watcher) = watch::channel(Progress::Opening);
         let opened = Arc::new(OnceLock::new());
         let on_behalf_of = Arc::new(scope.clone());
-        let follower = Follower { on_behalf_of, progress: watcher, opened: Arc::clone(&opened) };
+        let ahead = Arc::new(Semaphore::new(AT_ONCE));
+        let follower = Follower { on_behalf_of, progress: watcher, opened: Arc::clone(&opened), ahead };
         flights.insert(*digest, follower.clone());
         Entry::Leader(Permit { flights: self.clone(), digest: *digest, progress, opened }, follower)
     }

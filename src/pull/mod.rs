@@ -8,9 +8,10 @@
 //! - Content is shared by all repositories, the right to it is not: `authority` comes before every look.
 //!
 //! Reading order: `manifest` and `blob` are the walk of a pull, `documents` the rest of it. Below them `flight`
-//! and `fill` fetch blobs, [`reader`] and `direct` read them, `coalesce` and `listing` ask questions once, `library`
+//! and `fill` fetch blobs, [`reader`], `ahead` and `direct` read them, `coalesce` and `listing` ask questions once, `library`
 //! keeps manifests, `tags` and `freshness` know how long tags are believed.
 
+mod ahead;
 mod answer;
 mod authority;
 mod blob;
@@ -25,7 +26,9 @@ mod library;
 mod listing;
 mod manifest;
 pub mod outcome;
+mod parts;
 pub mod reader;
+mod stat;
 mod tags;
 
 use std::sync::Arc;
@@ -37,16 +40,17 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{RegistryConfig, TagsConfig};
 use crate::oci::request::{BlobRequest, ManifestRequest};
-use crate::oci::{Digest, Reference, RegistryHost, RepositoryName, RequestedRange, Tag};
+use crate::oci::{Digest, Reference, RegistryHost, RepositoryName, Selection, Tag};
 use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::upstream::{BlobStat, Conclusion, Generation, SetupError, UpstreamSet, Upstreams};
 
 pub use crate::upstream::Attempts;
-pub use answer::{BlobAnswer, BlobFacts, ManifestAnswer, ReferrersAnswer, TagsAnswer};
+pub use answer::{BlobAnswer, BlobContent, BlobFacts, ManifestAnswer, ReferrersAnswer, TagsAnswer};
 pub use error::{FillError, PullError, Subject};
 pub use library::StoredManifest;
 pub use outcome::{CacheResult, Source};
+pub use parts::BlobParts;
 pub use reader::{BlobReader, ReadError};
 
 use authority::Authority;
@@ -163,15 +167,15 @@ impl PullService {
         .await
     }
 
-    /// A blob, or a range of it, to be read as it arrives.
+    /// A blob, or what is selected of it, to be read as it arrives.
     pub async fn blob(
         &self,
         registry: &RegistryHost,
         request: BlobRequest,
-        range: Option<RequestedRange>,
+        selection: Selection,
     ) -> Result<BlobAnswer, PullError> {
         let upstreams = self.upstreams(registry)?;
-        in_time(self.open_blob(registry, upstreams, request, range)).await
+        in_time(self.open_blob(registry, upstreams, request, selection)).await
     }
 
     /// What is known about a blob, without its bytes.

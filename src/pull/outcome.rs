@@ -46,6 +46,8 @@ pub enum Source {
     Disk,
     /// An upstream, through the download in progress.
     Upstream,
+    /// An upstream, by a request for just this range, ahead of the download in progress.
+    Ahead,
     /// Nowhere: the answer carries no content.
     None,
 }
@@ -57,6 +59,7 @@ impl Source {
             Self::Memory => "memory",
             Self::Disk => "disk",
             Self::Upstream => "upstream",
+            Self::Ahead => "ahead",
             Self::None => "none",
         }
     }

@@ -8,11 +8,13 @@ use std::pin::Pin;
 use bytes::Bytes;
 use prometheus::IntGauge;
 
+use super::ahead::Ahead;
 use super::direct::Direct;
 use super::error::{FillError, Prefix};
 use super::fill::HELD_BACK;
 use super::flight::{Follower, Progress};
 use super::outcome::CacheResult;
+use crate::oci::ByteRange;
 use crate::sendfile::Regions;
 use crate::store::{BlobFile, StoreError, Verdict, Verification};
 
@@ -50,8 +52,22 @@ pub(super) enum Trust {
 }
 
 enum Source {
-    Stored { file: BlobFile, trust: Trust },
-    Flight { file: BlobFile, follower: Follower, frontier: Frontier, _waiting: Waiting, fallback: Fallback },
+    Stored {
+        file: BlobFile,
+        trust: Trust,
+    },
+    Flight {
+        file: BlobFile,
+        follower: Follower,
+        frontier: Frontier,
+        _waiting: Waiting,
+        fallback: Fallback,
+    },
+    /// A range on its own; what it does not bring comes from `behind`, if there is a download.
+    Ahead {
+        ahead: Ahead,
+        behind: Option<Box<Self>>,
+    },
     Direct(Box<Direct>),
 }
 
@@ -103,6 +119,16 @@ impl BlobReader {
         Self { source, position: start, end }
     }
 
+    /// Reads what comes ahead of the download that this reader follows; the reader follows it again if that fails.
+    pub(super) fn ahead(self, ahead: Ahead) -> Self {
+        Self { source: Source::Ahead { ahead, behind: Some(Box::new(self.source)) }, ..self }
+    }
+
+    /// Reads a range that comes on its own, where there is no download to follow.
+    pub(super) fn alone(ahead: Ahead, range: &ByteRange) -> Self {
+        Self { source: Source::Ahead { ahead, behind: None }, position: range.start(), end: Some(range.end()) }
+    }
+
     /// Reads what an upstream sends, which skips to `start` by itself.
     pub(super) fn direct(direct: Direct, start: u64, end: Option<u64>) -> Self {
         Self { source: Source::Direct(Box::new(direct)), position: start, end }
@@ -145,6 +171,10 @@ impl BlobReader {
                         }
                     }
                 }
+                Source::Ahead { ahead, behind } => match ahead.next().await {
+                    Ok(block) => return Ok(Some(block)),
+                    Err(error) => self.source = *behind.take().ok_or(error)?,
+                },
                 Source::Direct(direct) => {
                     let block = direct.next().await?;
                     let wanted =
@@ -198,6 +228,7 @@ impl fmt::Debug for BlobReader {
         let source = match self.source {
             Source::Stored { .. } => "stored",
             Source::Flight { .. } => "flight",
+            Source::Ahead { .. } => "ahead",
             Source::Direct(_) => "direct",
         };
         f.debug_struct("BlobReader")

@@ -1,5 +1,6 @@
 //! What tags mean, as far as this process knows: the records of the store, with the times of this process on top.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use moka::future::Cache;
@@ -22,7 +23,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// A known tag.
 #[derive(Debug, Clone)]
 pub(super) struct KnownTag {
-    record: TagRecord,
+    record: Arc<TagRecord>,
     /// How old the confirmation was at `since`.
     age: Duration,
     since: Instant,
@@ -54,7 +55,7 @@ impl KnownTag {
     }
 
     fn fresh(record: TagRecord) -> Self {
-        Self { record, age: Duration::ZERO, since: Instant::now(), from_record: false, trouble: None }
+        Self { record: Arc::new(record), age: Duration::ZERO, since: Instant::now(), from_record: false, trouble: None }
     }
 }
 
@@ -77,14 +78,14 @@ impl TagMemory {
         }
         let record = self.records.read(&scope.registry, &scope.repository, tag).await?;
         let (age, since) = (record.age(SystemTime::now()), Instant::now());
-        let known = KnownTag { record, age, since, from_record: true, trouble: None };
+        let known = KnownTag { age, record: Arc::new(record), since, from_record: true, trouble: None };
         self.memory.insert(key, known.clone()).await;
         Some(known)
     }
 
     /// An upstream confirms that `tag` still means what it did.
     pub(super) async fn confirm(&self, scope: &Scope, tag: &Tag, known: KnownTag) {
-        let mut record = known.record;
+        let mut record = Arc::unwrap_or_clone(known.record);
         if record.age(SystemTime::now()) >= PERSIST_AFTER {
             record.verified_at = seconds_now();
             self.persist(scope, tag, &record).await;

@@ -77,7 +77,7 @@ async fn regions_arrive_in_the_place_of_their_placeholders() {
 
 #[tokio::test]
 async fn a_region_longer_than_the_socket_takes_arrives_whole() {
-    let content: Vec<u8> = (0..Region::LONGEST + 5).map(|position| (position % 251) as u8).collect();
+    let content: Vec<u8> = (0..=250).cycle().take(Region::LONGEST + 5).collect();
     let (_named, file) = file(&content);
     let (mut stream, mut client) = connection().await;
     let regions = stream.regions();

@@ -119,8 +119,6 @@ impl Disk {
                 Verdict::Sound
             }
             Ok(_) => {
-                self.metrics.corrupt_objects.inc();
-                tracing::error!(%digest, "A stored blob does not hash to its name; it is set aside and fetched again");
                 self.quarantine(digest, file).await;
                 Verdict::Damaged
             }
@@ -165,15 +163,20 @@ impl Disk {
         let (from, to) = (self.layout.blob(digest), self.layout.quarantined(digest));
         let (files, handle) = (Arc::clone(&self.files), Arc::clone(file.handle()));
         let moved = self.pool.run("quarantine", move || {
-            // Another file may have the name by now, and that one is not to blame.
+            // It may have lost the name already. Another file that has it is not to blame.
             if !handle.facts()?.named {
-                return Ok(());
+                return Ok(false);
             }
             files.create_directories(to.parent().unwrap_or(&to))?;
-            files.rename(&from, &to)
+            files.rename(&from, &to).map(|()| true)
         });
-        if let Err(error) = moved.await {
-            self.health.record(&error);
+        match moved.await {
+            Ok(true) => {
+                self.metrics.corrupt_objects.inc();
+                tracing::error!(%digest, "A stored file is not what its name says: set aside, to be fetched again");
+            }
+            Ok(false) => {}
+            Err(error) => self.health.record(&error),
         }
     }
 }

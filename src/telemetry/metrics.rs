@@ -58,6 +58,8 @@ pub struct PullMetrics {
     pub coalesced_waiters: IntGauge,
     /// By kind: clients that left before the end of the answer.
     pub client_aborts: IntCounterVec,
+    /// By registry and outcome: ranges far ahead of a download, for which an upstream was asked on its own.
+    pub ranges_ahead: IntCounterVec,
     /// By registry and upstream: bodies that did not hash to the digest asked for.
     pub digest_mismatches: IntCounterVec,
     /// By registry, since start: blobs and manifests whose storage was acknowledged (file and directory flushed).
@@ -175,6 +177,11 @@ impl Metrics {
                 "weir_client_aborts_total",
                 "Clients that left before the end of the answer",
                 &["kind"],
+            )?,
+            ranges_ahead: new.counters(
+                "weir_ranges_ahead_total",
+                "Ranges far ahead of a download, by whether they were fetched on their own",
+                &["registry", "outcome"],
             )?,
             digest_mismatches: new.counters(
                 "weir_digest_mismatches_total",

@@ -11,6 +11,7 @@ use prometheus::IntCounter;
 use tokio::time::timeout;
 
 use super::error::{UpstreamError, Verdict};
+use super::part::Extent;
 use super::transport::root_cause;
 
 /// How long a blob may bring no byte. There is no limit on the whole: blobs are as large as they are.
@@ -19,12 +20,11 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// The pieces of a body, or why they ended, as a sentence.
 type Pieces = BoxStream<'static, Result<Bytes, String>>;
 
-/// The body of a blob on its way from an upstream.
+/// The body of a blob, or of a part of it, on its way from an upstream.
 pub struct BlobBody {
     upstream: Arc<str>,
-    announced: Option<u64>,
-    /// What the body must come to: as announced, else as a descriptor said.
-    length: Option<u64>,
+    /// What the body must come to.
+    extent: Extent,
     received: u64,
     /// `None` once the body has ended or failed.
     pieces: Option<Pieces>,
@@ -34,16 +34,9 @@ pub struct BlobBody {
 }
 
 impl BlobBody {
-    /// A body of `announced` bytes that should come to `expected`.
-    pub(super) fn new(
-        upstream: Arc<str>,
-        announced: Option<u64>,
-        expected: Option<u64>,
-        pieces: Pieces,
-        meter: IntCounter,
-    ) -> Self {
-        let length = announced.or(expected);
-        Self { upstream, announced, length, received: 0, pieces: Some(pieces), failure: None, meter }
+    /// A body that should come to `extent`.
+    pub(super) fn new(upstream: Arc<str>, extent: Extent, pieces: Pieces, meter: IntCounter) -> Self {
+        Self { upstream, extent, received: 0, pieces: Some(pieces), failure: None, meter }
     }
 
     /// Which upstream sends it.
@@ -53,7 +46,7 @@ impl BlobBody {
 
     /// The size of the whole blob in bytes, if the upstream told.
     pub fn size(&self) -> Option<u64> {
-        self.announced
+        self.extent.size
     }
 
     /// The next bytes, `None` at the end. Content codings are never undone. A silence of 30 s is an error; so is an end
@@ -61,6 +54,23 @@ impl BlobBody {
     ///
     /// Cancel safe. After an error every further call returns the same error, so a failure can never pass for an end.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, UpstreamError> {
+        loop {
+            let skipped = self.received < self.extent.skip;
+            let chunk = self.any_chunk().await;
+            match chunk {
+                // It lies before what was asked for, all of it or its beginning.
+                Ok(Some(mut chunk)) if skipped => {
+                    let wanted = usize::try_from(self.received.saturating_sub(self.extent.skip)).unwrap_or(usize::MAX);
+                    if wanted > 0 {
+                        return Ok(Some(chunk.split_off(chunk.len() - wanted.min(chunk.len()))));
+                    }
+                }
+                chunk => return chunk,
+            }
+        }
+    }
+
+    async fn any_chunk(&mut self) -> Result<Option<Bytes>, UpstreamError> {
         let Some(pieces) = &mut self.pieces else {
             return self.failure.clone().map_or(Ok(None), Err);
         };
@@ -82,18 +92,21 @@ impl BlobBody {
         let count = bytes.len() as u64;
         self.meter.inc_by(count);
         self.received += count;
-        match self.length {
+        match self.extent.length {
             Some(length) if self.received > length => {
-                Err(UpstreamError::broken(format!("Sent more than the {length} bytes of the blob")))
+                Err(UpstreamError::broken(format!("Sent more than the {length} bytes of it")))
             }
             _ => Ok(bytes),
         }
     }
 
     fn check_end(&self) -> Result<Option<Bytes>, UpstreamError> {
-        match self.length {
+        match self.extent.length {
             Some(length) if self.received < length => {
                 Err(transient(format!("Ended after {} of {length} bytes", self.received)))
+            }
+            None if self.received < self.extent.skip => {
+                Err(transient(format!("Ended after {} bytes, before what was asked for", self.received)))
             }
             _ => Ok(None),
         }
@@ -104,7 +117,7 @@ impl fmt::Debug for BlobBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BlobBody")
             .field("upstream", &self.upstream)
-            .field("length", &self.length)
+            .field("extent", &self.extent)
             .field("received", &self.received)
             .finish_non_exhaustive()
     }
@@ -149,7 +162,7 @@ mod tests {
     }
 
     fn body(announced: Option<u64>, expected: Option<u64>, pieces: Pieces) -> BlobBody {
-        BlobBody::new("hub".into(), announced, expected, pieces, meter())
+        BlobBody::new("hub".into(), Extent::whole(announced, expected), pieces, meter())
     }
 
     fn of(pieces: &[&'static str]) -> Pieces {
@@ -196,6 +209,18 @@ mod tests {
         let mut unknown = body(None, None, of(&["ab"]));
         assert_eq!(unknown.size(), None);
         assert_eq!(drain(&mut unknown).await, ("ab".into(), Ok(())));
+    }
+
+    #[tokio::test]
+    async fn what_lies_before_the_part_is_counted_and_not_handed_out() {
+        for skip in 0..=6 {
+            let extent = Extent { skip, ..Extent::whole(Some(6), None) };
+            let mut body = BlobBody::new("hub".into(), extent, of(&["ab", "c", "def"]), meter());
+            assert_eq!(drain(&mut body).await, ("abcdef"[usize::try_from(skip).unwrap()..].into(), Ok(())));
+            assert_eq!(body.meter.get(), 6);
+        }
+        let mut unknown = BlobBody::new("hub".into(), Extent { skip: 4, ..Extent::default() }, of(&["abc"]), meter());
+        assert_eq!(drain(&mut unknown).await, (String::new(), Err(Verdict::Transient)));
     }
 
     #[tokio::test(start_paused = true)]

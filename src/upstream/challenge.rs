@@ -11,19 +11,19 @@ const MAX_HEADER_BYTES: usize = 8 * 1024;
 
 /// One challenge: a scheme and its parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Challenge {
+pub struct Challenge {
     scheme: String,
     parameters: Vec<(String, String)>,
 }
 
 impl Challenge {
     /// Whether the scheme is `name`; case does not matter.
-    pub(crate) fn is(&self, name: &str) -> bool {
+    pub fn is(&self, name: &str) -> bool {
         self.scheme.eq_ignore_ascii_case(name)
     }
 
     /// The value of the parameter `name`, unquoted, if it is there and not empty.
-    pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
+    pub fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters
             .iter()
             .find(|(key, value)| key.eq_ignore_ascii_case(name) && !value.is_empty())
@@ -37,7 +37,7 @@ pub(crate) fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
 }
 
 /// The challenges in the value of one header.
-pub(crate) fn parse(value: &str) -> Vec<Challenge> {
+pub fn parse(value: &str) -> Vec<Challenge> {
     let mut reader = Reader { rest: value.get(..MAX_HEADER_BYTES).unwrap_or(value) };
     let mut challenges: Vec<Challenge> = Vec::new();
     loop {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
+use http::header::{CONTENT_RANGE, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use reqwest::Response;
 use tokio::time::{Instant, timeout_at};
@@ -18,6 +18,7 @@ use super::auth::Auth;
 use super::body::{BlobBody, pieces, read_document};
 use super::error::{UpstreamError, Verdict};
 use super::exchange::{Ask, Redirects};
+use super::part::{BytesAsked, Extent, content_length};
 use super::redirect::{Origin, is_redirect};
 use super::transport::Transport;
 use super::verdict::is_html;
@@ -172,7 +173,8 @@ impl Candidate<'_> {
             Ok(response) if is_redirect(response.status()) => self.size_by_range(request).await?,
             Ok(response) => {
                 expect_no_page(&response)?;
-                content_length(response.headers())
+                // Servers that do not know the length beforehand tend to announce that of the body of their answer.
+                content_length(response.headers()).filter(|length| *length > 0 || request.digest.matches(b""))
             }
             Err(error) if matches!(error.status, Some(405 | 501)) => self.size_by_range(request).await?,
             Err(error) => return Err(error),
@@ -218,8 +220,31 @@ impl Candidate<'_> {
             (_, None) | (None, _) => expect_no_page(&response)?,
             _ => {}
         }
+        Ok(self.body(Extent::whole(announced, expected), response))
+    }
+
+    /// GET of a part of a blob; `total` is the size of the whole, where it is known.
+    pub(super) async fn open_blob_range(
+        self,
+        request: &BlobRequest,
+        asked: BytesAsked,
+        total: Option<u64>,
+    ) -> Result<BlobBody, UpstreamError> {
+        let ask = self.ask_blob(Method::GET, request, asked.header());
+        let response = self.exchange(&ask).await.map_err(|error| match error.status {
+            Some(416) => UpstreamError { status: error.status, ..UpstreamError::range(error.message) },
+            _ => error,
+        })?;
+        let extent = Extent::of_part(response.status(), response.headers(), asked, total)?;
+        if total.is_none() {
+            expect_no_page(&response)?;
+        }
+        Ok(self.body(extent, response))
+    }
+
+    fn body(self, extent: Extent, response: Response) -> BlobBody {
         let meter = self.upstream.meter(Surface::Blob);
-        Ok(BlobBody::new(Arc::clone(&self.upstream.name), announced, expected, pieces(response), meter))
+        BlobBody::new(Arc::clone(&self.upstream.name), extent, pieces(response), meter)
     }
 
     fn ask_manifest<'r>(&self, method: Method, request: &'r ManifestRequest) -> Ask<'r> {
@@ -282,9 +307,4 @@ fn expect_no_page(response: &Response) -> Result<(), UpstreamError> {
 
 fn announced_digest(headers: &HeaderMap) -> Option<Digest> {
     headers.get(DOCKER_CONTENT_DIGEST)?.to_str().ok()?.parse().ok()
-}
-
-/// The announced length; of the answer to a HEAD only the header tells it.
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

@@ -64,6 +64,8 @@ pub enum Outcome {
     Tls,
     /// The bytes do not hash to the digest asked for.
     Digest,
+    /// Not the part of a blob that was asked for.
+    Range,
     /// Not what a registry answers.
     Broken,
     /// The request is said to be malformed.
@@ -82,6 +84,7 @@ impl Outcome {
             Self::Connect => "connect",
             Self::Tls => "tls",
             Self::Digest => "digest",
+            Self::Range => "range",
             Self::Broken => "broken",
             Self::Refused => "refused",
         }
@@ -126,6 +129,11 @@ impl UpstreamError {
     /// Bytes that do not hash to the digest asked for.
     pub(crate) fn digest(message: impl Into<String>) -> Self {
         Self { outcome: Outcome::Digest, ..Self::broken(message) }
+    }
+
+    /// Not the part of a blob that was asked for.
+    pub(crate) fn range(message: impl Into<String>) -> Self {
+        Self { outcome: Outcome::Range, ..Self::broken(message) }
     }
 
     /// The same failure, judged by somebody who knows more.
@@ -173,6 +181,11 @@ pub enum Conclusion {
 }
 
 impl Attempts {
+    /// Whether an upstream would not send the part of a blob that was asked for. It may still send the whole.
+    pub fn is_part_refused(&self) -> bool {
+        self.0.iter().any(|attempt| attempt.error.outcome == Outcome::Range)
+    }
+
     /// What the attempts come to, in the precedence that keeps a false "not found" from ever leaving Weir.
     pub fn conclusion(&self) -> Conclusion {
         let verdicts = || self.0.iter().map(|attempt| attempt.error.verdict);

@@ -8,7 +8,7 @@
 //!
 //! Reading order: `failover` asks one candidate after the other, `client` and `lists` know the operations of one,
 //! `exchange` takes a question through credentials and redirects to an answer (`auth`, `token`, `transport`, timed by
-//! `sent`). The rules they follow are pure: `verdict`, `retry_after`, `redirect`, `realm`, `challenge`, `dial`.
+//! `sent`). The rules they follow are pure: `verdict`, `part`, `retry_after`, `redirect`, `realm`, `challenge`, `dial`.
 
 mod auth;
 mod body;
@@ -19,6 +19,7 @@ pub mod error;
 mod exchange;
 mod failover;
 mod lists;
+mod part;
 mod realm;
 mod redirect;
 mod retry_after;
@@ -46,6 +47,15 @@ use self::transport::Transports;
 
 pub use body::BlobBody;
 pub use error::{Attempt, Attempts, Conclusion, Outcome, SetupError, UpstreamError, Verdict};
+pub use part::BytesAsked;
+
+/// Parsers of what upstreams say, for the fuzz targets in `fuzz/` and for nothing else.
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use super::challenge::{Challenge, parse};
+    pub use super::realm::{RealmRule, RealmTrust, RefusedRealm};
+    pub use super::redirect::Origin;
+}
 
 /// The upstreams of every registry that is served.
 #[derive(Debug)]
@@ -233,6 +243,24 @@ impl UpstreamSet {
         deadline: Instant,
     ) -> Result<BlobBody, Attempts> {
         self.first(Surface::Blob, Capability::Pull, deadline, |candidate| candidate.open_blob(request, expected)).await
+    }
+
+    /// Opens a part of a blob, which begins exactly at its first byte. `total` is the size of the whole blob, where it
+    /// is known: an upstream that has another is passed over, and so is one that sends another part. One that ignores
+    /// the range is taken only if the part goes to the end; what lies before it is left out.
+    ///
+    /// A part cannot be verified on its own. Where [`Attempts::is_part_refused`], the whole may still be had.
+    pub async fn open_blob_range(
+        &self,
+        request: &BlobRequest,
+        asked: BytesAsked,
+        total: Option<u64>,
+        deadline: Instant,
+    ) -> Result<BlobBody, Attempts> {
+        self.first(Surface::Blob, Capability::Pull, deadline, |candidate| {
+            candidate.open_blob_range(request, asked, total)
+        })
+        .await
     }
 
     /// All tags of a repository, from an upstream that may say what they are.

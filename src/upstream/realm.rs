@@ -51,7 +51,7 @@ const SHARED_DOMAINS: [&str; 33] = [
 
 /// What a registry may name as its token server.
 #[derive(Debug, Clone)]
-pub(crate) struct RealmRule {
+pub struct RealmRule {
     registry: Origin,
     /// Hosts, perhaps with a port, that the operator listed.
     listed: Vec<String>,
@@ -59,7 +59,7 @@ pub(crate) struct RealmRule {
 
 /// A realm that may be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RealmTrust {
+pub enum RealmTrust {
     /// The operator named its host, so its address is not checked.
     Listed,
     /// It follows from the registry's name; where it is still has to be checked.
@@ -68,11 +68,14 @@ pub(crate) enum RealmTrust {
 
 /// A realm that may not be asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum RefusedRealm {
+pub enum RefusedRealm {
+    /// It is no address of a server.
     #[error("Names a token server that is no http or https address")]
     Malformed,
+    /// It would send over an open line what belongs on an encrypted one.
     #[error("Names the token server `{0}` without TLS, though the upstream itself has TLS")]
     Insecure(String),
+    /// It is somebody else's.
     #[error(
         "Names the token server `{0}`, which does not belong to it, so nothing was sent there; list it under `realm_hosts` of this upstream if it is right"
     )]
@@ -81,12 +84,12 @@ pub(crate) enum RefusedRealm {
 
 impl RealmRule {
     /// The rule of `registry` with the operator's additions.
-    pub(crate) fn new(registry: Origin, listed: &[String]) -> Self {
+    pub fn new(registry: Origin, listed: &[String]) -> Self {
         Self { registry, listed: listed.iter().map(|host| host.to_ascii_lowercase()).collect() }
     }
 
     /// Whether `realm` may be asked for tokens.
-    pub(crate) fn judge(&self, realm: &Url) -> Result<RealmTrust, RefusedRealm> {
+    pub fn judge(&self, realm: &Url) -> Result<RealmTrust, RefusedRealm> {
         let origin = Origin::of(realm).ok_or(RefusedRealm::Malformed)?;
         if !realm.username().is_empty() || realm.password().is_some() {
             return Err(RefusedRealm::Malformed);

@@ -11,7 +11,7 @@ pub(crate) const MAX_HOPS: usize = 5;
 
 /// A scheme, host and port: what credentials belong to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Origin {
+pub struct Origin {
     scheme: String,
     host: Host<String>,
     port: u16,
@@ -19,7 +19,7 @@ pub(crate) struct Origin {
 
 impl Origin {
     /// The origin of `url`, if it is an address that HTTP can reach.
-    pub(crate) fn of(url: &Url) -> Option<Self> {
+    pub fn of(url: &Url) -> Option<Self> {
         if !matches!(url.scheme(), "http" | "https") {
             return None;
         }
@@ -28,22 +28,22 @@ impl Origin {
     }
 
     /// `host:port`.
-    pub(crate) fn address(&self) -> String {
+    pub fn address(&self) -> String {
         format!("{}:{}", self.host, self.port)
     }
 
     /// The host.
-    pub(crate) fn host(&self) -> &Host<String> {
+    pub fn host(&self) -> &Host<String> {
         &self.host
     }
 
     /// Whether it speaks TLS.
-    pub(crate) fn is_https(&self) -> bool {
+    pub fn is_https(&self) -> bool {
         self.scheme == "https"
     }
 
     /// Whether both are the same machine and port, be it with TLS or without.
-    pub(crate) fn same_endpoint(&self, other: &Self) -> bool {
+    pub fn same_endpoint(&self, other: &Self) -> bool {
         self.host == other.host && self.port == other.port
     }
 }

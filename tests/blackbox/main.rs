@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod ahead;
 mod cli;
 mod faults;
 mod harness;
@@ -15,6 +16,8 @@ mod offline;
 mod private;
 mod process;
 mod pulls;
+mod ranges;
 mod reload;
+mod rot;
 mod store_faults;
 mod tls;

@@ -183,63 +183,6 @@ async fn the_registry_is_echoed_when_ns_was_used() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn single_ranges_of_a_stored_blob_are_exact() {
-    let (_upstream, weir, blob) = with_blob().await;
-    weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
-    weir.assert_invariants().await;
-    assert_ranges(&weir, &blob).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn single_ranges_of_a_cold_blob_are_exact() {
-    let (upstream, weir) = pair().await;
-    for (number, (range, first, last)) in satisfiable_ranges().into_iter().enumerate() {
-        let blob = blob_of(10_000, 100 + number as u64);
-        upstream.push_blob(REPOSITORY, &blob);
-        assert_range(&weir, &blob, range, first, last).await;
-    }
-    weir.assert_invariants().await;
-}
-
-/// Ranges of 10,000 bytes, and what they mean.
-fn satisfiable_ranges() -> [(&'static str, u64, u64); 6] {
-    [
-        ("bytes=500-1499", 500, 1499),
-        ("bytes=500-", 500, 9999),
-        ("bytes=-500", 9500, 9999),
-        ("bytes=-50000", 0, 9999),
-        ("bytes=2000-50000", 2000, 9999),
-        ("bytes=0-1", 0, 1),
-    ]
-}
-
-async fn assert_ranges(weir: &TestWeir, blob: &Blob) {
-    for (range, first, last) in satisfiable_ranges() {
-        assert_range(weir, blob, range, first, last).await;
-    }
-    for range in ["bytes=10000-", "bytes=20000-30000", "bytes=500-0", "bytes=-0"] {
-        let answer = weir.get_with(&blob_path(REPOSITORY, blob.digest()), ("range", range)).await;
-        assert_eq!(answer.status, StatusCode::RANGE_NOT_SATISFIABLE, "{range}");
-        assert_eq!(answer.header("content-range"), "bytes */10000", "{range}");
-        assert!(answer.complete, "{range}");
-    }
-    for range in ["lines=1-2", "bytes=abc", "bytes="] {
-        weir.get_with(&blob_path(REPOSITORY, blob.digest()), ("range", range)).await.assert_is(blob.digest());
-    }
-}
-
-async fn assert_range(weir: &TestWeir, blob: &Blob, range: &str, first: u64, last: u64) {
-    let answer = weir.get_with(&blob_path(REPOSITORY, blob.digest()), ("range", range)).await;
-    // A cold `bytes=0-` alone may be answered whole, and it is not among these.
-    assert_eq!(answer.status, StatusCode::PARTIAL_CONTENT, "{range}");
-    assert_eq!(answer.header("content-range"), format!("bytes {first}-{last}/10000"), "{range}");
-    assert_eq!(answer.header("content-length"), (last - first + 1).to_string(), "{range}");
-    assert_eq!(answer.header("accept-ranges"), "bytes", "{range}");
-    assert!(answer.complete, "{range}");
-    assert_eq!(answer.bytes(), blob.bytes_of(first..last + 1), "{range}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn ranges_of_manifests_are_ignored() {
     let (upstream, weir) = pair().await;
     let package = demo(7);

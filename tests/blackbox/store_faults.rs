@@ -10,6 +10,7 @@ use weir::config::Config;
 use crate::support::blob::blob_of;
 use crate::support::faulty_files::{EIO, ENOSPC, EROFS, FaultyFiles, Operation};
 use crate::support::images::demo;
+use crate::support::multipart::parts;
 use crate::support::upstream::{Fault, Requests, ScriptedUpstream};
 use crate::support::weir::{REGISTRY, TestWeir, blob_path, config_for, merge, registry};
 use crate::support::{MIB, eventually, raw};
@@ -190,4 +191,48 @@ async fn a_disk_that_cannot_be_read_breaks_the_answer_and_never_shortens_it() {
     assert!(weir.metric("weir_store_errors_total", &[("operation", "read"), ("kind", "eio")]).await >= 1);
     files.heal();
     weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_cannot_be_read_breaks_an_answer_of_several_ranges_between_their_bytes() {
+    // Without sendfile, of which the faulty disk knows nothing.
+    let (upstream, files, weir) = on_faulty_disk(json!({ "server": { "sendfile": "off" } })).await;
+    let blob = blob_of(4 * MIB, 29);
+    upstream.push_blob(REPOSITORY, &blob);
+    weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+    weir.assert_invariants().await;
+    files.fail_after(MIB, Operation::Read, EIO);
+    let ranges = format!("bytes=0-{},{}-", MIB / 2 - 1, 2 * MIB);
+    let answer = weir.get_with(&blob_path(REPOSITORY, blob.digest()), ("range", &ranges)).await;
+    assert_eq!(answer.status, StatusCode::PARTIAL_CONTENT);
+    assert!(!answer.complete && answer.size > MIB / 2, "{} bytes", answer.size);
+    files.heal();
+    let answer = weir.get_with(&blob_path(REPOSITORY, blob.digest()), ("range", &ranges)).await;
+    assert_eq!(parts(&answer)[1].bytes, blob.bytes_of(2 * MIB..4 * MIB));
+}
+
+/// With a store out of order every client costs the upstream a request. It need not cost it the whole blob.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_short_range_of_a_blob_that_cannot_be_stored_costs_no_more_than_itself() {
+    let (upstream, files, weir) = on_faulty_disk(json!({})).await;
+    let blob = blob_of(32 * MIB, 30);
+    upstream.push_blob(REPOSITORY, &blob);
+    files.fail(Operation::Create, ENOSPC);
+    let path = blob_path(REPOSITORY, blob.digest());
+    let (first, range) = (20 * MIB, format!("bytes={}-{}", 20 * MIB, 20 * MIB + 999_999));
+    let expected = blob.digest_of(first..first + 1_000_000);
+    for asked in 1..=2 {
+        let answer = weir.get_with(&path, ("range", &range)).await;
+        assert_eq!(answer.status, StatusCode::PARTIAL_CONTENT);
+        assert_eq!(answer.header("content-range"), format!("bytes {first}-{}/{}", first + 999_999, 32 * MIB));
+        assert_eq!((answer.complete, answer.digest), (true, expected));
+        assert_eq!(upstream.bytes_sent(), asked * 1_000_000);
+    }
+    // One that breaks in the middle breaks the answer, and one that is refused comes out of the whole.
+    upstream.fault(Requests::blob(blob.digest()).ranged().once(), Fault::CutAt(first + 500_000));
+    assert!(!weir.get_with(&path, ("range", &range)).await.complete);
+    upstream.fault(Requests::blob(blob.digest()).ranged(), Fault::Status(StatusCode::INTERNAL_SERVER_ERROR));
+    let answer = weir.get_with(&path, ("range", &range)).await;
+    assert_eq!((answer.complete, answer.digest), (true, expected));
+    assert_eq!(upstream.count_of(&Requests::blob(blob.digest()).get().whole()), 1);
 }

@@ -6,6 +6,7 @@
 //! * [`weir`]: Weir in this process, its metrics and its invariants; [`process`]: the real binary, and other servers;
 //! * [`faulty_files`]: a disk whose faults are scripted;
 //! * [`certificates`]: authorities and what they sign;
+//! * [`multipart`]: a reader of answers with several ranges;
 //! * [`raw`]: an HTTP/1 client that reads as slowly and leaves as early as a test wants.
 //!
 //! Nothing here sleeps for luck. A test waits for a state: of a [`upstream::Gate`], of what an upstream has received,
@@ -19,6 +20,7 @@ pub(crate) mod blob;
 pub(crate) mod certificates;
 pub(crate) mod faulty_files;
 pub(crate) mod images;
+pub(crate) mod multipart;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod server;

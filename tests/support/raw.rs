@@ -73,6 +73,13 @@ impl RawAnswer {
         bytes
     }
 
+    /// Sends another request on the same connection and reads the answer's head. The body has to have been read.
+    pub(crate) async fn then(mut self, request: &str) -> Self {
+        assert_eq!(self.left, Some(0), "the next answer begins where this one ends");
+        self.stream.write_all(request.as_bytes()).await.expect("the connection takes another request");
+        within("the head of the next answer", read_head(self.stream)).await
+    }
+
     /// Reads to the end. `Ok` is the number of further bytes and their digest; `Err` says how the body broke.
     pub(crate) async fn read_to_end(mut self) -> Result<(u64, Digest), String> {
         let mut hasher = Hasher::new(Algorithm::Sha256);

@@ -5,15 +5,20 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::oci::{Reference, RegistryHost, RepositoryName};
 use crate::pull::outcome::{CacheResult, Source};
+use crate::sendfile::Regions;
 
-/// The client's address; a request extension that the connection adds.
-#[derive(Debug, Clone, Copy)]
-pub struct Peer(pub SocketAddr);
-
-/// Cancelled when Weir itself breaks the connection off; a request extension that the connection adds.
-#[derive(Debug, Clone)]
-pub struct Cutoff(pub CancellationToken);
+/// Who asks; a request extension that the connection adds, behind an `Arc`.
+#[derive(Debug)]
+pub struct Client {
+    /// Its address.
+    pub peer: SocketAddr,
+    /// Cancelled when Weir itself breaks the connection off.
+    pub cutoff: CancellationToken,
+    /// Where regions of files are announced, on a connection that can send them.
+    pub regions: Option<Regions>,
+}
 
 /// Why an answer is an error; a response extension. The words are the client's own, so they hold no secrets.
 #[derive(Debug, Clone)]
@@ -23,11 +28,11 @@ pub struct Reason(pub String);
 #[derive(Debug, Clone)]
 pub struct PullNote {
     /// The registry, by its name in the configuration and never as the client wrote it: it is a metric label.
-    pub registry: Arc<str>,
+    pub registry: RegistryHost,
     /// The repository.
-    pub repository: String,
-    /// The tag or digest, or empty.
-    pub reference: String,
+    pub repository: RepositoryName,
+    /// The tag or digest, if one was asked for.
+    pub reference: Option<Reference>,
     /// What was asked for.
     pub kind: Kind,
     /// What the cache did.

@@ -1,35 +1,35 @@
 //! The record of one request: kept while it is answered, written as one log line and the metrics when it ends.
 
-use axum::extract::Request;
+use std::sync::Arc;
+
 use axum::response::Response;
-use http::{Method, StatusCode, header};
-use prometheus::{IntCounter, IntGauge};
+use http::request::Parts;
+use http::{HeaderValue, Method, StatusCode, header};
+use prometheus::IntGauge;
 use tokio::time::{Duration, Instant};
 use tracing::Level;
 
-use super::note::{Cutoff, Kind, Peer, PullNote, Reason};
+use super::Shared;
+use super::note::{Client, Kind, PullNote, Reason};
+use super::series::Pulls;
 use crate::pull::outcome::{CacheResult, Source};
-use crate::telemetry::Metrics;
 
-/// As much of a `User-Agent` as is logged.
+/// As much of a `User-Agent` as is logged, in bytes.
 const USER_AGENT_LIMIT: usize = 128;
 /// As much of the reason of an error as is logged: it may quote what the client wrote.
 const REASON_LIMIT: usize = 512;
-/// The registry label of requests that name none that is configured.
-const OTHER_REGISTRY: &str = "other";
 /// The status of requests whose client left before there was an answer; nobody receives it. nginx's number.
 const LEFT_BEFORE_THE_ANSWER: u16 = 499;
 
 /// One request. Dropping the record writes it, so that a request which is given up on is recorded as well.
 #[derive(Debug)]
 pub(super) struct Record {
-    id: String,
+    id: HeaderValue,
     method: Method,
     kind: Kind,
-    peer: Option<Peer>,
-    cutoff: Option<Cutoff>,
-    user_agent: Option<String>,
-    metrics: Metrics,
+    client: Option<Arc<Client>>,
+    user_agent: Option<HeaderValue>,
+    shared: Arc<Shared>,
     _active: Active,
     at: Instant,
     answer: Option<Answer>,
@@ -40,11 +40,11 @@ pub(super) struct Record {
 #[derive(Debug)]
 struct Answer {
     note: Option<PullNote>,
-    reason: Option<String>,
+    reason: Option<Reason>,
     status: StatusCode,
     first_byte: Duration,
     bytes: u64,
-    counter: Option<IntCounter>,
+    pulls: Option<Arc<Pulls>>,
 }
 
 /// How an answer ended.
@@ -62,18 +62,15 @@ pub(super) enum End {
 
 impl Record {
     /// The head of a request has been read.
-    pub(super) fn begin(id: String, request: &Request, metrics: Metrics) -> Self {
-        let user_agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
-        let active = metrics.http.active_requests.with_label_values(&[method_label(request.method())]);
+    pub(super) fn begin(id: HeaderValue, request: &Parts, shared: Arc<Shared>) -> Self {
         Self {
             id,
-            method: request.method().clone(),
-            kind: Kind::of_path(request.uri().path()),
-            cutoff: request.extensions().get::<Cutoff>().cloned(),
-            peer: request.extensions().get::<Peer>().copied(),
-            user_agent: user_agent.map(|text| text.chars().take(USER_AGENT_LIMIT).collect()),
-            metrics,
-            _active: Active::begin(active),
+            method: request.method.clone(),
+            kind: Kind::of_path(request.uri.path()),
+            client: request.extensions.get::<Arc<Client>>().cloned(),
+            user_agent: request.headers.get(header::USER_AGENT).cloned(),
+            _active: Active::begin(shared.series.active(&request.method)),
+            shared,
             at: Instant::now(),
             answer: None,
             end: End::Left,
@@ -84,16 +81,14 @@ impl Record {
     pub(super) fn answered(&mut self, answer: &Response, note: Option<PullNote>, reason: Option<Reason>) {
         let first_byte = self.at.elapsed();
         self.kind = note.as_ref().map_or(self.kind, |note| note.kind);
-        let status = answer.status();
-        let reason = reason.map(|Reason(text)| text.chars().take(REASON_LIMIT).collect());
-        let mut answer = Answer { note, reason, status, first_byte, bytes: 0, counter: None };
+        let mut answer = Answer { note, reason, status: answer.status(), first_byte, bytes: 0, pulls: None };
         if self.kind.is_pull() {
-            let (registry, kind, result) = (answer.registry(), self.kind.as_str(), answer.result().as_str());
-            let pull = &self.metrics.pull;
-            pull.requests.with_label_values(&[registry, kind, result]).inc();
-            pull.time_to_first_byte.with_label_values(&[kind, result]).observe(first_byte.as_secs_f64());
-            let source = answer.note.as_ref().map_or(Source::None, |note| note.source);
-            answer.counter = Some(pull.sent_bytes.with_label_values(&[registry, kind, source.as_str()]));
+            let note = answer.note.as_ref();
+            let source = note.map_or(Source::None, |note| note.source);
+            let pulls = self.shared.series.pulls(note.map(|note| &note.registry), self.kind, answer.result(), source);
+            pulls.requests.inc();
+            pulls.time_to_first_byte.observe(first_byte.as_secs_f64());
+            answer.pulls = Some(pulls);
         }
         self.answer = Some(answer);
     }
@@ -102,8 +97,8 @@ impl Record {
     pub(super) fn sent(&mut self, bytes: usize) {
         if let Some(answer) = &mut self.answer {
             answer.bytes += bytes as u64;
-            if let Some(counter) = &answer.counter {
-                counter.inc_by(bytes as u64);
+            if let Some(pulls) = &answer.pulls {
+                pulls.sent_bytes.inc_by(bytes as u64);
             }
         }
     }
@@ -129,21 +124,21 @@ macro_rules! access_line {
             $level,
             method = $record.method.as_str(),
             kind = $record.kind.as_str(),
-            registry = note.map(|note| &*note.registry),
+            registry = note.map(|note| note.registry.as_str()),
             repository = note.map(|note| note.repository.as_str()),
-            reference = note.map(|note| note.reference.as_str()),
+            reference = note.and_then(|note| note.reference.as_ref()).map(tracing::field::display),
             result = answer.filter(|_| $record.kind.is_pull()).map(|answer| answer.result().as_str()),
             source = note.map(|note| note.source.as_str()),
             upstream = note.and_then(|note| note.upstream.as_deref()),
             status = $status,
-            error = answer.and_then(|answer| answer.reason.as_deref()),
+            error = answer.and_then(|answer| answer.reason.as_ref()).map(|Reason(text)| start(text, REASON_LIMIT)),
             end = $record.end.as_str(),
             bytes = $record.bytes(),
             ttfb_ms = answer.map(|answer| milliseconds(answer.first_byte)),
             dur_ms = milliseconds($duration),
-            client = $record.peer.map(|peer| tracing::field::display(peer.0.ip())),
-            user_agent = $record.user_agent.as_deref(),
-            request_id = $record.id,
+            client = $record.client.as_ref().map(|client| tracing::field::display(client.peer.ip())),
+            user_agent = $record.user_agent.as_ref().and_then(as_text).map(|text| start(text, USER_AGENT_LIMIT)),
+            request_id = as_text(&$record.id),
             "request"
         );
     }};
@@ -152,15 +147,16 @@ macro_rules! access_line {
 impl Drop for Record {
     fn drop(&mut self) {
         let duration = self.at.elapsed();
-        let status = self.answer.as_ref().map_or(LEFT_BEFORE_THE_ANSWER, |answer| answer.status.as_u16());
-        let labels = [method_label(&self.method), self.kind.route(), &status.to_string()];
-        self.metrics.http.request_duration.with_label_values(&labels).observe(duration.as_secs_f64());
-        if self.end == End::Left && self.cutoff.as_ref().is_some_and(|Cutoff(cutoff)| cutoff.is_cancelled()) {
+        let answered = self.answer.as_ref().map(|answer| answer.status);
+        let status = answered.or(StatusCode::from_u16(LEFT_BEFORE_THE_ANSWER).ok()).unwrap_or_default();
+        self.shared.series.duration(&self.method, self.kind, status).observe(duration.as_secs_f64());
+        if self.end == End::Left && self.client.as_ref().is_some_and(|client| client.cutoff.is_cancelled()) {
             self.end = End::BrokenOff;
         }
         if self.end == End::Left {
-            self.metrics.pull.client_aborts.with_label_values(&[self.kind.as_str()]).inc();
+            self.shared.series.aborts(self.kind).inc();
         }
+        let status = status.as_u16();
         if status >= 500 {
             access_line!(Level::WARN, self, status, duration);
         } else {
@@ -170,10 +166,6 @@ impl Drop for Record {
 }
 
 impl Answer {
-    fn registry(&self) -> &str {
-        self.note.as_ref().map_or(OTHER_REGISTRY, |note| &note.registry)
-    }
-
     /// The handler's word, or what the status says where no handler got that far.
     fn result(&self) -> CacheResult {
         match &self.note {
@@ -200,19 +192,18 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A method as a metric label. Clients can invent methods, so only the well-known ones have series of their own
-/// (`_OTHER` is OpenTelemetry's word).
-fn method_label(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::HEAD => "HEAD",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::PATCH => "PATCH",
-        Method::DELETE => "DELETE",
-        Method::OPTIONS => "OPTIONS",
-        _ => "_OTHER",
+/// The start of a text: as many of its bytes as are whole characters.
+fn start(text: &str, most: usize) -> &str {
+    let mut end = most.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
     }
+    &text[..end]
+}
+
+/// A header as text, if it is one.
+fn as_text(value: &HeaderValue) -> Option<&str> {
+    value.to_str().ok()
 }
 
 /// Counts a request as active until it is dropped.

@@ -58,7 +58,7 @@ pub(super) fn positive_size_limit(text: &str) -> Result<SizeLimit, Wrong> {
 pub(super) fn regex(text: &str) -> Result<Regex, Wrong> {
     Regex::new(text).map_err(|error| {
         let error = error.to_string();
-        let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ").trim_end_matches('.');
         Wrong::Expected(format!(
             "a regular expression, such as '^v?\\d+\\.\\d+\\.\\d+$'; this one does not parse: {reason}"
         ))

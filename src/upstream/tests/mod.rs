@@ -3,6 +3,7 @@
 mod content;
 mod failover;
 mod fake;
+mod parts;
 mod redirects;
 mod renewal;
 mod tokens;

@@ -17,6 +17,8 @@ pub(crate) struct Requests {
     method: Option<Method>,
     repository: Option<String>,
     reference: Option<String>,
+    /// Whether they have a `Range` header.
+    ranged: Option<bool>,
     /// Of those that match all of the above: how many pass by first, and how many are then meant.
     skip: usize,
     take: Option<usize>,
@@ -53,6 +55,16 @@ impl Requests {
         Self { method: Some(Method::HEAD), ..self }
     }
 
+    /// Only those for a range.
+    pub(crate) fn ranged(self) -> Self {
+        Self { ranged: Some(true), ..self }
+    }
+
+    /// Only those for the whole.
+    pub(crate) fn whole(self) -> Self {
+        Self { ranged: Some(false), ..self }
+    }
+
     /// Only the first of them.
     pub(crate) fn once(self) -> Self {
         self.first(1)
@@ -74,6 +86,7 @@ impl Requests {
             && self.method.as_ref().is_none_or(|method| *method == request.method)
             && self.repository.as_ref().is_none_or(|repository| *repository == request.repository)
             && self.reference.as_ref().is_none_or(|reference| *reference == request.reference)
+            && self.ranged.is_none_or(|ranged| ranged == request.headers.contains_key(http::header::RANGE))
     }
 
     fn is_turn(&self, number: usize) -> bool {

@@ -1,0 +1,180 @@
+//! Disks forget: what is stored is hashed again before it is believed, and nobody gets a complete answer of rotten bytes.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::support::blob::{Blob, blob_of};
+use crate::support::upstream::{Requests, ScriptedUpstream};
+use crate::support::weir::{TestWeir, blob_path, stored_file};
+use crate::support::{MIB, eventually, raw};
+
+const REPOSITORY: &str = "library/demo";
+
+/// A blob that was stored by an earlier process, and has one bit flipped at `offset` since.
+async fn rotten(size: u64, offset: u64) -> (ScriptedUpstream, TestWeir, Blob) {
+    let (upstream, weir, blob) = stored(size, json!({})).await;
+    flip(&stored_file(weir.store_path(), blob.digest()), offset);
+    let weir = weir.restart_with(json!({})).await;
+    (upstream, weir, blob)
+}
+
+async fn stored(size: u64, more: Value) -> (ScriptedUpstream, TestWeir, Blob) {
+    let upstream = ScriptedUpstream::start().await;
+    let weir = TestWeir::before_with(&upstream, more).await;
+    let blob = blob_of(size, 1);
+    upstream.push_blob(REPOSITORY, &blob);
+    weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+    weir.idle().await;
+    (upstream, weir, blob)
+}
+
+fn flip(path: &Path, offset: u64) {
+    let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, offset).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x10], offset).unwrap();
+}
+
+fn quarantined(weir: &TestWeir) -> usize {
+    fs::read_dir(weir.store_path().join("quarantine")).map_or(0, Iterator::count)
+}
+
+async fn is_set_aside(weir: &TestWeir) {
+    weir.metric_reaches("weir_verify_corrupt_objects_total", &[], 1).await;
+    eventually("the file is in quarantine", async || quarantined(weir) == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flipped_bit_breaks_the_answer_and_the_next_one_is_right() {
+    for offset in [0, 2 * MIB, 3 * MIB - 1] {
+        let (upstream, weir, blob) = rotten(3 * MIB, offset).await;
+        let first = weir.blob(REPOSITORY, blob.digest()).await;
+        assert!(!first.complete, "bit flipped at {offset}: {} bytes", first.size);
+        is_set_aside(&weir).await;
+        weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+        assert_eq!(upstream.blob_gets(blob.digest()), 2);
+        weir.idle().await;
+        weir.assert_invariants().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_blob_with_a_flipped_bit_is_right_at_once() {
+    let (upstream, weir, blob) = rotten(40_000, 39_999).await;
+    weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+    is_set_aside(&weir).await;
+    assert_eq!(upstream.blob_gets(blob.digest()), 2);
+    weir.idle().await;
+    weir.assert_invariants().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_range_of_a_rotten_blob_has_the_whole_looked_at() {
+    let (upstream, weir, blob) = rotten(3 * MIB, 2 * MIB).await;
+    let range = weir.get_with(&blob_path(REPOSITORY, blob.digest()), ("range", "bytes=0-99")).await;
+    assert_eq!(range.status, StatusCode::PARTIAL_CONTENT);
+    assert_eq!(range.bytes(), blob.bytes_of(0..100));
+    is_set_aside(&weir).await;
+    weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+    assert_eq!(upstream.blob_gets(blob.digest()), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_readers_of_a_rotten_blob_all_see_it_broken() {
+    let (_upstream, weir, blob) = rotten(8 * MIB, 8 * MIB - 1).await;
+    let path = blob_path(REPOSITORY, blob.digest());
+    // They are all on their way before one of them can have the end.
+    let mut answers = Vec::new();
+    for _ in 0..8 {
+        answers.push(raw::get(weir.address(), &path).await);
+    }
+    for answer in answers {
+        let (read, digest) = match answer.read_to_end().await {
+            Ok(whole) => whole,
+            Err(_broken) => continue,
+        };
+        // Who came after the verdict was given the right bytes.
+        assert_eq!((read, digest), (blob.size(), *blob.digest()));
+    }
+    assert_eq!(weir.metric("weir_verify_corrupt_objects_total", &[]).await, 1);
+    weir.idle().await;
+    weir.assert_invariants().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_just_fetched_is_not_hashed_again_and_what_is_old_is() {
+    let (_upstream, weir, blob) = stored(2 * MIB, json!({})).await;
+    let verified = async |weir: &TestWeir| {
+        weir.metric("weir_store_operation_duration_seconds_count", &[("operation", "verify")]).await
+    };
+    weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+    assert_eq!(verified(&weir).await, 0, "it was hashed on its way in");
+
+    let weir = weir.restart_with(json!({})).await;
+    weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+    let first = verified(&weir).await;
+    assert!(first > 0, "a new process believes nothing");
+    weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+    assert_eq!(verified(&weir).await, first, "once is enough");
+
+    let weir = weir.restart_with(json!({ "store": { "verify_interval": "0" } })).await;
+    for _ in 0..2 {
+        let before = verified(&weir).await;
+        weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+        assert!(verified(&weir).await > before, "nothing is believed at all");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_cut_under_its_reader_breaks_the_answer_and_is_fetched_again() {
+    for sendfile in ["auto", "off"] {
+        let (upstream, weir, blob) = stored(64 * MIB, json!({ "server": { "sendfile": sendfile } })).await;
+        let path = blob_path(REPOSITORY, blob.digest());
+        let mut answer = raw::get(weir.address(), &path).await;
+        let begun = answer.read_exactly(MIB).await;
+        assert!(begun == blob.bytes_of(0..MIB), "sendfile {sendfile}");
+        // The sockets hold a few megabytes; the end of the file is not among them.
+        let file = OpenOptions::new().write(true).open(stored_file(weir.store_path(), blob.digest())).unwrap();
+        file.set_len(40 * MIB).unwrap();
+        assert!(answer.read_to_end().await.is_err(), "sendfile {sendfile}: the answer must not end well");
+        weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+        assert_eq!(upstream.count_of(&Requests::blob(blob.digest()).get()), 2, "sendfile {sendfile}");
+        weir.idle().await;
+        weir.assert_invariants().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_sent_as_they_are_read() {
+    for sendfile in ["auto", "off"] {
+        let (_upstream, weir, blob) = stored(5 * MIB + 123, json!({ "server": { "sendfile": sendfile } })).await;
+        let path = blob_path(REPOSITORY, blob.digest());
+        weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+        for (range, bytes) in [
+            ("bytes=0-0", 0..1),
+            ("bytes=1048575-1048576", MIB - 1..MIB + 1),
+            ("bytes=1000-3145800", 1000..3 * MIB + 73),
+            ("bytes=5242880-", 5 * MIB..5 * MIB + 123),
+        ] {
+            let answer = weir.get_with(&path, ("range", range)).await;
+            assert_eq!(answer.status, StatusCode::PARTIAL_CONTENT, "sendfile {sendfile}, {range}");
+            assert!(answer.bytes() == blob.bytes_of(bytes), "sendfile {sendfile}, {range}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_put_in_the_place_of_an_open_one_is_not_taken_for_it() {
+    let (_upstream, weir, blob) = stored(2 * MIB, json!({})).await;
+    weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+    let path = stored_file(weir.store_path(), blob.digest());
+    let other = path.with_extension("new");
+    fs::File::create(&other).unwrap().write_all(b"short").unwrap();
+    fs::rename(&other, &path).unwrap();
+    weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+}
