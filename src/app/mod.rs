@@ -40,14 +40,14 @@ use crate::telemetry::logging;
 use crate::telemetry::metrics::ConfigMetrics;
 
 pub use connection::Limits;
-pub use reload::{Origin, ReloadError, Reloader};
+pub use reload::Origin;
 pub use shutdown::Drained;
 pub use tls::{TlsError, check as check_tls};
 
 use accept::Security;
 use build::{Parts, build};
 use places::Places;
-use reload::{Status, follow};
+use reload::{Reloader, Status, follow};
 use shutdown::{Drain, Signals};
 use tls::Terminator;
 

@@ -5,7 +5,7 @@ use clap::Subcommand;
 use super::error::CliError;
 use super::{Sources, output};
 use crate::app;
-use crate::config::Config;
+use crate::config::{self, Config};
 
 /// Every key with its default or an example.
 const SAMPLE: &str = include_str!("../../config/weir.yaml");
@@ -16,6 +16,8 @@ pub(super) enum ConfigCommand {
     Check,
     /// Print a configuration file with every key, its default and what it means
     Default,
+    /// Print the JSON Schema of configuration files, for editors
+    Schema,
 }
 
 pub(super) fn run(command: &ConfigCommand, sources: &Sources) -> Result<(), CliError> {
@@ -29,6 +31,7 @@ pub(super) fn run(command: &ConfigCommand, sources: &Sources) -> Result<(), CliE
             output::result(format_args!("{}, from {}", summary(&config), sources.options().origin()));
         }
         ConfigCommand::Default => output::result(SAMPLE.trim_end()),
+        ConfigCommand::Schema => output::result(format_args!("{:#}", config::schema())),
     }
     Ok(())
 }

@@ -108,7 +108,7 @@ impl Config {
 }
 
 /// Merges `trees`, later ones over earlier ones, and reads the result. Texts that do not parse are told together.
-fn from_trees(
+pub(super) fn from_trees(
     trees: impl Iterator<Item = Result<Node, Problem>>,
     environment: &[(String, String)],
     files: &mut FilesRead,
@@ -130,7 +130,7 @@ fn from_trees(
 fn misspelled(name: &str) -> Option<String> {
     let rest = name.strip_prefix("WEIR_").filter(|_| !name.starts_with(PREFIX))?;
     let lower = rest.to_ascii_lowercase();
-    let meant = read::keys::ROOT.known.iter().find_map(|section| {
+    let meant = read::keys::ROOT.names().into_iter().find_map(|section| {
         let below = &rest[lower.strip_prefix(section).map(|below| rest.len() - below.len())?..];
         match below.strip_prefix('_').map(|key| key.trim_start_matches('_')) {
             None if below.is_empty() => Some(format!("{PREFIX}{rest}")),

@@ -14,12 +14,17 @@ pub mod tags;
 pub mod address;
 mod builtin;
 mod files;
+#[cfg(test)]
+mod json_schema;
 mod load;
 mod mask;
 mod problem;
 mod read;
 #[cfg(test)]
 mod sample_tests;
+mod schema;
+#[cfg(test)]
+mod schema_tests;
 mod source;
 #[cfg(test)]
 mod source_tests;
@@ -36,6 +41,7 @@ pub use problem::{ConfigError, Problem};
 pub use registries::{
     Access, Authorities, Capability, CredentialRule, RegistryConfig, RepositoryPattern, UpstreamConfig,
 };
+pub use schema::schema;
 pub use secret::Secret;
 pub use server::{AdminConfig, LogConfig, LogFormat, SendFile, ServerConfig, TlsConfig};
 pub use store::{SizeLimit, StoreConfig};

@@ -1,4 +1,4 @@
-//! The sample and the reference page hold every key, and the sample means what it says.
+//! The sample holds every key, and means what it says.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,6 @@ use super::read::keys;
 use super::*;
 
 const SAMPLE: &str = include_str!("../../config/weir.yaml");
-const REFERENCE: &str = include_str!("../../docs/configuration.md");
 
 /// The sample with its examples in effect.
 fn sample_with_examples() -> String {
@@ -96,8 +95,8 @@ fn every_example_alone_is_yaml_without_its_two_characters() {
 #[test]
 fn every_key_stands_in_the_sample() {
     let sample = sample_with_examples();
-    for (of, keys) in keys::ALL {
-        for key in keys.known {
+    for (of, keys) in keys::all() {
+        for key in keys.names() {
             let stands = |line: &str| line.trim_start_matches([' ', '-']).starts_with(&format!("{key}:"));
             assert!(sample.lines().any(stands), "`{key}` of `{of}` is missing in config/weir.yaml");
         }
@@ -105,17 +104,12 @@ fn every_key_stands_in_the_sample() {
 }
 
 #[test]
-fn every_key_is_explained_in_the_reference() {
-    for (of, keys) in keys::ALL {
-        // Maps of chosen names have a table of their own, with short keys.
-        let table = of.contains('<').then(|| format!("Key of `{of}`"));
-        let (_, section) = table.as_ref().map_or(("", REFERENCE), |title| {
-            REFERENCE.split_once(title.as_str()).unwrap_or_else(|| panic!("no table of `{of}`"))
-        });
-        for key in keys.known {
-            let name = if of.is_empty() || table.is_some() { (*key).to_owned() } else { format!("{of}.{key}") };
-            let is_explained = section.contains(&format!("| `{name}` |")) || section.contains(&format!("### `{name}`"));
-            assert!(is_explained, "`{name}` of `{of}` is missing in docs/configuration.md");
-        }
+fn the_sample_is_valid_by_the_schema_with_and_without_its_examples() {
+    for text in [SAMPLE.to_owned(), sample_with_examples()] {
+        let lines = text.lines().filter(|line| !line.trim_start().starts_with('#')).map(|line| line.to_owned() + "\n");
+        let sample: serde_json::Value = serde_saphyr::from_str(&lines.collect::<String>()).unwrap();
+        assert!(json_schema::is_valid(&schema(), &sample), "{text}");
     }
+    // Editors look for it in the first lines.
+    assert_eq!(SAMPLE.lines().next().unwrap_or_default(), "# yaml-language-server: $schema=weir.schema.json");
 }

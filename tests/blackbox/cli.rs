@@ -138,6 +138,15 @@ fn the_default_configuration_is_accepted_and_so_is_the_sample() {
 }
 
 #[test]
+fn the_schema_is_printed_as_it_stands_beside_the_sample() {
+    let output = weir(&["config", "schema"]);
+    assert_eq!(output.status.code(), Some(0));
+    let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/config/weir.schema.json");
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(printed == fs::read_to_string(kept).unwrap(), "run `weir config schema > config/weir.schema.json`");
+}
+
+#[test]
 fn mirror_config_prints_what_each_client_reads() {
     let print = |client| {
         let output = weir(&["mirror-config", "--for", client, "--url", "http://weir.test:5000"]);

@@ -15,6 +15,7 @@ mod parts;
 mod podman;
 mod protected;
 mod registry;
+mod schema;
 mod setup;
 mod skopeo;
 mod tls;

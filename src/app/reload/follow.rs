@@ -36,16 +36,21 @@ enum Reason {
 ///
 /// The files that the configuration names are watched like those it stands in: a password or a certificate that is
 /// replaced takes effect. The files are those of the start, and the environment is that of the start.
-pub(in crate::app) async fn follow(
+pub(in crate::app) fn follow(
     origin: Origin,
     reloader: Reloader,
-    mut hangups: Signal,
+    hangups: Signal,
     status: Status,
     metrics: ConfigMetrics,
-) {
-    let Origin { options, files, hash, log } = origin;
+) -> impl Future<Output = ()> + Send {
+    // At once, so that the metrics tell of the configuration before anybody can ask.
+    status.taken(Vec::new(), &origin.hash, &metrics);
+    follow_from(origin, reloader, hangups, status, metrics)
+}
+
+async fn follow_from(origin: Origin, reloader: Reloader, mut hangups: Signal, status: Status, metrics: ConfigMetrics) {
+    let Origin { options, files, hash: _, log } = origin;
     let mut reloader = reloader.with_log(log);
-    status.taken(Vec::new(), &hash, &metrics);
     let mut watch = Watch::since(files);
     loop {
         let reason = tokio::select! {

@@ -29,7 +29,7 @@ pub(super) use status::Status;
 
 /// Why a configuration is not taken over.
 #[derive(Debug, thiserror::Error)]
-pub enum ReloadError {
+pub(super) enum ReloadError {
     /// There is none, or it is not valid.
     #[error("{}", .0.in_one_line())]
     Config(#[from] ConfigError),
@@ -46,7 +46,7 @@ pub enum ReloadError {
 
 /// Takes over configurations.
 #[derive(Debug)]
-pub struct Reloader {
+pub(super) struct Reloader {
     in_force: Config,
     parts: Adjustable,
     places: Places,
@@ -68,7 +68,7 @@ impl Reloader {
 
     /// Takes `config` over, and tells which of its keys wait for a restart: their values in force stay. After an error
     /// nothing has changed.
-    pub async fn take_over(&mut self, mut config: Config) -> Result<Vec<&'static str>, ReloadError> {
+    pub(super) async fn take_over(&mut self, mut config: Config) -> Result<Vec<&'static str>, ReloadError> {
         let held = fixed::hold(&mut config, &self.in_force);
 
         let pull = self.parts.pull.renewed(&config.registries, config.tags.clone())?;

@@ -6,8 +6,8 @@
 //! replace files. Where the kernel says nothing (NFS, other file systems over a network, directories that are renamed)
 //! the files are looked at every ten seconds, and a content is told when it has been seen for that long.
 //!
-//! The room knows nothing of what is in the files. It is built on rustix's inotify, which is in the tree already; a
-//! crate for it would bring a thread, a queue and five more crates, and watch by time of modification where it polls.
+//! The module knows nothing of what is in the files. It stands on inotify by rustix, which is in the tree already: a crate
+//! for watching would bring a thread and a queue of its own, and still not tell contents that are finished from others.
 
 mod notices;
 

@@ -1,83 +1,152 @@
-//! Every key there is, in one table: readers check against it, tests hold the sample and the reference page to it.
+//! Every key there is, and of what kind its value is, in one table: readers check against it, the schema is made of it,
+//! and tests hold the readers, the sample and the reference page to it.
 
+use super::kind::{Kind, Text};
 use super::section::{Keys, Refusal};
 
 /// The top level.
 pub(in crate::config) const ROOT: Keys = Keys {
-    known: &["server", "admin", "store", "tags", "registries", "builtin_registries", "log"],
+    known: &[
+        ("server", Kind::Map(&SERVER)),
+        ("admin", Kind::Map(&ADMIN)),
+        ("store", Kind::Map(&STORE)),
+        ("tags", Kind::Map(&TAGS)),
+        ("registries", Kind::MapByRegistry(&REGISTRY)),
+        ("builtin_registries", Kind::Boolean),
+        ("log", Kind::Map(&LOG)),
+    ],
     refused: &[(
         "equivalents",
         Refusal::NotOffered,
         "List the equivalent registries as further `upstreams` of one registry instead",
     )],
+    one_of: &[],
 };
 
 /// `server`.
 pub(in crate::config) const SERVER: Keys = Keys {
-    known: &["listen", "external_url", "default_registry", "drain_timeout", "max_connections", "sendfile", "tls"],
+    known: &[
+        ("listen", Kind::Text(Text::SocketAddress)),
+        ("external_url", Kind::Text(Text::ExternalUrl)),
+        ("default_registry", Kind::Text(Text::RegistryOrNone)),
+        ("drain_timeout", Kind::Duration),
+        ("max_connections", Kind::Count),
+        ("sendfile", Kind::Word(&["auto", "off"])),
+        ("tls", Kind::Map(&TLS)),
+    ],
     refused: &[],
+    one_of: &[],
 };
 
 /// `server.tls`.
-pub(in crate::config) const TLS: Keys = Keys { known: &["cert_file", "key_file", "client_ca_file"], refused: &[] };
+pub(in crate::config) const TLS: Keys = Keys {
+    known: &[("cert_file", Kind::Scalar), ("key_file", Kind::Scalar), ("client_ca_file", Kind::Scalar)],
+    refused: &[],
+    one_of: &[],
+};
 
 /// `admin`.
 pub(in crate::config) const ADMIN: Keys = Keys {
-    known: &["listen"],
+    known: &[("listen", Kind::Text(Text::SocketAddress))],
     refused: &[(
         "token_file",
         Refusal::NotOffered,
         "The admin listener only answers questions; keep it on an address that only operators reach",
     )],
+    one_of: &[],
 };
 
 /// `store`.
 pub(in crate::config) const STORE: Keys = Keys {
-    known: &["kind", "path", "max_size", "keep_free", "verify_interval"],
+    known: &[
+        ("kind", Kind::Word(&["disk"])),
+        ("path", Kind::Scalar),
+        ("max_size", Kind::PositiveSize),
+        ("keep_free", Kind::Size),
+        ("verify_interval", Kind::Duration),
+    ],
     refused: &[("s3", Refusal::NotOffered, "Use `kind: disk` with `path`")],
+    one_of: &[],
 };
 
 /// `tags`.
-pub(in crate::config) const TAGS: Keys =
-    Keys { known: &["fresh", "max_stale", "not_found", "on_upstream_not_found", "immutable"], refused: &[] };
+pub(in crate::config) const TAGS: Keys = Keys {
+    known: &[
+        ("fresh", Kind::Duration),
+        ("max_stale", Kind::Duration),
+        ("not_found", Kind::Duration),
+        ("on_upstream_not_found", Kind::Word(&["serve_cached", "not_found"])),
+        ("immutable", Kind::List(&Kind::Text(Text::Regex))),
+    ],
+    refused: &[],
+    one_of: &[],
+};
 
 /// One entry of `registries`.
-pub(in crate::config) const REGISTRY: Keys =
-    Keys { known: &["aliases", "access", "allow_unauthenticated", "upstreams"], refused: &[] };
+pub(in crate::config) const REGISTRY: Keys = Keys {
+    known: &[
+        ("aliases", Kind::List(&Kind::Text(Text::Alias))),
+        ("access", Kind::Word(&["anonymous", "shared"])),
+        ("allow_unauthenticated", Kind::Boolean),
+        ("upstreams", Kind::FilledList(&Kind::Map(&UPSTREAM))),
+    ],
+    refused: &[],
+    one_of: &[],
+};
 
 /// One item of a registry's `upstreams`.
 pub(in crate::config) const UPSTREAM: Keys = Keys {
-    known: &["name", "url", "capabilities", "credentials", "allow_private", "realm_hosts", "ca_file"],
+    known: &[
+        ("name", Kind::Text(Text::UpstreamName)),
+        ("url", Kind::Text(Text::UpstreamUrl)),
+        ("capabilities", Kind::FilledList(&Kind::Word(&["pull", "resolve"]))),
+        ("credentials", Kind::List(&Kind::Map(&CREDENTIAL))),
+        ("allow_private", Kind::Boolean),
+        ("realm_hosts", Kind::List(&Kind::Text(Text::RealmHost))),
+        ("ca_file", Kind::Scalar),
+    ],
     refused: &[
         ("username", Refusal::NotOffered, "Put it into an item of `credentials`, with `match: '**'`"),
         ("password", Refusal::InlineSecret, "Use an item of `credentials` with `password_file` or `password_env`"),
     ],
+    one_of: &[],
 };
 
 /// One item of an upstream's `credentials`.
 pub(in crate::config) const CREDENTIAL: Keys = Keys {
-    known: &["match", "username", "password_file", "password_env"],
+    known: &[
+        ("match", Kind::Text(Text::RepositoryPattern)),
+        ("username", Kind::Scalar),
+        ("password_file", Kind::Scalar),
+        ("password_env", Kind::Scalar),
+    ],
     refused: &[(
         "password",
         Refusal::InlineSecret,
         "Put it into a file and name that as `password_file`, or into an environment variable named by `password_env`",
     )],
+    one_of: &["password_file", "password_env"],
 };
 
 /// `log`.
-pub(in crate::config) const LOG: Keys = Keys { known: &["level", "format"], refused: &[] };
+pub(in crate::config) const LOG: Keys = Keys {
+    known: &[("level", Kind::Text(Text::LogLevel)), ("format", Kind::Word(&["auto", "text", "json"]))],
+    refused: &[],
+    one_of: &[],
+};
 
 /// All of them, each with its place: `<host>` and `[]` stand for what the operator chooses.
 #[cfg(test)]
-pub(in crate::config) const ALL: [(&str, &Keys); 10] = [
-    ("", &ROOT),
-    ("server", &SERVER),
-    ("server.tls", &TLS),
-    ("admin", &ADMIN),
-    ("store", &STORE),
-    ("tags", &TAGS),
-    ("registries.<host>", &REGISTRY),
-    ("registries.<host>.upstreams[]", &UPSTREAM),
-    ("registries.<host>.upstreams[].credentials[]", &CREDENTIAL),
-    ("log", &LOG),
-];
+pub(in crate::config) fn all() -> Vec<(String, &'static Keys)> {
+    fn below(place: String, keys: &'static Keys, found: &mut Vec<(String, &'static Keys)>) {
+        let name = |key: &str| if place.is_empty() { key.to_owned() } else { format!("{place}.{key}") };
+        let inner: Vec<_> = keys.known.iter().filter_map(|(key, kind)| kind.map_below(&name(key))).collect();
+        found.push((place, keys));
+        for (place, keys) in inner {
+            below(place, keys, found);
+        }
+    }
+    let mut found = Vec::new();
+    below(String::new(), &ROOT, &mut found);
+    found
+}

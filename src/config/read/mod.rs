@@ -4,6 +4,7 @@ mod checks;
 mod credentials;
 mod files;
 pub(super) mod keys;
+pub(super) mod kind;
 mod names;
 mod registries;
 mod scalars;

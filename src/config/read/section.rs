@@ -1,5 +1,6 @@
 //! One map of the configuration, read key by key: what is unknown or of the wrong kind becomes a problem with a place.
 
+use super::kind::Kind;
 use crate::config::mask;
 use crate::config::problem::{Problem, Problems};
 use crate::config::source::Place;
@@ -8,13 +9,20 @@ use crate::config::tree::{Entry, Node, Value};
 /// The keys that a map may hold.
 #[derive(Debug)]
 pub(in crate::config) struct Keys {
-    /// What may stand there.
-    pub(in crate::config) known: &'static [&'static str],
+    /// What may stand there, each with the kind of its value.
+    pub(in crate::config) known: &'static [(&'static str, Kind)],
     /// What must not, though somebody may well expect it: the key, what is wrong with it, what to do instead.
     pub(in crate::config) refused: &'static [(&'static str, Refusal, &'static str)],
+    /// Of these, exactly one must be given; none if it is empty.
+    pub(in crate::config) one_of: &'static [&'static str],
 }
 
 impl Keys {
+    /// What may stand there.
+    pub(in crate::config) fn names(&self) -> Vec<&'static str> {
+        self.known.iter().map(|(key, _)| *key).collect()
+    }
+
     /// Whether this is a map in which somebody may expect to write a password.
     fn refuses_secrets(&self) -> bool {
         self.refused.iter().any(|(_, refusal, _)| *refusal == Refusal::InlineSecret)
@@ -71,7 +79,7 @@ impl<'a> Section<'a> {
     pub(super) fn open(path: String, node: Option<&'a Node>, keys: &Keys, problems: &'a Problems) -> Self {
         let section = Self::open_with_any_keys(path, node, problems);
         for entry in section.entries {
-            if !keys.known.contains(&entry.key.as_str()) {
+            if !keys.known.iter().any(|(key, _)| *key == entry.key) {
                 // Where a password is asked for, what is called otherwise may well be one.
                 if keys.refuses_secrets() {
                     problems.cover(&entry.value.place);
@@ -249,9 +257,9 @@ fn unexpected_key(path: &str, entry: &Entry, keys: &Keys) -> Problem {
         }
         None => {
             let place_name = if path.is_empty() { "at the top level".to_owned() } else { format!("in `{path}`") };
-            let help = match nearest(key, keys.known) {
+            let help = match nearest(key, &keys.names()) {
                 Some(known) => format!("did you mean `{known}`?"),
-                None => format!("the keys here are {}", list(keys.known)),
+                None => format!("the keys here are {}", list(&keys.names())),
             };
             Problem::at(place, format!("Unknown key `{}` {place_name}", mask::value(key))).help(help)
         }
