@@ -1,0 +1,57 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use crate::peers::PeerKind;
+use crate::workloads::{Name, Scale};
+
+/// Runs Weir and its peers side by side and prints how they compare.
+#[derive(Debug, Parser)]
+#[command(name = "side_by_side")]
+pub(crate) struct Command {
+    /// Less of everything, and fails if a count or a size is not as promised; times are not judged.
+    #[arg(long)]
+    pub(crate) smoke: bool,
+
+    /// How often each peer has its turn in each row.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=99))]
+    pub(crate) rounds: u8,
+
+    /// Only these workloads.
+    #[arg(long, value_delimiter = ',', ignore_case = true)]
+    pub(crate) only: Vec<Name>,
+
+    /// Only these peers.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) peers: Vec<PeerKind>,
+
+    /// Where files are made, and removed at the end [default: the directory for temporary files].
+    #[arg(long)]
+    pub(crate) directory: Option<PathBuf>,
+
+    /// Writes all numbers to this file as JSON.
+    #[arg(long)]
+    pub(crate) json: Option<PathBuf>,
+
+    /// What `cargo bench` passes to every benchmark.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+impl Command {
+    pub(crate) fn scale(&self) -> Scale {
+        if self.smoke { Scale::smoke() } else { Scale::full(self.rounds.into()) }
+    }
+
+    /// The workloads asked for, in their order.
+    pub(crate) fn workloads(&self) -> Vec<Name> {
+        Name::ALL.into_iter().filter(|name| self.only.is_empty() || self.only.contains(name)).collect()
+    }
+
+    /// The peers asked for, in their order.
+    pub(crate) fn peers(&self) -> Vec<PeerKind> {
+        PeerKind::ALL.into_iter().filter(|kind| self.peers.is_empty() || self.peers.contains(kind)).collect()
+    }
+}
