@@ -11,7 +11,7 @@ use crate::content::Library;
 use crate::peers::{Peer, PeerKind, Surroundings};
 use crate::registry::Registry;
 use crate::report::{Metric, Results, Row, Sample, Strictness, bars_table, details, judge, to_json};
-use crate::workloads::{Workload, prepare};
+use crate::workloads::{Many, Name, Workload, prepare};
 
 /// Runs what was asked for and prints the report.
 pub(crate) fn run(command: &Command) -> Result<ExitCode> {
@@ -27,17 +27,25 @@ pub(crate) fn run(command: &Command) -> Result<ExitCode> {
 
     let mut library = Library::new(&directory.path().join("files"));
     fs::create_dir_all(library.root())?;
-    let workloads = prepare(&command.workloads(), &command.scale(), &mut library)?;
+    let names = command.workloads();
+    let workloads = prepare(&names, &command.scale(), &mut library)?;
+    let many = names.contains(&Name::W9).then(|| Many::prepare(&command.scale(), &mut library)).transpose()?;
     let files = library.root().to_owned();
     let registry = Registry::start(library)?;
     let surroundings = Surroundings { directory: directory.path().to_owned(), files, upstream: registry.address() };
     let peers =
-        kinds.into_iter().map(|kind| Peer::start(kind, kind.as_str(), &surroundings)).collect::<Result<Vec<_>>>()?;
+        kinds.iter().map(|kind| Peer::start(*kind, kind.as_str(), &surroundings)).collect::<Result<Vec<_>>>()?;
 
     let mut results = Results::default();
     note_idle(&peers, &mut results)?;
     for workload in &workloads {
         measure(workload.as_ref(), &peers, &registry, command, &mut results)?;
+    }
+    if let Some(many) = &many {
+        for kind in kinds.into_iter().filter(|kind| Many::suits(*kind)) {
+            eprintln!("{}, {kind}", Row::W9Many.title());
+            many.run(kind, &surroundings, &registry, &mut results).with_context(|| format!("W9, {kind}"))?;
+        }
     }
     report(command, &results)
 }
@@ -66,7 +74,7 @@ fn measure(
     let takes_part = |kind: PeerKind| workload.suits(kind);
     let peers: Vec<_> = peers.iter().filter(|peer| takes_part(peer.kind)).collect();
     for peer in &peers {
-        let failures = workload.prime(peer).with_context(|| format!("{}, {}", row.title(), peer.kind))?;
+        let failures = workload.prime(peer, registry).with_context(|| format!("{}, {}", row.title(), peer.kind))?;
         results.complain(row, peer.kind, &failures);
         let mut sample = Sample::default();
         sample.set_count(Metric::VerifyErrors, failures.count());
@@ -85,7 +93,11 @@ fn measure(
 
 fn report(command: &Command, results: &Results) -> Result<ExitCode> {
     let bars = judge(results);
-    println!("{}\n{}", bars_table(&bars), details(results));
+    println!("{}", bars_table(&bars));
+    if !command.smoke {
+        // In so short a time they say nothing.
+        println!("{}", details(results));
+    }
     for complaint in results.complaints() {
         println!("- {complaint}");
     }

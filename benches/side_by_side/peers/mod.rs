@@ -62,11 +62,6 @@ impl PeerKind {
         }
     }
 
-    /// Whether it keeps a copy of what it fetches.
-    pub(crate) fn is_cache(self) -> bool {
-        matches!(self, Self::NginxCache | Self::DockerRegistry | Self::Weir | Self::WeirLogging)
-    }
-
     /// The program it needs, unless it is ours.
     pub(crate) fn program(self) -> Option<&'static str> {
         match self {

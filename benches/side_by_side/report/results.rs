@@ -62,8 +62,8 @@ impl Row {
             Self::W8PullsColdShaped => "W8 eight cold pulls at once, upstream 20 ms and 100 MB/s",
             Self::W8PullsColdPlain => "W8 eight cold pulls at once, upstream not slowed",
             Self::W8PullsWarm => "W8 eight warm pulls at once",
-            Self::W9Few => "W9 a store with 1,000 small blobs",
-            Self::W9Many => "W9 a store with 100,000 small blobs",
+            Self::W9Few => "W9 2 KiB blobs, a store with few",
+            Self::W9Many => "W9 2 KiB blobs, a store with many",
         }
     }
 }
@@ -71,6 +71,9 @@ impl Row {
 /// What is measured. The unit is in the name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Metric {
+    Blobs,
+    FilledPerSecond,
+    FillCpuMicrosPerBlob,
     RequestsPerSecond,
     MegabytesPerSecond,
     PullsPerSecond,
@@ -91,6 +94,7 @@ pub(crate) enum Metric {
     RestartMs,
     FilesPerBlob,
     StoredLate,
+    UpstreamGetsPerBlob,
     UpstreamHeads,
     UpstreamManifests,
     UpstreamBlobs,
@@ -103,6 +107,9 @@ pub(crate) enum Metric {
 impl Metric {
     pub(crate) fn title(self) -> &'static str {
         match self {
+            Self::Blobs => "blobs",
+            Self::FilledPerSecond => "filled blobs/s",
+            Self::FillCpuMicrosPerBlob => "fill CPU µs/blob",
             Self::RequestsPerSecond => "requests/s",
             Self::MegabytesPerSecond => "MB/s",
             Self::PullsPerSecond => "pulls/s",
@@ -123,6 +130,7 @@ impl Metric {
             Self::RestartMs => "restart to ready ms",
             Self::FilesPerBlob => "files/blob",
             Self::StoredLate => "stored late",
+            Self::UpstreamGetsPerBlob => "upstream requests/blob",
             Self::UpstreamHeads => "upstream manifest HEADs",
             Self::UpstreamManifests => "upstream manifest requests",
             Self::UpstreamBlobs => "upstream blob requests",
@@ -138,7 +146,7 @@ impl Metric {
         match self {
             Self::TotalSeconds | Self::P50Ms | Self::P99Ms | Self::MaxMs | Self::TagP99Ms => 2,
             Self::CpuSecondsPerGigabyte | Self::UpstreamBytesRatio => 3,
-            Self::FilesPerBlob => 2,
+            Self::FilesPerBlob | Self::UpstreamGetsPerBlob => 2,
             Self::FirstByteP50Ms
             | Self::FirstByteMaxMs
             | Self::CpuMicrosPerRequest
@@ -170,6 +178,21 @@ impl Sample {
         self.set(metric, count as f64);
     }
 
+    /// So many in this time.
+    pub(crate) fn set_rate(&mut self, metric: Metric, count: u64, elapsed: Duration) {
+        self.set(metric, to_f64(count) / elapsed.as_secs_f64().max(1e-9));
+    }
+
+    /// A part of the whole, or what each of `count` takes.
+    pub(crate) fn set_quotient(&mut self, metric: Metric, total: u64, count: u64) {
+        self.set(metric, ratio(total, count.max(1)));
+    }
+
+    /// What each of `count` takes.
+    pub(crate) fn set_per(&mut self, metric: Metric, total: f64, count: u64) {
+        self.set(metric, total / to_f64(count.max(1)));
+    }
+
     pub(crate) fn set_ms(&mut self, metric: Metric, time: Duration) {
         self.set(metric, time.as_secs_f64() * 1e3);
     }
@@ -180,9 +203,8 @@ impl Sample {
 
     /// Rates and latencies of a load.
     pub(crate) fn set_outcome(&mut self, outcome: &Outcome) {
-        let seconds = outcome.elapsed.as_secs_f64().max(1e-9);
-        self.set(Metric::RequestsPerSecond, to_f64(outcome.answers) / seconds);
-        self.set(Metric::MegabytesPerSecond, to_f64(outcome.bytes) / 1e6 / seconds);
+        self.set_rate(Metric::RequestsPerSecond, outcome.answers, outcome.elapsed);
+        self.set_rate(Metric::MegabytesPerSecond, outcome.bytes / 1_000_000, outcome.elapsed);
         self.set_ms(Metric::P50Ms, outcome.latency.quantile(0.5));
         self.set_ms(Metric::P99Ms, outcome.latency.quantile(0.99));
         self.set_ms(Metric::MaxMs, outcome.latency.max());
@@ -197,8 +219,8 @@ impl Sample {
     /// What it cost the server.
     pub(crate) fn set_used(&mut self, used: Option<Used>, requests: u64, bytes: u64) {
         let Some(used) = used else { return };
-        self.set(Metric::CpuMicrosPerRequest, used.cpu.as_secs_f64() * 1e6 / to_f64(requests.max(1)));
-        self.set(Metric::CpuSecondsPerGigabyte, used.cpu.as_secs_f64() * 1e9 / to_f64(bytes.max(1)));
+        self.set_per(Metric::CpuMicrosPerRequest, used.cpu.as_secs_f64() * 1e6, requests);
+        self.set_per(Metric::CpuSecondsPerGigabyte, used.cpu.as_secs_f64() * 1e9, bytes);
         self.set_mib(Metric::PeakMib, used.peak);
     }
 

@@ -18,8 +18,12 @@ pub(super) struct Check {
 pub(super) fn whole(image: &Image) -> Vec<Check> {
     let manifest = image.manifest.digest;
     let manifests = [image.get_tag(), image.get_manifest()].map(|request| Check { request, digest: manifest });
-    let blobs = image.blobs.iter().map(|blob| Check { request: image.get_blob(blob), digest: blob.digest });
-    manifests.into_iter().chain(blobs).collect()
+    manifests.into_iter().chain(blobs(image)).collect()
+}
+
+/// The blobs of an image: its config, then its layers.
+pub(super) fn blobs(image: &Image) -> Vec<Check> {
+    image.blobs.iter().map(|blob| Check { request: image.get_blob(blob), digest: blob.digest }).collect()
 }
 
 /// Makes every request once, over one connection, and notes what is not as it should be.

@@ -108,7 +108,8 @@ impl Workload for Warm {
         }
     }
 
-    fn prime(&self, peer: &Peer) -> Result<Failures> {
+    fn prime(&self, peer: &Peer, registry: &Registry) -> Result<Failures> {
+        registry.shape(Shape::Plain);
         verify(peer, &self.checks)
     }
 
