@@ -11,7 +11,7 @@ use crate::workloads::{Name, Scale};
 #[derive(Debug, Parser)]
 #[command(name = "side_by_side")]
 pub(crate) struct Command {
-    /// Less of everything, and fails if a count or a size is not as promised; times are not judged.
+    /// Less of everything: fails if a count or a size is not as promised; times are not judged.
     #[arg(long)]
     pub(crate) smoke: bool,
 
@@ -23,7 +23,7 @@ pub(crate) struct Command {
     #[arg(long, value_delimiter = ',', ignore_case = true)]
     pub(crate) only: Vec<Name>,
 
-    /// Only these peers.
+    /// Only these peers [default: all; a few in the smoke form].
     #[arg(long, value_delimiter = ',')]
     pub(crate) peers: Vec<PeerKind>,
 
@@ -52,6 +52,8 @@ impl Command {
 
     /// The peers asked for, in their order.
     pub(crate) fn peers(&self) -> Vec<PeerKind> {
-        PeerKind::ALL.into_iter().filter(|kind| self.peers.is_empty() || self.peers.contains(kind)).collect()
+        let default: &[PeerKind] = if self.smoke { &PeerKind::SMOKE } else { &PeerKind::ALL };
+        let asked_for = if self.peers.is_empty() { default } else { &self.peers };
+        PeerKind::ALL.into_iter().filter(|kind| asked_for.contains(kind)).collect()
     }
 }

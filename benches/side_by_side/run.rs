@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use crate::command::Command;
 use crate::content::Library;
@@ -30,6 +31,9 @@ pub(crate) fn run(command: &Command) -> Result<ExitCode> {
     let names = command.workloads();
     let workloads = prepare(&names, &command.scale(), &mut library)?;
     let many = names.contains(&Name::W9).then(|| Many::prepare(&command.scale(), &mut library)).transpose()?;
+    if !command.smoke {
+        library.flush()?;
+    }
     let files = library.root().to_owned();
     let registry = Registry::start(library)?;
     let surroundings = Surroundings { directory: directory.path().to_owned(), files, upstream: registry.address() };
@@ -43,8 +47,9 @@ pub(crate) fn run(command: &Command) -> Result<ExitCode> {
     }
     if let Some(many) = &many {
         for kind in kinds.into_iter().filter(|kind| Many::suits(*kind)) {
-            eprintln!("{}, {kind}", Row::W9Many.title());
+            let started = Instant::now();
             many.run(kind, &surroundings, &registry, &mut results).with_context(|| format!("W9, {kind}"))?;
+            eprintln!("{}, {kind} ({:.1} s)", Row::W9Many.title(), started.elapsed().as_secs_f64());
         }
     }
     report(command, &results)
@@ -70,7 +75,7 @@ fn measure(
     results: &mut Results,
 ) -> Result<()> {
     let row = workload.row();
-    eprintln!("{}", row.title());
+    let started = Instant::now();
     let takes_part = |kind: PeerKind| workload.suits(kind);
     let peers: Vec<_> = peers.iter().filter(|peer| takes_part(peer.kind)).collect();
     for peer in &peers {
@@ -88,6 +93,7 @@ fn measure(
             results.add(row, peer.kind, sample);
         }
     }
+    eprintln!("{} ({:.1} s)", row.title(), started.elapsed().as_secs_f64());
     Ok(())
 }
 

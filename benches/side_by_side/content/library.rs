@@ -78,6 +78,11 @@ impl Library {
         &self.root
     }
 
+    /// Writes everything to the disk now, so that the kernel does not do it while something is measured.
+    pub(crate) fn flush(&self) -> Result<()> {
+        Ok(rustix::fs::syncfs(File::open(&self.root)?)?)
+    }
+
     pub(crate) fn entry(&self, path: &str) -> Option<&Entry> {
         self.entries.get(path)
     }

@@ -50,6 +50,9 @@ impl PeerKind {
         Self::WeirLogging,
     ];
 
+    /// Those who are enough to see that every row works.
+    pub(crate) const SMOKE: [Self; 4] = [Self::Direct, Self::NginxStatic, Self::NginxCache, Self::Weir];
+
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Direct => "direct",

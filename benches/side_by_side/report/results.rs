@@ -68,6 +68,67 @@ impl Row {
     }
 }
 
+impl Row {
+    /// What its table shows; the JSON file has everything.
+    pub(crate) fn columns(self) -> &'static [Metric] {
+        use Metric as M;
+        match self {
+            Self::Idle => &[M::ResidentMib, M::StartMs],
+            Self::W1Tag => {
+                &[M::RequestsPerSecond, M::P50Ms, M::P99Ms, M::CpuMicrosPerRequest, M::PeakMib, M::UpstreamHeads]
+            }
+            Self::W2Digest | Self::W3SmallBlobs | Self::W7Ranges => {
+                &[M::RequestsPerSecond, M::P50Ms, M::P99Ms, M::CpuMicrosPerRequest, M::PeakMib]
+            }
+            Self::W4LargeBlob => &[M::MegabytesPerSecond, M::CpuSecondsPerGigabyte, M::PeakMib],
+            Self::W5ColdShaped | Self::W5ColdPlain => &[
+                M::TotalSeconds,
+                M::FirstByteP50Ms,
+                M::CpuSecondsPerGigabyte,
+                M::PeakMib,
+                M::UpstreamBlobs,
+                M::UpstreamBytesRatio,
+            ],
+            Self::W6HerdShaped | Self::W6HerdPlain => &[
+                M::TotalSeconds,
+                M::FirstByteP50Ms,
+                M::FirstByteMaxMs,
+                M::CpuSecondsPerGigabyte,
+                M::PeakMib,
+                M::UpstreamBlobs,
+                M::UpstreamBytesRatio,
+                M::Failures,
+            ],
+            Self::W8PullsColdShaped | Self::W8PullsColdPlain => &[
+                M::TotalSeconds,
+                M::P50Ms,
+                M::CpuSecondsPerGigabyte,
+                M::PeakMib,
+                M::UpstreamManifests,
+                M::UpstreamBlobs,
+                M::UpstreamRequests,
+                M::UpstreamBytesRatio,
+            ],
+            Self::W8PullsWarm => &[M::PullsPerSecond, M::P50Ms, M::P99Ms, M::CpuSecondsPerGigabyte, M::PeakMib],
+            Self::W9Few | Self::W9Many => &[
+                M::Blobs,
+                M::FilledPerSecond,
+                M::FillCpuMicrosPerBlob,
+                M::StoredLate,
+                M::UpstreamGetsPerBlob,
+                M::FilesPerBlob,
+                M::TagP99Ms,
+                M::RequestsPerSecond,
+                M::P99Ms,
+                M::RestartMs,
+                M::ResidentMib,
+                M::ResidentAfterRestartMib,
+                M::MemoryPerBlobBytes,
+            ],
+        }
+    }
+}
+
 /// What is measured. The unit is in the name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Metric {
@@ -204,7 +265,7 @@ impl Sample {
     /// Rates and latencies of a load.
     pub(crate) fn set_outcome(&mut self, outcome: &Outcome) {
         self.set_rate(Metric::RequestsPerSecond, outcome.answers, outcome.elapsed);
-        self.set_rate(Metric::MegabytesPerSecond, outcome.bytes / 1_000_000, outcome.elapsed);
+        self.set(Metric::MegabytesPerSecond, to_f64(outcome.bytes) / 1e6 / outcome.elapsed.as_secs_f64().max(1e-9));
         self.set_ms(Metric::P50Ms, outcome.latency.quantile(0.5));
         self.set_ms(Metric::P99Ms, outcome.latency.quantile(0.99));
         self.set_ms(Metric::MaxMs, outcome.latency.max());
@@ -216,10 +277,16 @@ impl Sample {
         self.set_count(Metric::Failures, failures.count());
     }
 
-    /// What it cost the server.
-    pub(crate) fn set_used(&mut self, used: Option<Used>, requests: u64, bytes: u64) {
+    /// What small answers cost the server.
+    pub(crate) fn set_used_by_requests(&mut self, used: Option<Used>, requests: u64) {
         let Some(used) = used else { return };
         self.set_per(Metric::CpuMicrosPerRequest, used.cpu.as_secs_f64() * 1e6, requests);
+        self.set_mib(Metric::PeakMib, used.peak);
+    }
+
+    /// What large answers cost the server.
+    pub(crate) fn set_used_by_bytes(&mut self, used: Option<Used>, bytes: u64) {
+        let Some(used) = used else { return };
         self.set_per(Metric::CpuSecondsPerGigabyte, used.cpu.as_secs_f64() * 1e9, bytes);
         self.set_mib(Metric::PeakMib, used.peak);
     }

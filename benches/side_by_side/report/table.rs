@@ -24,12 +24,13 @@ pub(crate) fn details(results: &Results) -> String {
         if peers.is_empty() {
             continue;
         }
-        let metrics = results.metrics(row);
+        let measured = results.metrics(row);
+        let metrics: Vec<_> = row.columns().iter().filter(|metric| measured.contains(metric)).collect();
         let _ = writeln!(text, "\n**{}**\n", row.title());
-        let titles: Vec<_> = metrics.iter().map(|metric| heading(results, row, *metric)).collect();
+        let titles: Vec<_> = metrics.iter().map(|metric| heading(results, row, **metric)).collect();
         let _ = writeln!(text, "| | {} |\n|---|{}", titles.join(" | "), "---|".repeat(titles.len()));
         for peer in peers {
-            let cells: Vec<_> = metrics.iter().map(|metric| cell(results, row, peer, *metric)).collect();
+            let cells: Vec<_> = metrics.iter().map(|metric| cell(results, row, peer, **metric)).collect();
             let _ = writeln!(text, "| {peer} | {} |", cells.join(" | "));
         }
     }

@@ -110,7 +110,7 @@ impl Workload for Cold {
         sample.set_ms(Metric::FirstByteP50Ms, first_bytes.quantile(0.5));
         sample.set_ms(Metric::FirstByteMaxMs, first_bytes.max());
         sample.set_failures(&failures);
-        sample.set_used(used, 1, bytes);
+        sample.set_used_by_bytes(used, bytes);
         sample.set_upstream(&counts, request.body());
         registry.shape(Shape::Plain);
         sample.set_count(Metric::VerifyErrors, verify(peer, &[check])?.count());

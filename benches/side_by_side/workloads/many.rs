@@ -25,8 +25,6 @@ const LAYERS: usize = 1000;
 const CONNECTIONS: usize = 16;
 /// How long a store is filled at most: how far a peer gets is a result of its own.
 const FILL_AT_MOST: Duration = Duration::from_secs(90);
-/// After this long everything that is stored behind the answers should be there.
-const STORED_LATE: Duration = Duration::from_secs(2);
 /// Of the blobs, this many are hashed after the restart.
 const VERIFIED: usize = 500;
 
@@ -98,7 +96,7 @@ impl Many {
         let requests: Vec<Request> = blobs.iter().map(|check| check.request.clone()).collect();
         // Links and records of the manifests are not what is counted.
         settled(registry);
-        thread::sleep(STORED_LATE);
+        thread::sleep(self.scale.patience);
         let (files, before) = (files_below(peer.content())?, registry.counts());
         let meter = peer.meter()?;
         let until = Until::AllSent { at_most: FILL_AT_MOST };
@@ -107,7 +105,7 @@ impl Many {
         let outcome = load.run()?;
         let used = meter.map(|meter| meter.stop()).transpose()?;
         let files_at_end = files_below(peer.content())?;
-        thread::sleep(STORED_LATE);
+        thread::sleep(self.scale.patience);
         let files_in_all = files_below(peer.content())?;
 
         let mut sample = Sample::default();
@@ -117,8 +115,8 @@ impl Many {
         if let Some(used) = used {
             sample.set_per(Metric::FillCpuMicrosPerBlob, used.cpu.as_secs_f64() * 1e6, outcome.answers);
         }
-        sample.set_quotient(Metric::FilesPerBlob, files_in_all - files, outcome.answers);
-        sample.set_count(Metric::StoredLate, files_in_all - files_at_end);
+        sample.set_quotient(Metric::FilesPerBlob, files_in_all.saturating_sub(files), outcome.answers);
+        sample.set_count(Metric::StoredLate, files_in_all.saturating_sub(files_at_end));
         let counts = settled(registry) - before;
         sample.set_quotient(Metric::UpstreamGetsPerBlob, counts.blobs(), outcome.answers);
         blobs.truncate(usize::try_from(outcome.answers)?);
@@ -143,7 +141,7 @@ impl Many {
         let outcome = load(&requests, Order::AtRandom { seed: 9 }).run()?;
         let used = meter.map(|meter| meter.stop()).transpose()?;
         sample.set_outcome(&outcome);
-        sample.set_used(used, outcome.answers, outcome.bytes);
+        sample.set_used_by_requests(used, outcome.answers);
         Ok(sample)
     }
 

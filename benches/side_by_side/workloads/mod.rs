@@ -58,6 +58,8 @@ pub(crate) struct Scale {
     /// The blobs of the two stores of W9.
     pub(crate) few_blobs: usize,
     pub(crate) many_blobs: usize,
+    /// After this long, everything that a peer stores behind its answers should be there.
+    pub(crate) patience: Duration,
 }
 
 impl Scale {
@@ -70,6 +72,7 @@ impl Scale {
             image_divisor: 1,
             few_blobs: 1000,
             many_blobs: 100_000,
+            patience: Duration::from_secs(2),
         }
     }
 
@@ -83,6 +86,7 @@ impl Scale {
             image_divisor: 4,
             few_blobs: 200,
             many_blobs: 2000,
+            patience: Duration::from_millis(300),
         }
     }
 }

@@ -85,7 +85,7 @@ impl Workload for Cold {
         sample.set_ms(Metric::P50Ms, outcome.times.quantile(0.5));
         sample.set_failures(&outcome.failures);
         let bytes: u64 = images.iter().flat_map(|image| &image.blobs).map(|blob| blob.length).sum();
-        sample.set_used(used, AT_ONCE as u64, bytes);
+        sample.set_used_by_bytes(used, bytes);
         sample.set_upstream(&counts, bytes);
         registry.shape(Shape::Plain);
         sample.set_count(Metric::VerifyErrors, verify_all(peer, images)?.count());
@@ -118,7 +118,7 @@ impl Workload for Warm {
         sample.set_ms(Metric::P50Ms, outcome.times.quantile(0.5));
         sample.set_ms(Metric::P99Ms, outcome.times.quantile(0.99));
         sample.set_failures(&outcome.failures);
-        sample.set_used(used, outcome.pulls, bytes);
+        sample.set_used_by_bytes(used, bytes);
         Ok(sample)
     }
 }

@@ -133,7 +133,11 @@ impl Workload for Warm {
         let used = meter.map(|meter| meter.stop()).transpose()?;
         let mut sample = Sample::default();
         sample.set_outcome(&outcome);
-        sample.set_used(used, outcome.answers, outcome.bytes);
+        if self.row == Row::W4LargeBlob {
+            sample.set_used_by_bytes(used, outcome.bytes);
+        } else {
+            sample.set_used_by_requests(used, outcome.answers);
+        }
         let counts = registry.counts() - before;
         sample.set_upstream(&counts, 0);
         if self.row == Row::W1Tag {
