@@ -27,6 +27,18 @@ pub(crate) struct Command {
     #[arg(long, value_delimiter = ',')]
     pub(crate) peers: Vec<PeerKind>,
 
+    /// Measures how costs grow with the work instead: blobs in the store, clients, layers at once.
+    #[arg(long, conflicts_with_all = ["smoke", "only"])]
+    pub(crate) growth: bool,
+
+    /// How many blobs the store has at most with --growth.
+    #[arg(long, default_value_t = 100_000, requires = "growth")]
+    pub(crate) most_blobs: usize,
+
+    /// Where --growth writes its charts as SVG.
+    #[arg(long, requires = "growth")]
+    pub(crate) charts: Option<PathBuf>,
+
     /// Where files are made, and removed at the end [default: the directory for temporary files].
     #[arg(long)]
     pub(crate) directory: Option<PathBuf>,
@@ -52,7 +64,11 @@ impl Command {
 
     /// The peers asked for, in their order.
     pub(crate) fn peers(&self) -> Vec<PeerKind> {
-        let default: &[PeerKind] = if self.smoke { &PeerKind::SMOKE } else { &PeerKind::ALL };
+        let default: &[PeerKind] = match (self.smoke, self.growth) {
+            (true, _) => &PeerKind::SMOKE,
+            (_, true) => &PeerKind::GROWTH,
+            _ => &PeerKind::ALL,
+        };
         let asked_for = if self.peers.is_empty() { default } else { &self.peers };
         PeerKind::ALL.into_iter().filter(|kind| asked_for.contains(kind)).collect()
     }

@@ -11,8 +11,8 @@ use crate::command::Command;
 use crate::content::Library;
 use crate::peers::{Peer, PeerKind, Surroundings};
 use crate::registry::Registry;
-use crate::report::{Metric, Results, Row, Sample, Strictness, bars_table, details, judge, to_json};
-use crate::workloads::{Many, Name, Workload, prepare};
+use crate::report::{Curves, Metric, Results, Row, Sample, Strictness, bars_table, details, judge, to_json};
+use crate::workloads::{Growth, Many, Name, Workload, prepare};
 
 /// Runs what was asked for and prints the report.
 pub(crate) fn run(command: &Command) -> Result<ExitCode> {
@@ -21,38 +21,123 @@ pub(crate) fn run(command: &Command) -> Result<ExitCode> {
         None => TempDir::new(),
     };
     let directory = directory.context("Cannot make a directory for the run")?;
-    let (kinds, missing): (Vec<_>, Vec<_>) = command.peers().into_iter().partition(|kind| kind.is_installed());
+    let (peers, missing): (Vec<_>, Vec<_>) = command.peers().into_iter().partition(|kind| kind.is_installed());
     for kind in missing {
         println!("left out: {kind}, as {} is not installed", kind.program().unwrap_or_default());
     }
-
-    let mut library = Library::new(&directory.path().join("files"));
+    let library = Library::new(&directory.path().join("files"));
     fs::create_dir_all(library.root())?;
-    let names = command.workloads();
-    let workloads = prepare(&names, &command.scale(), &mut library)?;
-    let many = names.contains(&Name::W9).then(|| Many::prepare(&command.scale(), &mut library)).transpose()?;
-    if !command.smoke {
-        library.flush()?;
-    }
-    let files = library.root().to_owned();
-    let registry = Registry::start(library)?;
-    let surroundings = Surroundings { directory: directory.path().to_owned(), files, upstream: registry.address() };
-    let peers =
-        kinds.iter().map(|kind| Peer::start(*kind, kind.as_str(), &surroundings)).collect::<Result<Vec<_>>>()?;
+    let run = Run { command, directory, peers };
+    if command.growth { run.growth(library) } else { run.side_by_side(library) }
+}
 
-    let mut results = Results::default();
-    note_idle(&peers, &mut results)?;
-    for workload in &workloads {
-        measure(workload.as_ref(), &peers, &registry, command, &mut results)?;
-    }
-    if let Some(many) = &many {
-        for kind in kinds.into_iter().filter(|kind| Many::suits(*kind)) {
-            let started = Instant::now();
-            many.run(kind, &surroundings, &registry, &mut results).with_context(|| format!("W9, {kind}"))?;
-            eprintln!("{}, {kind} ({:.1} s)", Row::W9Many.title(), started.elapsed().as_secs_f64());
+struct Run<'a> {
+    command: &'a Command,
+    directory: TempDir,
+    peers: Vec<PeerKind>,
+}
+
+impl Run<'_> {
+    /// Row by row, everybody in turns.
+    fn side_by_side(&self, mut library: Library) -> Result<ExitCode> {
+        let (names, scale) = (self.command.workloads(), self.command.scale());
+        let workloads = prepare(&names, &scale, &mut library)?;
+        let many = names.contains(&Name::W9).then(|| Many::prepare(&scale, &mut library)).transpose()?;
+        let (surroundings, registry) = self.serve(library)?;
+        let start = |kind: &PeerKind| Peer::start(*kind, kind.as_str(), &surroundings);
+        let peers = self.peers.iter().map(start).collect::<Result<Vec<_>>>()?;
+
+        let mut results = Results::default();
+        note_idle(&peers, &mut results)?;
+        for workload in &workloads {
+            let title = workload.row().title();
+            timed(title, || self.measure(workload.as_ref(), &peers, &registry, &mut results))?;
         }
+        if let Some(many) = &many {
+            for kind in self.peers.iter().copied().filter(|kind| kind.is_cache()) {
+                let title = format!("{}, {kind}", Row::W9Many.title());
+                timed(&title, || many.run(kind, &surroundings, &registry, &mut results))?;
+            }
+        }
+        self.report(&results)
     }
-    report(command, &results)
+
+    /// Step by step, one peer after the other.
+    fn growth(&self, mut library: Library) -> Result<ExitCode> {
+        let growth = Growth::prepare(self.command.most_blobs, &mut library)?;
+        let (surroundings, registry) = self.serve(library)?;
+        let mut curves = Curves::default();
+        for kind in self.peers.iter().copied().filter(|kind| kind.is_cache()) {
+            timed(kind.as_str(), || growth.run(kind, &surroundings, &registry, &mut curves))?;
+        }
+        println!("{}", curves.tables());
+        if let Some(directory) = &self.command.charts {
+            for (name, chart) in curves.charts() {
+                fs::write(directory.join(name), chart).with_context(|| format!("Cannot write {name}"))?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Starts the upstream.
+    fn serve(&self, library: Library) -> Result<(Surroundings, Registry)> {
+        if !self.command.smoke {
+            library.flush()?;
+        }
+        let files = library.root().to_owned();
+        let registry = Registry::start(library)?;
+        let directory = self.directory.path().to_owned();
+        Ok((Surroundings { directory, files, upstream: registry.address() }, registry))
+    }
+
+    /// One row: everybody once without the clock, then in turns with it.
+    fn measure(
+        &self,
+        workload: &dyn Workload,
+        peers: &[Peer],
+        registry: &Registry,
+        results: &mut Results,
+    ) -> Result<()> {
+        let row = workload.row();
+        let peers: Vec<_> = peers.iter().filter(|peer| workload.suits(peer.kind)).collect();
+        for peer in &peers {
+            let failures =
+                workload.prime(peer, registry).with_context(|| format!("{}, before the rounds", peer.kind))?;
+            results.complain(row, peer.kind, &failures);
+            let mut sample = Sample::default();
+            sample.set_count(Metric::VerifyErrors, failures.count());
+            results.add(row, peer.kind, sample);
+        }
+        for round in 0..self.command.scale().rounds {
+            for peer in &peers {
+                let sample = workload.round(peer, registry, round);
+                let sample = sample.with_context(|| format!("{}, round {}", peer.kind, round + 1))?;
+                results.add(row, peer.kind, sample);
+            }
+        }
+        Ok(())
+    }
+
+    fn report(&self, results: &Results) -> Result<ExitCode> {
+        let bars = judge(results);
+        println!("{}", bars_table(&bars));
+        if !self.command.smoke {
+            // In so short a time they say nothing.
+            println!("{}", details(results));
+        }
+        for complaint in results.complaints() {
+            println!("- {complaint}");
+        }
+        if let Some(file) = &self.command.json {
+            fs::write(file, to_json(results, &bars).to_string()).context("Cannot write the JSON file")?;
+        }
+        let broken = bars.iter().filter(|bar| bar.strictness == Strictness::Count && !bar.met).count();
+        if self.command.smoke && broken > 0 {
+            eprintln!("{broken} promises about counts and sizes are broken");
+            return Ok(ExitCode::FAILURE);
+        }
+        Ok(ExitCode::SUCCESS)
+    }
 }
 
 fn note_idle(peers: &[Peer], results: &mut Results) -> Result<()> {
@@ -66,54 +151,10 @@ fn note_idle(peers: &[Peer], results: &mut Results) -> Result<()> {
     Ok(())
 }
 
-/// One row: everybody once without the clock, then in turns with it.
-fn measure(
-    workload: &dyn Workload,
-    peers: &[Peer],
-    registry: &Registry,
-    command: &Command,
-    results: &mut Results,
-) -> Result<()> {
-    let row = workload.row();
+/// Does something, and says how long it took.
+fn timed(title: &str, act: impl FnOnce() -> Result<()>) -> Result<()> {
     let started = Instant::now();
-    let takes_part = |kind: PeerKind| workload.suits(kind);
-    let peers: Vec<_> = peers.iter().filter(|peer| takes_part(peer.kind)).collect();
-    for peer in &peers {
-        let failures = workload.prime(peer, registry).with_context(|| format!("{}, {}", row.title(), peer.kind))?;
-        results.complain(row, peer.kind, &failures);
-        let mut sample = Sample::default();
-        sample.set_count(Metric::VerifyErrors, failures.count());
-        results.add(row, peer.kind, sample);
-    }
-    for round in 0..command.scale().rounds {
-        for peer in &peers {
-            let sample = workload
-                .round(peer, registry, round)
-                .with_context(|| format!("{}, {}, round {}", row.title(), peer.kind, round + 1))?;
-            results.add(row, peer.kind, sample);
-        }
-    }
-    eprintln!("{} ({:.1} s)", row.title(), started.elapsed().as_secs_f64());
+    act().with_context(|| title.to_owned())?;
+    eprintln!("{title} ({:.1} s)", started.elapsed().as_secs_f64());
     Ok(())
-}
-
-fn report(command: &Command, results: &Results) -> Result<ExitCode> {
-    let bars = judge(results);
-    println!("{}", bars_table(&bars));
-    if !command.smoke {
-        // In so short a time they say nothing.
-        println!("{}", details(results));
-    }
-    for complaint in results.complaints() {
-        println!("- {complaint}");
-    }
-    if let Some(file) = &command.json {
-        fs::write(file, to_json(results, &bars).to_string()).context("Cannot write the JSON file")?;
-    }
-    let broken = bars.iter().filter(|bar| bar.strictness == Strictness::Count && !bar.met).count();
-    if command.smoke && broken > 0 {
-        eprintln!("{broken} promises about counts and sizes are broken");
-        return Ok(ExitCode::FAILURE);
-    }
-    Ok(ExitCode::SUCCESS)
 }

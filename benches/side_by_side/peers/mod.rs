@@ -53,6 +53,9 @@ impl PeerKind {
     /// Those who are enough to see that every row works.
     pub(crate) const SMOKE: [Self; 4] = [Self::Direct, Self::NginxStatic, Self::NginxCache, Self::Weir];
 
+    /// Those whose growth is of interest.
+    pub(crate) const GROWTH: [Self; 2] = [Self::NginxCache, Self::Weir];
+
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Direct => "direct",
@@ -63,6 +66,11 @@ impl PeerKind {
             Self::Weir => "weir",
             Self::WeirLogging => "weir-logging",
         }
+    }
+
+    /// Whether it keeps copies of what it fetches, as it would in production.
+    pub(crate) fn is_cache(self) -> bool {
+        matches!(self, Self::NginxCache | Self::DockerRegistry | Self::Weir)
     }
 
     /// The program it needs, unless it is ours.

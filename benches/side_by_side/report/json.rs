@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::bars::Bar;
-use super::results::{Results, Row};
+use super::metric::Row;
+use super::results::Results;
 
 /// Every median with its ends, and every bar.
 pub(crate) fn to_json(results: &Results, bars: &[Bar]) -> Value {

@@ -1,11 +1,16 @@
 //! What came out: samples, medians, bars, tables.
 
 mod bars;
+mod chart;
+mod curve;
 mod json;
+mod metric;
 mod results;
 mod table;
 
 pub(crate) use bars::{Strictness, judge};
+pub(crate) use curve::{Axis, Curves};
 pub(crate) use json::to_json;
-pub(crate) use results::{Metric, Results, Row, Sample};
+pub(crate) use metric::{Metric, Row};
+pub(crate) use results::{Results, Sample};
 pub(crate) use table::{bars_table, details};

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::bars::Bar;
-use super::results::{Metric, Results, Row};
+use super::metric::{Metric, Row};
+use super::results::Results;
 use crate::peers::PeerKind;
 
 /// One line for each bar.

@@ -1,16 +1,13 @@
 //! W5 and W6: a blob that nobody has asked for yet, pulled by one client or by a herd.
 
-use std::sync::Barrier;
-use std::thread;
-use std::time::Duration;
-
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use tokio::time::Instant;
 
+use super::herd::{Herd, at_once};
 use super::verify::{Check, blobs, verify};
 use super::{Name, Scale, Workload, settled};
 use crate::content::{Image, Library};
-use crate::driver::{Answer, Client, Failures, Histogram, Request};
+use crate::driver::{Client, Failures, Request};
 use crate::peers::{Peer, PeerKind};
 use crate::registry::{Registry, Shape};
 use crate::report::{Metric, Row, Sample};
@@ -54,19 +51,16 @@ impl Workload for Cold {
     }
 
     fn suits(&self, peer: PeerKind) -> bool {
-        match peer {
-            PeerKind::NginxCache | PeerKind::DockerRegistry | PeerKind::Weir => true,
-            PeerKind::Direct => self.clients == 1,
-            PeerKind::NginxStatic | PeerKind::NginxOpenFiles | PeerKind::WeirLogging => false,
-        }
+        peer.is_cache() || (peer == PeerKind::Direct && self.clients == 1)
     }
 
     /// The same as a round, but every client hashes what it gets.
     fn prime(&self, peer: &Peer, registry: &Registry) -> Result<Failures> {
         registry.shape(Shape::Plain);
         let (request, check) = self.begin(peer, self.images.len() - 1)?;
-        let results =
-            self.at_once(peer, |mut client, _| Ok(client.hash(&request).map(|(_, digest)| digest == check.digest)))?;
+        let results = at_once(peer.address, self.clients, |mut client, _| {
+            client.hash(&request).map(|(_, digest)| digest == check.digest)
+        })?;
         let mut failures = Failures::default();
         for result in results {
             match result {
@@ -86,31 +80,14 @@ impl Workload for Cold {
         registry.shape(self.shape);
         let before = registry.counts();
         let meter = peer.meter()?;
-        let results = self.at_once(peer, |mut client, started| Ok(client.discard(&request, started)))?;
+        let herd = Herd::run(peer.address, self.clients, &request)?;
         // A cache that is still fetching or storing has not finished.
         let counts = settled(registry) - before;
         let used = meter.map(|meter| meter.stop()).transpose()?;
 
-        let mut failures = Failures::default();
-        let mut first_bytes = Histogram::new();
-        let mut total = Duration::ZERO;
-        let mut bytes = 0;
-        for result in results {
-            match result {
-                Ok(Answer { first_byte, total: its_total, bytes: its_bytes }) => {
-                    first_bytes.record(first_byte);
-                    total = total.max(its_total);
-                    bytes += its_bytes;
-                }
-                Err(broken) => failures.note(broken),
-            }
-        }
         let mut sample = Sample::default();
-        sample.set(Metric::TotalSeconds, total.as_secs_f64());
-        sample.set_ms(Metric::FirstByteP50Ms, first_bytes.quantile(0.5));
-        sample.set_ms(Metric::FirstByteMaxMs, first_bytes.max());
-        sample.set_failures(&failures);
-        sample.set_used_by_bytes(used, bytes);
+        herd.describe(&mut sample);
+        sample.set_used_by_bytes(used, herd.bytes);
         sample.set_upstream(&counts, request.body());
         registry.shape(Shape::Plain);
         sample.set_count(Metric::VerifyErrors, verify(peer, &[check])?.count());
@@ -125,24 +102,5 @@ impl Cold {
         Client::connect(peer.address)?.discard(&image.get_tag(), Instant::now())?;
         let check = blobs(image).pop().context("The image has a layer")?;
         Ok((check.request.clone(), check))
-    }
-
-    /// Lets every client do the same at the same moment, each over a connection that is already open.
-    fn at_once<T: Send>(&self, peer: &Peer, act: impl Fn(Client, Instant) -> Result<T> + Sync) -> Result<Vec<T>> {
-        let clients = (0..self.clients).map(|_| Client::connect(peer.address)).collect::<Result<Vec<_>, _>>()?;
-        let barrier = Barrier::new(self.clients);
-        thread::scope(|scope| {
-            let (barrier, act) = (&barrier, &act);
-            let threads: Vec<_> = clients
-                .into_iter()
-                .map(|client| {
-                    scope.spawn(move || {
-                        barrier.wait();
-                        act(client, Instant::now())
-                    })
-                })
-                .collect();
-            threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow!("A client panicked"))?).collect()
-        })
     }
 }

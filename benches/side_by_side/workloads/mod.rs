@@ -1,8 +1,11 @@
 //! What is done to each peer, row by row.
 
 mod cold;
+mod growth;
+mod herd;
 mod many;
 mod pulls;
+mod store;
 mod verify;
 mod warm;
 
@@ -17,6 +20,7 @@ use crate::driver::Failures;
 use crate::peers::{Peer, PeerKind};
 use crate::registry::{Counts, Registry};
 use crate::report::{Row, Sample};
+pub(crate) use growth::Growth;
 pub(crate) use many::Many;
 
 /// An upstream that was asked for nothing this long, and sent nothing, has nothing left to do.

@@ -61,7 +61,7 @@ impl Workload for Cold {
     }
 
     fn suits(&self, peer: PeerKind) -> bool {
-        matches!(peer, PeerKind::NginxCache | PeerKind::DockerRegistry | PeerKind::Weir)
+        peer.is_cache()
     }
 
     fn prime(&self, peer: &Peer, registry: &Registry) -> Result<Failures> {
@@ -186,7 +186,7 @@ fn pull_times(peer: &Peer, image: &Image, times: Times, started: Instant) -> Res
 }
 
 /// What containerd does: the tag by HEAD, the manifest by digest, then the blobs, a few at a time.
-fn pull(clients: &mut [Client], image: &Image) -> Result<()> {
+pub(super) fn pull(clients: &mut [Client], image: &Image) -> Result<()> {
     let first = clients.first_mut().context("A pull has at least one connection")?;
     first.discard(&image.head_tag(), Instant::now())?;
     first.discard(&image.get_manifest(), Instant::now())?;
