@@ -30,9 +30,9 @@ pub(crate) struct Answer {
 }
 
 /// What becomes of a body.
-enum Sink {
+enum Sink<'a> {
     Discard,
-    Hash(Hasher),
+    Hash(&'a mut Hasher),
 }
 
 /// A connection that is kept alive.
@@ -52,14 +52,13 @@ impl Client {
 
     /// Sends a request and throws the body away; times count from `started`.
     pub(crate) fn discard(&mut self, request: &Request, started: Instant) -> Result<Answer, Broken> {
-        self.exchange(request, started, &mut Sink::Discard)
+        self.exchange(request, started, Sink::Discard)
     }
 
     /// Sends a request and hashes the body.
     pub(crate) fn hash(&mut self, request: &Request) -> Result<(Answer, Digest), Broken> {
-        let mut sink = Sink::Hash(Hasher::new(Algorithm::Sha256));
-        let answer = self.exchange(request, Instant::now(), &mut sink)?;
-        let Sink::Hash(hasher) = sink else { return Err(Broken::Surplus) };
+        let mut hasher = Hasher::new(Algorithm::Sha256);
+        let answer = self.exchange(request, Instant::now(), Sink::Hash(&mut hasher))?;
         Ok((answer, hasher.finish()))
     }
 
@@ -70,12 +69,12 @@ impl Client {
         Ok(self.head(&mut seen)?.status)
     }
 
-    fn exchange(&mut self, request: &Request, started: Instant, sink: &mut Sink) -> Result<Answer, Broken> {
+    fn exchange(&mut self, request: &Request, started: Instant, mut sink: Sink<'_>) -> Result<Answer, Broken> {
         self.stream.write_all(request.bytes())?;
         let mut seen = 0;
         let head = self.head(&mut seen)?;
         let mut first_byte = started.elapsed();
-        head.check(request)?;
+        request.check(&head)?;
         let mut left = request.body().checked_sub((seen - head.size) as u64).ok_or(Broken::Surplus)?;
         sink.take(&self.buffer[head.size..seen]);
         let mut body_began = seen > head.size;
@@ -122,7 +121,7 @@ impl Client {
     }
 }
 
-impl Sink {
+impl Sink<'_> {
     fn take(&mut self, bytes: &[u8]) {
         match self {
             Self::Discard => {}

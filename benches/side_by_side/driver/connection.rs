@@ -141,7 +141,7 @@ impl<'a> Connection<'a> {
                     self.awaited = Awaited::Head { seen };
                     return Ok(None);
                 };
-                head.check(self.request)?;
+                self.request.check(&head)?;
                 self.request.body().checked_sub((seen - head.size) as u64).ok_or(Broken::Surplus)?
             }
             Awaited::Body { left } => left.checked_sub(received as u64).ok_or(Broken::Surplus)?,

@@ -1,8 +1,5 @@
 //! The head of an answer: as little of it as a load driver needs.
 
-use super::Request;
-use super::connection::Broken;
-
 /// The longest head that is accepted; none of the servers sends a fifth of it.
 pub(crate) const LONGEST: usize = 8 << 10;
 
@@ -14,19 +11,6 @@ pub(crate) struct Head {
     pub(crate) length: Option<u64>,
     /// How many bytes the head takes, its empty line included.
     pub(crate) size: usize,
-}
-
-impl Head {
-    /// Whether this is the head of a right answer.
-    pub(crate) fn check(&self, request: &Request) -> Result<(), Broken> {
-        if self.status != request.status {
-            return Err(Broken::Status { wanted: request.status, got: self.status });
-        }
-        if self.length != Some(request.length) {
-            return Err(Broken::Length { wanted: request.length, got: self.length });
-        }
-        Ok(())
-    }
 }
 
 /// Why bytes are no head of an answer.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use rustix::event::epoll;
 use tokio::time::Instant;
 
@@ -69,7 +69,7 @@ pub(crate) struct Outcome {
 pub(crate) struct Failures(BTreeMap<String, u64>);
 
 impl Failures {
-    pub(crate) fn note(&mut self, what: impl ToString) {
+    pub(crate) fn note(&mut self, what: &impl ToString) {
         *self.0.entry(what.to_string()).or_default() += 1;
     }
 
@@ -106,7 +106,9 @@ impl Load<'_> {
                 .map(|worker| worker.join().map_err(|_| anyhow!("A thread of the driver panicked"))?)
                 .collect()
         });
-        outcomes?.into_iter().reduce(Outcome::merged).context("A load has at least one connection")
+        let mut all = Outcome::new();
+        outcomes?.iter().for_each(|outcome| all.merge(outcome));
+        Ok(all)
     }
 }
 
@@ -129,14 +131,13 @@ impl Outcome {
         self.first_byte.record(completed.first_byte);
     }
 
-    fn merged(mut self, other: Self) -> Self {
+    fn merge(&mut self, other: &Self) {
         self.answers += other.answers;
         self.bytes += other.bytes;
         self.elapsed = self.elapsed.max(other.elapsed);
         self.latency.merge(&other.latency);
         self.first_byte.merge(&other.first_byte);
         self.failures.merge(&other.failures);
-        self
     }
 }
 
@@ -177,7 +178,7 @@ impl<'a> Worker<'a> {
                     Ok(Next::Goes) => {}
                     Ok(Next::Ends) => *slot = None,
                     Err(broken) => {
-                        self.outcome.failures.note(broken);
+                        self.outcome.failures.note(&broken);
                         // Closing takes the old socket out of the poll.
                         *slot = None;
                         if let Some(connection) = self.next().and_then(|request| self.opened(request)) {
@@ -202,7 +203,7 @@ impl<'a> Worker<'a> {
 
     /// A new connection with its first request sent; failing to connect is noted.
     fn opened(&mut self, request: &'a Request) -> Option<Connection<'a>> {
-        Connection::open(self.load.address, request).map_err(|broken| self.outcome.failures.note(broken)).ok()
+        Connection::open(self.load.address, request).map_err(|broken| self.outcome.failures.note(&broken)).ok()
     }
 
     /// The next request, or `None` when the load is over.

@@ -1,5 +1,8 @@
 //! Requests as bytes, with what a right answer looks like.
 
+use super::connection::Broken;
+use super::head::Head;
+
 /// The manifest types that an up-to-date client accepts.
 const ACCEPT: &str = "Accept: application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json\r\n";
 
@@ -30,6 +33,17 @@ impl Request {
     pub(crate) fn range(path: &str, first: u64, length: u64) -> Self {
         let range = format!("Range: bytes={first}-{}\r\n", first + length - 1);
         Self { bytes: head("GET", path, &range), status: 206, length, has_body: true }
+    }
+
+    /// Whether this is the head of a right answer.
+    pub(super) fn check(&self, head: &Head) -> Result<(), Broken> {
+        if head.status != self.status {
+            return Err(Broken::Status { wanted: self.status, got: head.status });
+        }
+        if head.length != Some(self.length) {
+            return Err(Broken::Length { wanted: self.length, got: head.length });
+        }
+        Ok(())
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {

@@ -1,7 +1,7 @@
 //! The bars, and which of them are met.
 
 use super::metric::{Metric, Row};
-use super::results::{Median, Results};
+use super::results::{Results, Spread};
 use super::table::number;
 use crate::peers::PeerKind;
 
@@ -85,7 +85,7 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    fn weir(&self, row: Row, metric: Metric) -> Option<Median> {
+    fn weir(&self, row: Row, metric: Metric) -> Option<Spread> {
         self.results.median(row, PeerKind::Weir, metric)
     }
 

@@ -63,8 +63,8 @@ impl Panel {
                 y + 3.0
             );
         }
-        for x in [first, (first * last).sqrt(), last] {
-            let label = if x == first || x == last { number(x, 0) } else { self.unit.to_owned() };
+        let middle = (first * last).sqrt();
+        for (x, label) in [(first, number(first, 0)), (middle, self.unit.to_owned()), (last, number(last, 0))] {
             let (x, y) = (scale.x(x), bottom + 16.0);
             let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y}\" text-anchor=\"middle\">{label}</text>");
         }

@@ -197,9 +197,14 @@ impl Metric {
     /// Digits after the point in tables.
     pub(crate) fn digits(self) -> usize {
         match self {
-            Self::TotalSeconds | Self::P50Ms | Self::P99Ms | Self::MaxMs | Self::TagP99Ms => 2,
+            Self::TotalSeconds
+            | Self::P50Ms
+            | Self::P99Ms
+            | Self::MaxMs
+            | Self::TagP99Ms
+            | Self::FilesPerBlob
+            | Self::UpstreamGetsPerBlob => 2,
             Self::CpuSecondsPerGigabyte | Self::UpstreamBytesRatio => 3,
-            Self::FilesPerBlob | Self::UpstreamGetsPerBlob => 2,
             Self::FirstByteP50Ms
             | Self::FirstByteMaxMs
             | Self::CpuMicrosPerRequest

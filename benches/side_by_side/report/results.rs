@@ -97,7 +97,7 @@ impl Sample {
 
 /// The middle of the rounds, and their ends.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Median {
+pub(crate) struct Spread {
     pub(crate) median: f64,
     pub(crate) min: f64,
     pub(crate) max: f64,
@@ -139,7 +139,7 @@ impl Results {
         metrics
     }
 
-    pub(crate) fn median(&self, row: Row, peer: PeerKind, metric: Metric) -> Option<Median> {
+    pub(crate) fn median(&self, row: Row, peer: PeerKind, metric: Metric) -> Option<Spread> {
         let samples = self.samples.get(&(row, peer))?;
         let mut values: Vec<f64> = samples.iter().filter_map(|sample| sample.0.get(&metric).copied()).collect();
         values.sort_by(f64::total_cmp);
@@ -147,7 +147,7 @@ impl Results {
         let middle = values.len() / 2;
         let median =
             if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) };
-        Some(Median { median, min, max })
+        Some(Spread { median, min, max })
     }
 }
 

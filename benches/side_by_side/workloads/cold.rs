@@ -65,8 +65,8 @@ impl Workload for Cold {
         for result in results {
             match result {
                 Ok(true) => {}
-                Ok(false) => failures.note("The body does not hash to the digest"),
-                Err(broken) => failures.note(broken),
+                Ok(false) => failures.note(&"The body does not hash to the digest"),
+                Err(broken) => failures.note(&broken),
             }
         }
         settled(registry);

@@ -54,7 +54,7 @@ impl Herd {
                     herd.total = herd.total.max(total);
                     herd.bytes += bytes;
                 }
-                Err(broken) => herd.failures.note(broken),
+                Err(broken) => herd.failures.note(&broken),
             }
         }
         Ok(herd)

@@ -137,7 +137,7 @@ enum Times {
 }
 
 /// What came of some pulls.
-struct Pulls {
+struct Tally {
     pulls: u64,
     elapsed: Duration,
     times: Histogram,
@@ -145,14 +145,14 @@ struct Pulls {
 }
 
 /// Pulls these images at the same time.
-fn pull_all(peer: &Peer, images: &[Image], times: Times) -> Result<Pulls> {
+fn pull_all(peer: &Peer, images: &[Image], times: Times) -> Result<Tally> {
     let started = Instant::now();
-    let results: Result<Vec<Pulls>> = thread::scope(|scope| {
+    let results: Result<Vec<Tally>> = thread::scope(|scope| {
         let threads: Vec<_> =
             images.iter().map(|image| scope.spawn(move || pull_times(peer, image, times, started))).collect();
         threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow!("A pull panicked"))?).collect()
     });
-    let merge = |mut all: Pulls, one: Pulls| {
+    let merge = |mut all: Tally, one: Tally| {
         all.pulls += one.pulls;
         all.elapsed = all.elapsed.max(one.elapsed);
         all.times.merge(&one.times);
@@ -162,8 +162,8 @@ fn pull_all(peer: &Peer, images: &[Image], times: Times) -> Result<Pulls> {
     results?.into_iter().reduce(merge).context("There is at least one image")
 }
 
-fn pull_times(peer: &Peer, image: &Image, times: Times, started: Instant) -> Result<Pulls> {
-    let mut pulls = Pulls { pulls: 0, elapsed: Duration::ZERO, times: Histogram::new(), failures: Failures::default() };
+fn pull_times(peer: &Peer, image: &Image, times: Times, started: Instant) -> Result<Tally> {
+    let mut pulls = Tally { pulls: 0, elapsed: Duration::ZERO, times: Histogram::new(), failures: Failures::default() };
     let mut clients = (0..LAYERS_AT_ONCE).map(|_| Client::connect(peer.address)).collect::<Result<Vec<_>, _>>()?;
     loop {
         let began = Instant::now();
@@ -173,7 +173,7 @@ fn pull_times(peer: &Peer, image: &Image, times: Times, started: Instant) -> Res
                 pulls.times.record(began.elapsed());
             }
             Err(error) => {
-                pulls.failures.note(format!("{error:#}"));
+                pulls.failures.note(&format!("{error:#}"));
                 return Ok(pulls);
             }
         }

@@ -33,9 +33,9 @@ pub(super) fn verify(peer: &Peer, checks: &[Check]) -> Result<Failures> {
     for check in checks {
         match client.hash(&check.request) {
             Ok((_, digest)) if digest == check.digest => {}
-            Ok(_) => failures.note("The body does not hash to the digest"),
+            Ok(_) => failures.note(&"The body does not hash to the digest"),
             Err(broken) => {
-                failures.note(broken);
+                failures.note(&broken);
                 client = Client::connect(peer.address)?;
             }
         }
