@@ -35,10 +35,6 @@ pub(crate) struct Command {
     #[arg(long, default_value_t = 100_000, requires = "growth")]
     pub(crate) most_blobs: usize,
 
-    /// Where --growth writes its charts as SVG.
-    #[arg(long, requires = "growth")]
-    pub(crate) charts: Option<PathBuf>,
-
     /// Where files are made, and removed at the end [default: the directory for temporary files].
     #[arg(long)]
     pub(crate) directory: Option<PathBuf>,
@@ -46,6 +42,10 @@ pub(crate) struct Command {
     /// Writes all numbers to this file as JSON.
     #[arg(long)]
     pub(crate) json: Option<PathBuf>,
+
+    /// Puts the results between the markers of these Markdown files, and charts beside them.
+    #[arg(long, value_name = "FILE", conflicts_with = "smoke")]
+    pub(crate) update: Vec<PathBuf>,
 
     /// What `cargo bench` passes to every benchmark.
     #[arg(long, hide = true)]

@@ -1,7 +1,9 @@
 //! One run from its content to its report.
 
 use std::fs;
+use std::num::NonZero;
 use std::process::ExitCode;
+use std::thread;
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
@@ -11,7 +13,7 @@ use crate::command::Command;
 use crate::content::Library;
 use crate::peers::{Peer, PeerKind, Surroundings};
 use crate::registry::Registry;
-use crate::report::{Curves, Metric, Results, Row, Sample, Strictness, bars_table, details, judge, to_json};
+use crate::report::{Curves, Metric, Results, Row, Sample, Strictness, bars_table, details, judge, to_json, update};
 use crate::workloads::{Growth, Many, Name, Workload, prepare};
 
 /// Runs what was asked for and prints the report.
@@ -27,7 +29,7 @@ pub(crate) fn run(command: &Command) -> Result<ExitCode> {
     }
     let library = Library::new(&directory.path().join("files"));
     fs::create_dir_all(library.root())?;
-    let run = Run { command, directory, peers };
+    let run = Run { command, directory, peers, load_before: load() };
     if command.growth { run.growth(library) } else { run.side_by_side(library) }
 }
 
@@ -35,6 +37,8 @@ struct Run<'a> {
     command: &'a Command,
     directory: TempDir,
     peers: Vec<PeerKind>,
+    /// What else the machine did when it began.
+    load_before: String,
 }
 
 impl Run<'_> {
@@ -70,10 +74,12 @@ impl Run<'_> {
         for kind in self.peers.iter().copied().filter(|kind| kind.is_cache()) {
             timed(kind.as_str(), || growth.run(kind, &surroundings, &registry, &mut curves))?;
         }
-        println!("{}", curves.tables());
-        if let Some(directory) = &self.command.charts {
+        let tables = format!("{}\n{}", self.circumstances(), curves.tables());
+        println!("{tables}");
+        for file in &self.command.update {
+            update(file, &[("growth", &tables)])?;
             for (name, chart) in curves.charts() {
-                fs::write(directory.join(name), chart).with_context(|| format!("Cannot write {name}"))?;
+                fs::write(file.with_file_name(name), chart).with_context(|| format!("Cannot write {name}"))?;
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -118,12 +124,27 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// What a reader of the numbers has to know.
+    fn circumstances(&self) -> String {
+        let processors = thread::available_parallelism().map_or(0, NonZero::get);
+        let passes = if self.command.growth { 1 } else { self.command.scale().rounds };
+        format!(
+            "{processors} processors, shared by the load, the servers and the upstream; rounds: {passes}; load average when it \
+             began: {}.",
+            self.load_before
+        )
+    }
+
     fn report(&self, results: &Results) -> Result<ExitCode> {
         let bars = judge(results);
-        println!("{}", bars_table(&bars));
+        let (bars_table, rows) = (bars_table(&bars), format!("{}\n{}", self.circumstances(), details(results)));
+        println!("{bars_table}");
         if !self.command.smoke {
             // In so short a time they say nothing.
-            println!("{}", details(results));
+            println!("{rows}");
+        }
+        for file in &self.command.update {
+            update(file, &[("bars", &bars_table), ("rows", &rows)])?;
         }
         for complaint in results.complaints() {
             println!("- {complaint}");
@@ -138,6 +159,12 @@ impl Run<'_> {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The load average of the last minute, or a word that it is not known.
+fn load() -> String {
+    let averages = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    averages.split(' ').next().filter(|first| !first.is_empty()).unwrap_or("unknown").to_owned()
 }
 
 fn note_idle(peers: &[Peer], results: &mut Results) -> Result<()> {
