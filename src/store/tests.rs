@@ -3,6 +3,7 @@
 mod crashes;
 mod halves;
 mod mortal;
+mod regions;
 
 use std::any::Any;
 use std::fs::File;
@@ -24,6 +25,8 @@ use crate::config::SizeLimit;
 struct Witness {
     seen: Arc<Mutex<Vec<String>>>,
     fails: Option<&'static str>,
+    /// Whether nothing that is stored is in memory.
+    cold: bool,
     /// Listing blobs takes as long as this is locked.
     walk: Arc<tokio::sync::Mutex<()>>,
 }
@@ -36,7 +39,7 @@ impl Witness {
     }
 
     fn handle(&self, inner: Arc<dyn FileHandle>) -> Arc<dyn FileHandle> {
-        Arc::new(WitnessHandle { inner, seen: Arc::clone(&self.seen), fails: self.fails })
+        Arc::new(WitnessHandle { inner, seen: Arc::clone(&self.seen), fails: self.fails, cold: self.cold })
     }
 }
 
@@ -45,6 +48,7 @@ struct WitnessHandle {
     inner: Arc<dyn FileHandle>,
     seen: Arc<Mutex<Vec<String>>>,
     fails: Option<&'static str>,
+    cold: bool,
 }
 
 impl FileHandle for WitnessHandle {
@@ -58,10 +62,10 @@ impl FileHandle for WitnessHandle {
         self.inner.read_at(buffer, offset)
     }
     fn read_ready_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
-        self.inner.read_ready_at(buffer, offset)
+        if self.cold { Ok(None) } else { self.inner.read_ready_at(buffer, offset) }
     }
     fn is_ready(&self, offset: u64, end: u64) -> bool {
-        self.inner.is_ready(offset, end)
+        !self.cold && self.inner.is_ready(offset, end)
     }
     fn facts(&self) -> io::Result<HandleFacts> {
         self.inner.facts()
@@ -90,7 +94,7 @@ impl Files for Witness {
         Ok(self.handle(DiskFiles.create(path)?))
     }
     fn open(&self, path: &Path) -> io::Result<Arc<dyn FileHandle>> {
-        DiskFiles.open(path)
+        Ok(self.handle(DiskFiles.open(path)?))
     }
     fn reopen(&self, path: &Path) -> io::Result<Arc<dyn FileHandle>> {
         Ok(self.handle(DiskFiles.reopen(path)?))

@@ -1,0 +1,40 @@
+//! What is sent without being read, and what has to be read first.
+
+use super::*;
+use crate::sendfile::Region;
+
+/// A store with one blob of `length` bytes, and that blob opened.
+async fn stored(files: Witness, metrics: &Metrics, length: usize) -> (TempDir, Store, BlobFile) {
+    let root = TempDir::new().unwrap();
+    let store = try_open(root.path(), files, metrics).await.unwrap();
+    let content = Bytes::from(vec![7; length]);
+    let digest = Digest::of(&content);
+    store.put(&digest, content).await.unwrap();
+    let blob = store.open_blob(&digest).await.unwrap();
+    (root, store, blob)
+}
+
+#[tokio::test]
+async fn what_is_in_memory_is_sent_in_regions() {
+    let length = Region::LONGEST + 10;
+    let (_root, store, blob) = stored(Witness::default(), &Metrics::new().unwrap(), length).await;
+    let first = blob.region(0, length as u64).unwrap();
+    assert_eq!((first.offset, first.length), (0, Region::LONGEST));
+    let rest = blob.region(first.length as u64, length as u64).unwrap();
+    assert_eq!((rest.offset, rest.length), (first.length as u64, 10));
+    assert!(blob.region(length as u64, length as u64).is_none(), "nothing is no region");
+    assert!(blob.region(length as u64, length as u64 + 1).is_none(), "there is no such byte");
+    close(store).await;
+}
+
+#[tokio::test]
+async fn what_has_to_come_from_the_disk_is_read_on_another_thread() {
+    let metrics = Metrics::new().unwrap();
+    let (_root, store, blob) = stored(Witness { cold: true, ..Witness::default() }, &metrics, 1000).await;
+    let reads = || metrics.store.operation_duration.with_label_values(&["disk", "read", "ok"]).get_sample_count();
+    let before = reads();
+    assert!(blob.region(0, 1000).is_none(), "sending it would wait for the disk");
+    assert_eq!(blob.read(0, 1000).await.unwrap(), vec![7; 1000]);
+    assert_eq!(reads(), before + 1);
+    close(store).await;
+}
