@@ -13,7 +13,7 @@ const REGISTRIES: [(&str, Option<&str>); 6] = [
     ("https://acme.github.io", None),
     ("https://registry.acme.co.uk", Some("acme.co.uk")),
     ("https://10.0.0.1:5000", None),
-    ("http://registry.lan", None),
+    ("http://registry.lan", Some("registry.lan")),
 ];
 
 pub(crate) fn holds(input: &[u8]) {

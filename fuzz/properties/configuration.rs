@@ -14,8 +14,10 @@ pub(crate) fn holds(input: &[u8]) {
         Ok(config) => makes_sense(&config, text),
         Err(ConfigError::Invalid(problems)) => {
             assert!(!problems.is_empty());
+            // A carriage return ends a line in YAML.
+            let text = text.replace("\r\n", "\n").replace('\r', "\n");
             for problem in &problems {
-                has_its_place(problem, text);
+                has_its_place(problem, &text);
             }
         }
         Err(error) => panic!("nothing was read from a file: {error}"),

@@ -112,6 +112,10 @@ impl Endpoint {
 }
 
 fn decode(segment: &str) -> Result<Cow<'_, str>, EndpointError> {
+    // Nothing is encoded in the paths that clients send, but for odd ones.
+    if segment.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'%') {
+        return Ok(Cow::Borrowed(segment));
+    }
     let decoded = percent_decode_str(segment).decode_utf8().map_err(|_| EndpointError::Path("it is not UTF-8"))?;
     if decoded.contains('/') {
         return Err(EndpointError::Path("it has an encoded slash"));

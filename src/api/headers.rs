@@ -1,5 +1,7 @@
 //! Header names and values of the distribution protocol that the `http` crate does not know.
 
+use std::fmt::Write;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
@@ -63,7 +65,12 @@ pub(super) fn set_warning(headers: &mut HeaderMap, text: &str) {
 
 /// The entity tag of content: its digest, quoted.
 pub(super) fn entity_tag(digest: &Digest) -> String {
-    format!("\"{digest}\"")
+    let mut tag = String::with_capacity(140);
+    tag.push('"');
+    // Writing to a string cannot fail.
+    let _ = write!(tag, "{digest}");
+    tag.push('"');
+    tag
 }
 
 /// Whether `If-None-Match` names this content. Only clients that sent it may get a 304: containerd dies of one.

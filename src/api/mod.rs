@@ -121,11 +121,11 @@ async fn dispatch(surface: &Surface, parts: Parts) -> Result<Response, ApiError>
             (call.note(Kind::Blob, Some(Reference::Digest(digest))), blobs::answer(&surface.pull, &call, digest).await)
         }
         Operation::Tags { limit, last } => {
-            (call.note(Kind::Tags, None), tags::answer(&surface.pull, &call, limit, last).await)
+            (call.note(Kind::Tags, None), Box::pin(tags::answer(&surface.pull, &call, limit, last)).await)
         }
         Operation::Referrers { subject, artifact_type } => {
             let note = call.note(Kind::Referrers, Some(Reference::Digest(subject)));
-            (note, referrers::answer(&surface.pull, &call, subject, artifact_type).await)
+            (note, Box::pin(referrers::answer(&surface.pull, &call, subject, artifact_type)).await)
         }
     };
     Ok(call.finish(note, answered))

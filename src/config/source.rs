@@ -29,7 +29,10 @@ impl fmt::Debug for Source {
 impl Source {
     /// A file, or a text that is called `name` in errors.
     pub(super) fn file(name: impl Into<String>, text: impl Into<String>) -> Arc<Self> {
-        Arc::new(Self { name: name.into(), kind: SourceKind::File, text: text.into() })
+        // YAML ends lines by a carriage return as well (YAML 1.2, section 5.4), and means a line feed by it. Its lines
+        // are ours then.
+        let text = text.into().replace("\r\n", "\n").replace('\r', "\n");
+        Arc::new(Self { name: name.into(), kind: SourceKind::File, text })
     }
 
     /// The environment variable `name`.
@@ -103,6 +106,15 @@ impl fmt::Display for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_end_of_a_line_ends_a_line() {
+        let source = Source::file("f", "a: 1\rb: 2\r\nc: 3\n");
+        for (line, text) in [(1, "a: 1"), (2, "b: 2"), (3, "c: 3")] {
+            let place = Place { source: Arc::clone(&source), line, column: 1, width: 1 };
+            assert_eq!(place.excerpt(&[]).unwrap(), format!("  |\n{line} | {text}\n  | ^"));
+        }
+    }
 
     #[test]
     fn a_place_shows_nothing_of_what_is_secret_on_its_line() {

@@ -90,10 +90,16 @@ impl Digest {
 
     /// The hash alone, as lower-case hexadecimal digits.
     pub fn hex(&self) -> String {
-        match self {
-            Self::Sha256(hash) => hex::encode(hash),
-            Self::Sha512(hash) => hex::encode(hash),
-        }
+        let mut digits = [0; 128];
+        self.hex_into(&mut digits).to_owned()
+    }
+
+    /// The digits of [`Digest::hex`] in the caller's memory: digests are spelled in every answer.
+    fn hex_into<'a>(&self, digits: &'a mut [u8; 128]) -> &'a str {
+        let digits = &mut digits[..2 * self.hash_bytes().len()];
+        // There is room for all of them, and they are ASCII.
+        let _ = hex::encode_to_slice(self.hash_bytes(), digits);
+        std::str::from_utf8(digits).unwrap_or_default()
     }
 
     /// The hash alone, as bytes: 32 or 64 of them.
@@ -143,7 +149,9 @@ fn is_algorithm_grammar(text: &str) -> bool {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.algorithm().as_str(), self.hex())
+        f.write_str(self.algorithm().as_str())?;
+        f.write_str(":")?;
+        f.write_str(self.hex_into(&mut [0; 128]))
     }
 }
 

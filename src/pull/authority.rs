@@ -58,12 +58,16 @@ impl Authority {
         if let Some(grant) = self.memory.get(&key).await {
             return Some(grant);
         }
-        if !self.links.contains(&scope.registry, &scope.repository, digest).await {
-            return None;
-        }
-        let grant = Grant { size: None };
-        self.memory.insert(key, grant).await;
-        Some(grant)
+        // Boxed, like all that a hit in memory does not need: every request carries its future with it.
+        Box::pin(async move {
+            if !self.links.contains(&scope.registry, &scope.repository, digest).await {
+                return None;
+            }
+            let grant = Grant { size: None };
+            self.memory.insert(key, grant).await;
+            Some(grant)
+        })
+        .await
     }
 
     /// Lets `scope` serve `manifest` and everything it points at: in memory at once, on disk soon.

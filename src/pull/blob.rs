@@ -52,7 +52,8 @@ impl PullService {
         selection: Selection,
     ) -> Result<BlobAnswer, PullError> {
         if selection == Selection::Nothing
-            && let Some(total) = self.blob_facts(registry, Arc::clone(&upstreams), request.clone()).await?.size
+            && let Some(total) =
+                Box::pin(self.blob_facts(registry, Arc::clone(&upstreams), request.clone())).await?.size
         {
             return Err(PullError::Range { total });
         }
@@ -60,6 +61,15 @@ impl PullService {
         let permission = self.authorise(&scope, &upstreams, &request).await?;
         let expected = permission.grant.size;
         let wanted = Wanted { scope, upstreams, request, selection, expected };
+        if let Some(file) = self.stored(&wanted).await {
+            return self.answer_from(file, &wanted);
+        }
+        // Boxed: what every request carries with it should be what a hit needs.
+        Box::pin(self.open_missing(wanted)).await
+    }
+
+    /// Along a flight, or without the store.
+    async fn open_missing(&self, wanted: Wanted) -> Result<BlobAnswer, PullError> {
         let entered = match self.enter(&wanted).await {
             // It was another's, perhaps on behalf of another repository. Now this one asks for itself.
             Err(Failure::OfAnother(_)) => self.enter(&wanted).await,
@@ -72,11 +82,8 @@ impl PullService {
         }
     }
 
-    /// From the store, or along a flight.
+    /// Along a flight, or from the store if one has just ended.
     async fn enter(&self, wanted: &Wanted) -> Result<BlobAnswer, Failure> {
-        if let Some(file) = self.stored(wanted).await {
-            return Ok(self.answer_from(file, wanted)?);
-        }
         let reference = Reference::Digest(wanted.request.digest);
         self.check_negative(Subject::Blob, &wanted.scope, &reference).await.map_err(Failure::Pull)?;
         match self.shared.flights.enter(&wanted.request.digest, &wanted.scope) {
@@ -110,7 +117,7 @@ impl PullService {
         }
         if file.length().is_some_and(|length| length <= HELD_BACK)
             && !store.is_verified(digest)
-            && store.verify_now(digest, &file).await == Verdict::Damaged
+            && Box::pin(store.verify_now(digest, &file)).await == Verdict::Damaged
         {
             return None;
         }
@@ -177,9 +184,12 @@ impl PullService {
         let Opened { size, upstream, file } = opened;
         let span = Span::of(&wanted.selection, size)?;
         let ahead = self.ahead(wanted, &span, &follower).await;
-        let (result, source, upstream) = match &ahead {
-            Some(ahead) => (CacheResult::Miss, Source::Ahead, ahead.upstream()),
-            None => (result, Source::Upstream, upstream),
+        let (result, source, upstream) = match (&ahead, upstream, result) {
+            (Some(ahead), ..) => (CacheResult::Miss, Source::Ahead, Some(ahead.upstream())),
+            (None, Some(upstream), result) => (result, Source::Upstream, Some(upstream)),
+            // All of it was left by an interrupted download.
+            (None, None, CacheResult::Miss) => (CacheResult::Hit, Source::Disk, None),
+            (None, None, result) => (result, Source::Disk, None),
         };
         let waiting = Waiting::new(self.shared.metrics.pull.coalesced_waiters.clone(), result);
         let reader = BlobReader::following(file, follower, waiting, fallback(wanted), span.start, span.end);
@@ -187,7 +197,7 @@ impl PullService {
             Some(ahead) => reader.ahead(ahead),
             None => reader,
         };
-        let facts = BlobFacts { size, result, source, upstream: Some(upstream) };
+        let facts = BlobFacts { size, result, source, upstream };
         Ok(BlobAnswer { facts, content: span.of_reader(reader) })
     }
 

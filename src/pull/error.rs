@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::oci::{Digest, RegistryHost};
 use crate::store::StoreError;
-use crate::upstream::{Attempts, UpstreamError};
+use crate::upstream::{Attempts, UpstreamError, Verdict};
 
 /// What was asked for, for the words and the code of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -105,6 +105,11 @@ pub enum FillError {
     /// The right number of bytes, and the wrong ones.
     #[error("The upstream sent bytes that do not hash to {0}")]
     Digest(Digest),
+    /// What an interrupted transfer left and what came behind it are not the blob together.
+    #[error(
+        "What was kept of an interrupted transfer does not belong to {0}; it is dropped, and the next pull starts anew"
+    )]
+    Resumed(Digest),
     /// The store cannot take it; the pull goes on without, from behind what had been written by then.
     #[error("{error}")]
     Store {
@@ -119,6 +124,17 @@ pub enum FillError {
     /// The process is ending, or a fault of its own ended the fetch.
     #[error("The transfer was abandoned")]
     Abandoned,
+}
+
+impl FillError {
+    /// Whether bytes came that are not the blob's, as opposed to too few of them.
+    pub(super) fn is_of_wrong_bytes(&self) -> bool {
+        match self {
+            Self::Length { .. } | Self::Digest(_) | Self::Resumed(_) => true,
+            Self::Transfer(error) => error.verdict == Verdict::Broken,
+            Self::Upstream(_) | Self::Store { .. } | Self::TooLong(_) | Self::Abandoned => false,
+        }
+    }
 }
 
 /// The beginning of a blob, as some upstream sent it: so many bytes that hash to this. It tells whether another

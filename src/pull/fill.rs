@@ -1,5 +1,7 @@
 //! The leader's task: fetch a blob once, hash it, spool it, let others read it as it grows, and keep it.
 //!
+//! A fetch that breaks off leaves what it had to the next one, which goes on behind it.
+//!
 //! The task belongs to the service, not to a request: it runs to its end whoever leaves. It never waits for a reader,
 //! and no reader waits for another. Its one promise to all who follow: the last [`HELD_BACK`] bytes are not let go
 //! before the whole has been counted and hashed, so nobody gets a complete answer with wrong bytes in it.
@@ -18,9 +20,9 @@ use super::flight::{Opened, Permit};
 use crate::oci::request::BlobRequest;
 use crate::oci::{Digest, RegistryHost};
 use crate::store::blob::BLOCK;
-use crate::store::{Spool, Store};
+use crate::store::{Spool, Store, StoreError};
 use crate::telemetry::Metrics;
-use crate::upstream::{BlobBody, UpstreamError, UpstreamSet};
+use crate::upstream::{BlobBody, BytesAsked, UpstreamError, UpstreamSet};
 
 /// How much of a blob is held back until its digest matches.
 pub(super) const HELD_BACK: u64 = 64 * 1024;
@@ -70,30 +72,86 @@ impl Fill {
     /// From the first byte to the verdict. On return all of the blob is in the spool, is right, and may be read.
     async fn fetch(&self, permit: &Permit) -> Result<Spool, FillError> {
         // Room first: a store that is full should not cost an upstream a request that is then thrown away.
-        let nothing = Prefix { length: 0, digest: Digest::of_with(self.request.digest.algorithm(), b"") };
         let spool = self.store.spool(&self.request.digest, self.expected).await;
-        let mut spool = spool.map_err(|error| FillError::Store { error, prefix: nothing })?;
-        let deadline = Instant::now() + OPEN_TIMEOUT;
-        let body =
-            self.upstreams.open_blob(&self.request, self.expected, deadline).await.map_err(FillError::Upstream)?;
-        let upstream = Arc::clone(body.upstream());
-        let size = body.size().or(self.expected);
-        permit.open(Opened { size, upstream: Arc::clone(&upstream), file: spool.reader() });
-        drain(body, size, &mut spool, permit).await?;
-        self.judge(&spool, size, &upstream)?;
-        permit.complete(spool.written());
-        Ok(spool)
+        let Opening { mut spool, size, body } = self.open(spool.map_err(|error| self.without_store(error))?).await?;
+        let upstream = body.as_ref().map(|body| Arc::clone(body.upstream()));
+        permit.open(Opened { size, upstream: upstream.clone(), file: spool.reader() });
+        let fetched = fetch_into(&mut spool, body, size, permit).await;
+        let judged = fetched.and_then(|()| self.judge(&spool, size, upstream.as_deref()));
+        match judged {
+            Ok(()) => {
+                self.metrics.store.resumed_bytes.inc_by(spool.resumed());
+                permit.complete(spool.written());
+                Ok(spool)
+            }
+            Err(error) => {
+                // What broke off can be gone on with; what was wrong cannot.
+                if error.is_of_wrong_bytes() {
+                    spool.discard();
+                }
+                Err(error)
+            }
+        }
     }
 
-    fn judge(&self, spool: &Spool, size: Option<u64>, upstream: &str) -> Result<(), FillError> {
+    /// Opens the blob at an upstream, behind what an interrupted download left of it. Nothing has been let go yet.
+    async fn open(&self, mut spool: Spool) -> Result<Opening, FillError> {
+        let deadline = Instant::now() + OPEN_TIMEOUT;
+        let (resumed, size) = (spool.resumed(), spool.size());
+        if resumed > 0 {
+            let body = if size == Some(resumed) {
+                // Only its name was missing.
+                None
+            } else {
+                let rest = BytesAsked::from(resumed);
+                match self.upstreams.open_blob_range(&self.request, rest, size, deadline).await {
+                    Ok(body) => Some(body),
+                    // The whole can still be had; what was left of it is of no use then.
+                    Err(attempts) if attempts.is_part_refused() => {
+                        tracing::debug!(digest = %self.request.digest, %attempts, "Fetching from the first byte");
+                        let spool = spool.restart().await.map_err(|error| self.without_store(error))?;
+                        return self.open_whole(spool, deadline).await;
+                    }
+                    Err(attempts) => return Err(FillError::Upstream(attempts)),
+                }
+            };
+            let size = size.or(body.as_ref().and_then(BlobBody::size));
+            let upstream = body.as_ref().map(|body| &**body.upstream());
+            tracing::info!(registry = %self.registry, digest = %self.request.digest, upstream, bytes = resumed, size, "resumed");
+            spool.announce(size);
+            return Ok(Opening { spool, size, body });
+        }
+        self.open_whole(spool, deadline).await
+    }
+
+    async fn open_whole(&self, mut spool: Spool, deadline: Instant) -> Result<Opening, FillError> {
+        let body = self.upstreams.open_blob(&self.request, self.expected, deadline).await;
+        let body = body.map_err(FillError::Upstream)?;
+        let size = body.size().or(self.expected);
+        spool.announce(size);
+        Ok(Opening { spool, size, body: Some(body) })
+    }
+
+    /// The store takes nothing, and nothing has been written yet.
+    fn without_store(&self, error: StoreError) -> FillError {
+        let nothing = Prefix { length: 0, digest: Digest::of_with(self.request.digest.algorithm(), b"") };
+        FillError::Store { error, prefix: nothing }
+    }
+
+    fn judge(&self, spool: &Spool, size: Option<u64>, upstream: Option<&str>) -> Result<(), FillError> {
         if let Some(expected) = size.filter(|expected| *expected != spool.written()) {
             return Err(FillError::Length { expected, received: spool.written() });
         }
-        if !spool.is_complete() {
-            self.metrics.pull.digest_mismatches.with_label_values(&[self.registry.as_str(), upstream]).inc();
-            return Err(FillError::Digest(self.request.digest));
+        match upstream {
+            _ if spool.is_complete() => Ok(()),
+            Some(upstream) if spool.resumed() == 0 => {
+                self.metrics.pull.digest_mismatches.with_label_values(&[self.registry.as_str(), upstream]).inc();
+                Err(FillError::Digest(self.request.digest))
+            }
+            // Nobody can tell which of the two parts is wrong. Readers have bytes of both, so there is no going on for
+            // them; the next request starts anew, and finds out who lies.
+            _ => Err(FillError::Resumed(self.request.digest)),
         }
-        Ok(())
     }
 
     /// Everybody has the blob by now; only its storage is left. Nothing that fails here reaches a client.
@@ -128,8 +186,29 @@ impl Drop for InFlight {
     }
 }
 
-/// Moves the body into the spool and lets readers follow, up to the tail.
-async fn drain(body: BlobBody, size: Option<u64>, spool: &mut Spool, permit: &Permit) -> Result<(), FillError> {
+/// A blob on its way into a spool.
+struct Opening {
+    spool: Spool,
+    size: Option<u64>,
+    /// What is still to come; `None` if all of it is there.
+    body: Option<BlobBody>,
+}
+
+/// Hashes what an interrupted download left, moves the body behind it, and lets readers follow, up to the tail.
+async fn fetch_into(
+    spool: &mut Spool,
+    body: Option<BlobBody>,
+    size: Option<u64>,
+    permit: &Permit,
+) -> Result<(), FillError> {
+    loop {
+        match spool.take_in().await {
+            Ok(Some(written)) => permit.advance(readable(written, size)),
+            Ok(None) => break,
+            Err(error) => return Err(store_failed(spool, error)),
+        }
+    }
+    let Some(body) = body else { return Ok(()) };
     let mut intake = Intake { body, ahead: None };
     loop {
         let chunks = intake.next().await.map_err(FillError::Transfer)?;
@@ -140,15 +219,15 @@ async fn drain(body: BlobBody, size: Option<u64>, spool: &mut Spool, permit: &Pe
         if let Some(expected) = size.filter(|expected| arriving > *expected) {
             return Err(FillError::Length { expected, received: arriving });
         }
-        let written = match spool.append(chunks).await {
-            Ok(written) => written,
-            Err(error) => {
-                let prefix = Prefix { length: spool.written(), digest: spool.digest_so_far() };
-                return Err(FillError::Store { error, prefix });
-            }
-        };
-        permit.advance(readable(written, size));
+        match spool.append(chunks).await {
+            Ok(written) => permit.advance(readable(written, size)),
+            Err(error) => return Err(store_failed(spool, error)),
+        }
     }
+}
+
+fn store_failed(spool: &Spool, error: StoreError) -> FillError {
+    FillError::Store { error, prefix: Prefix { length: spool.written(), digest: spool.digest_so_far() } }
 }
 
 /// How far readers may go when `written` bytes are there: not into the last [`HELD_BACK`] bytes of the blob, or of what

@@ -35,8 +35,8 @@ pub(super) enum Progress {
 pub(super) struct Opened {
     /// The size of the blob, if anybody told.
     pub(super) size: Option<u64>,
-    /// Who sends it.
-    pub(super) upstream: Arc<str>,
+    /// Who sends it; `None` if all of it was left by an interrupted download.
+    pub(super) upstream: Option<Arc<str>>,
     /// Where its bytes can be read as they arrive.
     pub(super) file: BlobFile,
 }

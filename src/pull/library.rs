@@ -67,6 +67,11 @@ impl Library {
         if let Some(manifest) = self.memory.get(digest).await {
             return Some((manifest, Source::Memory));
         }
+        // Boxed: every request carries with it what a hit in memory needs, and no more.
+        Box::pin(self.read(digest)).await
+    }
+
+    async fn read(&self, digest: &Digest) -> Option<(Arc<StoredManifest>, Source)> {
         let file = self.store.open_blob(digest).await?;
         let body = file.read_all(MAX_MANIFEST_BYTES).await.ok()??;
         if !digest.matches(&body) {
@@ -97,12 +102,17 @@ impl Library {
         manifest
     }
 
+    /// Whether an image was found whole a short while ago.
+    pub(super) async fn was_whole(&self, digest: &Digest) -> bool {
+        self.whole.get(digest).await.is_some()
+    }
+
     /// Whether everything of the image is here for at least one platform, so that a client can be sent on its way.
     pub(super) async fn is_whole(&self, manifest: &StoredManifest) -> bool {
-        if self.whole.get(&manifest.digest).await.is_some() {
+        if self.was_whole(&manifest.digest).await {
             return true;
         }
-        let whole = self.look(manifest, MAX_DEPTH, &mut HashSet::new()).await;
+        let whole = Box::pin(self.look(manifest, MAX_DEPTH, &mut HashSet::new())).await;
         if whole {
             self.whole.insert(manifest.digest, ()).await;
         }

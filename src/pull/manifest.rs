@@ -36,7 +36,7 @@ impl PullService {
                     return Ok(ManifestAnswer { manifest, result, source, upstream: None, warning: None });
                 }
                 if let Some(attempts) = known.recent_trouble() {
-                    return self.stale(&scope, &tag, known, attempts.clone()).await;
+                    return Box::pin(self.stale(&scope, &tag, known, attempts.clone())).await;
                 }
             }
             None => self.check_negative(Subject::Manifest, &scope, &Reference::Tag(tag.clone())).await?,
@@ -44,7 +44,8 @@ impl PullService {
         let key = (scope.clone(), tag.clone());
         let service = self.clone();
         let resolve = || async move { service.resolve(scope, upstreams, tag, known).await };
-        shared(self.shared.resolutions.run(key, resolve).await)
+        // Boxed: what every request carries with it should be what a hit needs.
+        shared(Box::pin(self.shared.resolutions.run(key, resolve)).await)
     }
 
     pub(super) async fn manifest_by_digest(
@@ -70,12 +71,13 @@ impl PullService {
         let key = (scope.clone(), digest);
         let service = self.clone();
         let fetch = || async move { service.confirm_or_fetch(&scope, &upstreams, digest).await };
-        shared(self.shared.manifests.run(key, fetch).await)
+        shared(Box::pin(self.shared.manifests.run(key, fetch)).await)
     }
 
     /// Whether a client that is given the manifest can get the rest of the image, as far as is known without asking.
     async fn can_be_finished(&self, scope: &Scope, manifest: &StoredManifest) -> bool {
-        self.shared.authority.was_confirmed(scope, &manifest.digest).await
+        self.shared.library.was_whole(&manifest.digest).await
+            || self.shared.authority.was_confirmed(scope, &manifest.digest).await
             || self.shared.library.is_whole(manifest).await
     }
 

@@ -34,6 +34,7 @@ mod tags;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use moka::future::Cache;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
@@ -215,8 +216,9 @@ impl PullError {
     }
 }
 
-async fn in_time<T>(answer: impl Future<Output = Result<T, PullError>>) -> Result<T, PullError> {
-    timeout(ANSWER_TIMEOUT, answer).await.unwrap_or(Err(PullError::Deadline(ANSWER_TIMEOUT)))
+/// Not an `async fn`, which would hold `answer` twice: every request moves it.
+fn in_time<T>(answer: impl Future<Output = Result<T, PullError>>) -> impl Future<Output = Result<T, PullError>> {
+    timeout(ANSWER_TIMEOUT, answer).map(|answer| answer.unwrap_or(Err(PullError::Deadline(ANSWER_TIMEOUT))))
 }
 
 #[cfg(test)]

@@ -39,7 +39,6 @@ impl PullService {
         if let Some(mut flight) = self.shared.flights.get(&request.digest)
             && let Ok(Opened { size: Some(size), upstream, .. }) = flight.opened().await
         {
-            let upstream = Some(upstream);
             return Ok(BlobFacts { size: Some(size), result: CacheResult::Coalesced, source: Source::None, upstream });
         }
         let stat = match permission.confirmed {
@@ -61,10 +60,10 @@ impl PullService {
         if let Some(grant) = self.shared.authority.granted(scope, &request.digest).await {
             return Ok(Permission { grant, confirmed: None });
         }
-        match self.confirm_blob(scope, upstreams, request).await {
+        match Box::pin(self.confirm_blob(scope, upstreams, request)).await {
             Ok(stat) => Ok(Permission { grant: Grant { size: stat.size }, confirmed: Some(stat) }),
             Err(error @ (PullError::Unavailable { .. } | PullError::RateLimited { .. })) => {
-                self.shared.authority.search(scope, &self.shared.library).await;
+                Box::pin(self.shared.authority.search(scope, &self.shared.library)).await;
                 let grant = self.shared.authority.granted(scope, &request.digest).await.ok_or(error)?;
                 Ok(Permission { grant, confirmed: None })
             }

@@ -76,7 +76,7 @@ impl TagMemory {
         if let Some(known) = self.memory.get(&key).await {
             return Some(known);
         }
-        let record = self.records.read(&scope.registry, &scope.repository, tag).await?;
+        let record = Box::pin(self.records.read(&scope.registry, &scope.repository, tag)).await?;
         let (age, since) = (record.age(SystemTime::now()), Instant::now());
         let known = KnownTag { age, record: Arc::new(record), since, from_record: true, trouble: None };
         self.memory.insert(key, known.clone()).await;

@@ -1,7 +1,7 @@
 //! How much the store may hold, and reservations within it.
 //!
 //! Room is reserved before bytes arrive, so that many downloads at once cannot fill the disk together. The invariant:
-//! `used` is what final files take plus what all reservations hold.
+//! `used` is what final files take plus what all reservations hold, those of half-filled spools included.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -71,6 +71,15 @@ impl Capacity {
         reservation.grow_to(bytes, space)?;
         Ok(reservation)
     }
+
+    /// Holds the room of `bytes` that are on the file system already. `None` if they are too many.
+    pub(super) fn hold(self: &Arc<Self>, bytes: u64) -> Option<Reservation> {
+        let limit = self.limit.load(Ordering::Relaxed);
+        let fits = |used: u64| used.checked_add(bytes).filter(|total| *total <= limit);
+        let before = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
+        self.metrics.bytes.set(gauge(before + bytes));
+        Some(Reservation { capacity: Arc::clone(self), bytes, written: bytes })
+    }
 }
 
 /// Room that is held for one download, and given back when it is dropped.
@@ -107,6 +116,23 @@ impl Reservation {
         Ok(())
     }
 
+    /// Takes over what `more` holds: room that has not been written yet.
+    pub(super) fn absorb(&mut self, mut more: Self) {
+        self.bytes += std::mem::take(&mut more.bytes);
+    }
+
+    /// Moves what is held into another reservation.
+    pub(super) fn take(&mut self) -> Self {
+        let (bytes, written) = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.written));
+        Self { capacity: Arc::clone(&self.capacity), bytes, written }
+    }
+
+    /// Gives back what goes beyond the `written` bytes that are on the file system.
+    pub(super) fn settle(&mut self, written: u64) {
+        self.wrote(written);
+        self.shrink_to(written);
+    }
+
     /// Notes that `written` bytes of it are on the file system by now.
     pub(super) fn wrote(&mut self, written: u64) {
         let before = self.unwritten();
@@ -120,8 +146,7 @@ impl Reservation {
 
     /// Turns the held room into a final file of `length` bytes.
     pub(super) fn publish(&mut self, length: u64) {
-        self.wrote(length);
-        self.shrink_to(length);
+        self.settle(length);
         self.capacity.metrics.objects.inc();
         // What is left belongs to the file now.
         self.bytes = 0;
@@ -214,6 +239,21 @@ mod tests {
         drop(first);
         drop(capacity.reserve(100, SPACE).unwrap());
         assert_eq!(capacity.promised.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn room_changes_hands_without_a_loss() {
+        let capacity = capacity(SizeLimit::Bytes(100), SizeLimit::Bytes(0));
+        let mut first = capacity.reserve(60, SPACE).unwrap();
+        first.wrote(20);
+        let mut second = first.take();
+        drop(first);
+        second.absorb(capacity.reserve(40, SPACE).unwrap());
+        assert!(capacity.reserve(1, SPACE).is_err());
+        second.settle(20);
+        assert_eq!((capacity.used.load(Ordering::Relaxed), capacity.promised.load(Ordering::Relaxed)), (20, 0));
+        drop(second);
+        assert_eq!(capacity.used.load(Ordering::Relaxed), 0);
     }
 
     #[test]

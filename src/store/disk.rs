@@ -1,7 +1,7 @@
 //! The file system of the machine, behind the seam of [`super::files`].
 
 use std::any::Any;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, IoSliceMut};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
@@ -30,29 +30,27 @@ impl Files for DiskFiles {
         Ok(Arc::new(OpenOptions::new().read(true).write(true).create_new(true).open(path)?))
     }
 
+    fn reopen(&self, path: &Path) -> io::Result<Arc<dyn FileHandle>> {
+        Ok(Arc::new(OpenOptions::new().read(true).write(true).open(path)?))
+    }
+
     fn open(&self, path: &Path) -> io::Result<Arc<dyn FileHandle>> {
         Ok(Arc::new(File::open(path)?))
     }
 
     fn open_ready(&self, path: &Path) -> io::Result<Option<Arc<dyn FileHandle>>> {
         // Without waiting for whoever would write to a planted pipe, either.
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let file = match openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED) {
-            Ok(descriptor) => File::from(descriptor),
-            Err(Errno::NOENT) => return Err(Errno::NOENT.into()),
-            // Not in memory, a kernel before 5.12, a sandbox that forbids the call: the other way tells what it is.
-            Err(_) => return Ok(None),
-        };
+        let Some(file) = open_cached(path, OFlags::RDONLY | OFlags::NONBLOCK)? else { return Ok(None) };
         Ok(if file.metadata()?.is_file() { Some(Arc::new(file)) } else { None })
     }
 
     fn stat(&self, path: &Path) -> io::Result<FileFacts> {
-        let metadata = fs::symlink_metadata(path)?;
-        Ok(FileFacts {
-            is_file: metadata.is_file(),
-            length: metadata.len(),
-            modified: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
-        })
+        Ok(facts(&fs::symlink_metadata(path)?))
+    }
+
+    fn stat_ready(&self, path: &Path) -> io::Result<Option<FileFacts>> {
+        let Some(file) = open_cached(path, OFlags::PATH)? else { return Ok(None) };
+        Ok(Some(facts(&file.metadata()?)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -89,6 +87,28 @@ impl Files for DiskFiles {
     fn space(&self, path: &Path) -> io::Result<Space> {
         let stat = rustix::fs::statvfs(path)?;
         Ok(Space { total: stat.f_blocks * stat.f_frsize, available: stat.f_bavail * stat.f_frsize })
+    }
+
+    fn boot(&self) -> io::Result<String> {
+        Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+    }
+}
+
+/// Opens a path that is in the memory of the kernel as a whole, as its absence may be. `None` where it is not, or where
+/// the kernel cannot tell (before 5.12, in a sandbox): the ordinary way finds out.
+fn open_cached(path: &Path, flags: OFlags) -> io::Result<Option<File>> {
+    match openat2(CWD, path, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty(), ResolveFlags::CACHED) {
+        Ok(descriptor) => Ok(Some(descriptor.into())),
+        Err(Errno::NOENT) => Err(Errno::NOENT.into()),
+        Err(_) => Ok(None),
+    }
+}
+
+fn facts(metadata: &Metadata) -> FileFacts {
+    FileFacts {
+        is_file: metadata.is_file(),
+        length: metadata.len(),
+        modified: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
     }
 }
 
@@ -129,6 +149,14 @@ impl FileHandle for File {
 
     fn file(self: Arc<Self>) -> Option<Arc<File>> {
         Some(self)
+    }
+
+    fn set_length(&self, length: u64) -> io::Result<()> {
+        self.set_len(length)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Self::sync_data(self)
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -17,6 +17,8 @@ pub trait Files: fmt::Debug + Send + Sync + 'static {
     fn create_directories(&self, path: &Path) -> io::Result<()>;
     /// Makes a new file for reading and writing. An error if it exists.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn FileHandle>>;
+    /// Opens a file for reading and writing on. An error if it does not exist.
+    fn reopen(&self, path: &Path) -> io::Result<Arc<dyn FileHandle>>;
     /// Opens a file for reading.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn FileHandle>>;
     /// Opens a regular file for reading if that needs no wait for the disk. `None` where it would, or where nobody can
@@ -26,6 +28,10 @@ pub trait Files: fmt::Debug + Send + Sync + 'static {
     }
     /// What stands at a path; symbolic links are not followed.
     fn stat(&self, path: &Path) -> io::Result<FileFacts>;
+    /// The same if it needs no wait for the disk; `None` where it would, or where nobody can tell.
+    fn stat_ready(&self, _path: &Path) -> io::Result<Option<FileFacts>> {
+        Ok(None)
+    }
     /// Gives a file its name, replacing what had it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file. Those who have it open go on reading.
@@ -38,6 +44,8 @@ pub trait Files: fmt::Debug + Send + Sync + 'static {
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Any + Send + Sync>>>;
     /// The room on the file system below a path.
     fn space(&self, path: &Path) -> io::Result<Space>;
+    /// What tells this run of the machine from any other: what was written in another and not flushed may be gone.
+    fn boot(&self) -> io::Result<String>;
 }
 
 /// An open file. Positions are explicit, so one handle serves any number of readers.
@@ -56,6 +64,10 @@ pub trait FileHandle: fmt::Debug + Send + Sync + 'static {
     fn length(&self) -> io::Result<u64> {
         Ok(self.facts()?.length)
     }
+    /// Cuts the file to this length.
+    fn set_length(&self, length: u64) -> io::Result<()>;
+    /// Flushes what has been written to the disk, and what is needed to read it again. A failure is final here, too.
+    fn sync_data(&self) -> io::Result<()>;
     /// The file itself, where there is one, for who can do more with it than read.
     fn file(self: Arc<Self>) -> Option<Arc<File>>;
     /// Flushes content and length to the disk. A failure is final: what was not flushed may be gone (never try again).

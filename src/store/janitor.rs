@@ -1,16 +1,19 @@
 //! Order at start: the directories, the lock, leftovers, and how much is there.
 
 use std::any::Any;
+use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::capacity::Amount;
 use super::error::{OpenError, StoreError};
 use super::files::{Files, Space};
-use super::layout::{LAYOUT_VERSION, Layout};
-use crate::oci::Algorithm;
+use super::halves::KEPT_FOR;
+use super::layout::{LAYOUT_VERSION, Layout, digest_of_spool};
+use super::record::SpoolRecord;
+use crate::oci::{Algorithm, Digest};
 
 /// The lock of a directory, held as long as it lives.
 pub(super) type Lock = Box<dyn Any + Send + Sync>;
@@ -21,6 +24,8 @@ pub(super) struct Prepared {
     pub(super) lock: Option<Lock>,
     /// The room on its file system.
     pub(super) space: Space,
+    /// Tells this run of the machine from others, if that can be told.
+    pub(super) boot: Option<String>,
     /// Why nothing can be written, if nothing can: what is stored is served, the rest passes through.
     pub(super) trouble: Option<StoreError>,
 }
@@ -38,7 +43,7 @@ pub(super) fn prepare(layout: &Layout, files: &dyn Files) -> Result<Prepared, Op
         Err(_) if trouble.is_some() => Space { total: 0, available: 0 },
         space => space?,
     };
-    Ok(Prepared { lock, space, trouble })
+    Ok(Prepared { lock, space, boot: files.boot().ok(), trouble })
 }
 
 /// What was prepared; `None`, and the reason in `trouble`, if the file system cannot be written.
@@ -111,20 +116,84 @@ fn write_version(layout: &Layout, files: &dyn Files) -> io::Result<()> {
     handle.sync()
 }
 
-/// Removes what interrupted downloads left. Nothing else is ever removed: what is not in `tmp` may not be ours.
-pub(super) fn remove_leftovers(layout: &Layout, files: &dyn Files) -> io::Result<Amount> {
+/// What interrupted downloads left.
+#[derive(Debug, Default)]
+pub(super) struct Leftovers {
+    /// What was good for nothing, and is gone.
+    pub(super) removed: Amount,
+    /// What can be gone on with, the youngest first.
+    pub(super) halves: Vec<Leftover>,
+    /// Why something could not be removed, if so.
+    pub(super) trouble: Option<io::Error>,
+}
+
+/// A half-filled spool of another process.
+#[derive(Debug)]
+pub(super) struct Leftover {
+    pub(super) digest: Digest,
+    pub(super) record: SpoolRecord,
+    /// How many bytes of it count.
+    pub(super) length: u64,
+    /// How long ago it was last written to.
+    pub(super) age: Duration,
+}
+
+/// Sorts what interrupted downloads left, and removes what is good for nothing: what has no record that can be read,
+/// what is too old, and what may be gone in parts. `boot` tells this run of the machine from others. Nothing but what
+/// is in `tmp` is ever removed: it may not be ours.
+pub(super) fn sort_leftovers(
+    layout: &Layout,
+    files: &dyn Files,
+    boot: Option<&str>,
+    now: SystemTime,
+) -> io::Result<Leftovers> {
     let directory = layout.temporary();
-    let mut removed = Amount::default();
-    for name in files.list(&directory)? {
-        let path = directory.join(name);
-        let facts = files.stat(&path)?;
-        if facts.is_file {
-            files.remove(&path)?;
-            removed.files += 1;
-            removed.bytes += facts.length;
+    let names = files.list(&directory)?;
+    let mut leftovers = Leftovers::default();
+    for digest in names.iter().filter_map(|name| digest_of_spool(name)) {
+        leftovers.halves.extend(look_at(layout, files, digest, boot, now));
+    }
+    leftovers.halves.sort_by_key(|half| half.age);
+    let halves = leftovers.halves.iter();
+    let kept: HashSet<_> =
+        halves.flat_map(|half| [layout.spool(&half.digest), layout.spool_record(&half.digest)]).collect();
+    for path in names.into_iter().map(|name| directory.join(name)).filter(|path| !kept.contains(path)) {
+        let Some(facts) = files.stat(&path).ok().filter(|facts| facts.is_file) else { continue };
+        match files.remove(&path) {
+            Ok(()) => {
+                leftovers.removed.files += 1;
+                leftovers.removed.bytes += facts.length;
+            }
+            Err(error) => leftovers.trouble = Some(error),
         }
     }
-    Ok(removed)
+    Ok(leftovers)
+}
+
+/// What there is of a spool, cut to what counts; `None` if that is nothing.
+fn look_at(
+    layout: &Layout,
+    files: &dyn Files,
+    digest: Digest,
+    boot: Option<&str>,
+    now: SystemTime,
+) -> Option<Leftover> {
+    let path = layout.spool(&digest);
+    let facts = files.stat(&path).ok().filter(|facts| facts.is_file)?;
+    // A time in the future (a clock that was set back) counts as now.
+    let age = now.duration_since(facts.modified).unwrap_or_default();
+    if age >= KEPT_FOR || files.stat(&layout.blob(&digest)).is_ok() {
+        return None;
+    }
+    let record = SpoolRecord::read(files, &layout.spool_record(&digest))?;
+    let length = record.usable(facts.length, boot);
+    if length == 0 {
+        return None;
+    }
+    if length < facts.length {
+        files.reopen(&path).and_then(|handle| handle.set_length(length)).ok()?;
+    }
+    Some(Leftover { digest, record, length, age })
 }
 
 /// Counts the blobs that were there before `opened`, for as long as `goes_on` says so. Foreign files, directories and

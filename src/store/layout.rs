@@ -6,7 +6,8 @@
 //! <root>/blobs/sha256/ab/abcdef…                           manifests and blobs alike
 //! <root>/repositories/<registry>/<repository>/_tags/<tag>  JSON: what the tag meant
 //! <root>/repositories/<registry>/<repository>/_links/<digest>  empty: this repository may serve it
-//! <root>/tmp/                                              spools and records being written
+//! <root>/tmp/<algorithm>-<hash>.part, .json                half of a blob, and what is known about it
+//! <root>/tmp/<number>.part                                 manifests and records being written
 //! <root>/quarantine/<digest>                               what did not hash to its name
 //! ```
 //!
@@ -50,6 +51,11 @@ impl Layout {
     /// Where a blob grows before it has its name. One download per digest at a time, so the digest is name enough.
     pub(super) fn spool(&self, digest: &Digest) -> PathBuf {
         self.temporary().join(format!("{}-{}.part", digest.algorithm().as_str(), digest.hex()))
+    }
+
+    /// What is known about the content of [`Layout::spool`].
+    pub(super) fn spool_record(&self, digest: &Digest) -> PathBuf {
+        self.spool(digest).with_extension("json")
     }
 
     /// Where records and manifests are written before they take their name.
@@ -101,6 +107,11 @@ fn link_name(digest: &Digest) -> String {
     format!("{}-{}", digest.algorithm().as_str(), digest.hex())
 }
 
+/// The digest that a file name of [`Layout::spool`] spells.
+pub(super) fn digest_of_spool(name: &str) -> Option<Digest> {
+    digest_of_link(name.strip_suffix(".part")?)
+}
+
 /// The digest that a file name of [`Layout::link`] spells.
 pub(super) fn digest_of_link(name: &str) -> Option<Digest> {
     name.replacen('-', ":", 1).parse().ok()
@@ -119,6 +130,9 @@ mod tests {
         let repository: RepositoryName = "a/b".parse().unwrap();
         assert_eq!(layout.blob(&digest), Path::new(&format!("/r/blobs/sha256/e3/{hex}")));
         assert_eq!(layout.spool(&digest), Path::new(&format!("/r/tmp/sha256-{hex}.part")));
+        assert_eq!(layout.spool_record(&digest), Path::new(&format!("/r/tmp/sha256-{hex}.json")));
+        assert_eq!(digest_of_spool(&format!("sha256-{hex}.part")), Some(digest));
+        assert_eq!(digest_of_spool(&format!("sha256-{hex}.json")), None);
         let tag = layout.tag(&registry, &repository, &"1.0".parse().unwrap());
         assert_eq!(tag, Path::new("/r/repositories/reg.example_5000/a/b/_tags/1.0"));
         let link = layout.link(&registry, &repository, &digest);

@@ -26,8 +26,7 @@ impl Links {
     /// Whether `repository` may serve `digest`.
     pub async fn contains(&self, registry: &RegistryHost, repository: &RepositoryName, digest: &Digest) -> bool {
         let path = self.disk.layout.link(registry, repository, digest);
-        let files = Arc::clone(&self.disk.files);
-        self.disk.pool.run("stat", move || files.stat(&path)).await.is_ok()
+        self.disk.stat(path).await.is_ok()
     }
 
     /// Lets `repository` serve `digests`, soon.

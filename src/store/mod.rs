@@ -9,20 +9,24 @@
 //!
 //! Reading order: `layout` spells the paths, `files` is the seam to the file system and `pool` the threads behind
 //! it; `spool` grows and publishes content, `blob` reads it, `open_files` keeps it open, `verify` hashes it again and
-//! `verified` remembers that; `tags` and `links` are the records beside it; `capacity` bounds it all, and `janitor`
-//! brings order at start.
+//! `verified` remembers that; `halves` keeps what an interrupted download had, with a `record` beside it and a `flush`
+//! now and then; `tags` and `links` are the records beside content; `capacity` bounds it all, and `janitor` brings order
+//! at start.
 
 pub mod blob;
 pub mod capacity;
 pub mod disk;
 pub mod error;
 pub mod files;
+mod flush;
+mod halves;
 mod health;
 mod janitor;
 mod layout;
 pub mod links;
 mod open_files;
 mod pool;
+mod record;
 pub mod spool;
 pub mod tags;
 #[cfg(test)]
@@ -33,6 +37,7 @@ pub mod verify;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use tokio_util::task::TaskTracker;
@@ -51,13 +56,16 @@ pub use tags::{TagRecord, Tags};
 pub use verify::{Verdict, Verification};
 
 use blob::OpenFile;
-use capacity::Capacity;
-use files::Space;
+use capacity::{Capacity, Reservation};
+use files::{FileFacts, Space};
+use flush::Flushes;
+use halves::{Half, Halves};
 use health::Health;
-use janitor::Lock;
+use janitor::{Leftover, Lock};
 use layout::Layout;
 use open_files::OpenFiles;
 use pool::Pool;
+use record::Recorder;
 use verified::Verified;
 use verify::Verifications;
 
@@ -74,6 +82,9 @@ struct Disk {
     files: Arc<dyn Files>,
     pool: Pool,
     capacity: Arc<Capacity>,
+    halves: Arc<Halves>,
+    /// Tells this run of the machine from others, if that can be told.
+    boot: Option<String>,
     health: Health,
     metrics: StoreMetrics,
     open: OpenFiles,
@@ -95,7 +106,7 @@ pub struct Adjustment {
 }
 
 impl Store {
-    /// Opens the directory: takes its lock, removes leftovers of interrupted downloads, and starts counting what is
+    /// Opens the directory: takes its lock, sorts leftovers of interrupted downloads, and starts counting what is
     /// there in the background, however much it is.
     ///
     /// Work that nobody waits for is tracked by `background`, for the end of the process to wait for it.
@@ -112,11 +123,14 @@ impl Store {
             pool.run_any(move || janitor::prepare(&layout, files.as_ref())).await?
         };
         let capacity = Arc::new(Capacity::new(config, prepared.space, metrics.store.clone()));
+        let halves = Halves::new(layout.clone(), Arc::clone(&files), metrics.store.janitor_removed.clone());
         let disk = Arc::new(Disk {
             layout,
             files,
             pool,
             capacity,
+            halves,
+            boot: prepared.boot,
             health: Health::new(metrics.store.clone()),
             metrics: metrics.store.clone(),
             open: OpenFiles::new(),
@@ -131,7 +145,7 @@ impl Store {
         }
         let store = Self { disk };
         if store.disk.check_lock().is_ok() {
-            store.remove_leftovers(metrics).await;
+            store.sort_leftovers(metrics).await;
         }
         store.count_in_background();
         Ok(store)
@@ -161,16 +175,25 @@ impl Store {
 
     /// The size of a stored blob or manifest in bytes. `None` for whatever [`Store::open_blob`] does not open.
     pub async fn stat(&self, digest: &Digest) -> Option<u64> {
-        let path = self.disk.layout.blob(digest);
-        let files = Arc::clone(&self.disk.files);
-        let facts = self.disk.pool.run("stat", move || files.stat(&path)).await;
+        let facts = self.disk.stat(self.disk.layout.blob(digest)).await;
         let facts = facts.ok().filter(|facts| facts.is_file && (facts.length > 0 || digest.matches(b"")));
         facts.map(|facts| facts.length)
     }
 
-    /// Begins to store a blob. `size` is its size in bytes, if it is known: room for all of it is reserved first. One
-    /// spool per digest at a time: the caller sees to that, as it fetches each blob once.
+    /// Begins to store a blob, or goes on where an interrupted download ended: then [`Spool::resumed`] is more than 0.
+    /// `size` is the size of the blob in bytes, if it is known: room for all of it is reserved first, and a half of a
+    /// blob of another size is no half of this one. One spool per digest at a time: the caller sees to that, as it
+    /// fetches each blob once.
     pub async fn spool(&self, digest: &Digest, size: Option<u64>) -> Result<Spool, StoreError> {
+        if let Some(half) = self.disk.halves.take(digest).await {
+            let resumed = Spool::resume(Arc::clone(&self.disk), *digest, half, size).await;
+            match resumed.inspect_err(|error| self.disk.health.record(error)) {
+                Ok(Some(spool)) => return Ok(spool),
+                Err(error @ StoreError::Full { .. }) => return Err(error),
+                // It cannot be used: the blob is fetched from its first byte.
+                Ok(None) | Err(_) => {}
+            }
+        }
         self.spool_at(self.disk.layout.spool(digest), digest, size).await
     }
 
@@ -220,21 +243,31 @@ impl Store {
         self.disk.health.trouble()
     }
 
-    async fn remove_leftovers(&self, metrics: &Metrics) {
+    async fn sort_leftovers(&self, metrics: &Metrics) {
         let disk = Arc::clone(&self.disk);
-        let removed =
-            self.disk.pool.run("janitor", move || janitor::remove_leftovers(&disk.layout, disk.files.as_ref())).await;
-        match removed {
-            Ok(removed) if removed.files > 0 => {
-                metrics.store.janitor_removed.inc_by(removed.files);
-                tracing::info!(
-                    files = removed.files,
-                    bytes = removed.bytes,
-                    "Removed leftovers of interrupted downloads"
-                );
-            }
-            Ok(_) => {}
-            Err(error) => self.disk.health.record(&error),
+        let sort = move || {
+            let (layout, files) = (&disk.layout, disk.files.as_ref());
+            janitor::sort_leftovers(layout, files, disk.boot.as_deref(), SystemTime::now())
+        };
+        let leftovers = match self.disk.pool.run("janitor", sort).await {
+            Ok(leftovers) => leftovers,
+            Err(error) => return self.disk.health.record(&error),
+        };
+        if let Some(source) = leftovers.trouble {
+            self.disk.health.record(&StoreError::Io { operation: "remove", source: Arc::new(source) });
+        }
+        let removed = leftovers.removed;
+        if removed.files > 0 {
+            metrics.store.janitor_removed.inc_by(removed.files);
+            tracing::info!(files = removed.files, bytes = removed.bytes, "Removed leftovers of interrupted downloads");
+        }
+        let kept: u64 = leftovers.halves.iter().map(|half| half.length).sum();
+        if kept > 0 {
+            tracing::info!(blobs = leftovers.halves.len(), bytes = kept, "Kept half-filled downloads");
+        }
+        // The youngest first: where there is not room for all, the oldest go.
+        for half in leftovers.halves {
+            self.disk.keep(half);
         }
     }
 
@@ -255,9 +288,45 @@ impl Store {
 }
 
 impl Disk {
+    /// Keeps what another process left.
+    fn keep(&self, leftover: Leftover) {
+        let Leftover { digest, record, length, age } = leftover;
+        let recorder = Recorder::found(Arc::clone(&self.files), self.layout.spool_record(&digest));
+        let Some(reservation) = self.capacity.hold(length) else {
+            return self.halves.remove_files(&digest, &recorder);
+        };
+        let flushes = Flushes::from(record.synced.min(length));
+        let half = Half { length, size: record.size, reservation, recorder, flushes, writing: Arc::default() };
+        self.halves.keep(digest, half, age);
+    }
+
+    /// Reserves room for `bytes`; half-filled downloads make way. Blocks.
+    fn reserve(&self, bytes: u64) -> Result<Reservation, StoreError> {
+        loop {
+            let space = self.files.space(self.layout.root());
+            let space = space.map_err(|source| StoreError::Io { operation: "measure", source: Arc::new(source) })?;
+            match self.capacity.reserve(bytes, space) {
+                Err(StoreError::Full { .. }) if self.halves.drop_oldest() => {}
+                reserved => return reserved,
+            }
+        }
+    }
+
     /// Whether this process may write at all.
     fn check_lock(&self) -> Result<(), StoreError> {
         self.lock.as_ref().map(|_| ()).ok_or(StoreError::NotLocked)
+    }
+
+    /// What stands at a path; on another thread only if that has to wait for the disk.
+    async fn stat(&self, path: PathBuf) -> Result<FileFacts, StoreError> {
+        match self.files.stat_ready(&path) {
+            Ok(Some(facts)) => Ok(facts),
+            Ok(None) => {
+                let files = Arc::clone(&self.files);
+                self.pool.run("stat", move || files.stat(&path)).await
+            }
+            Err(source) => Err(StoreError::Io { operation: "stat", source: Arc::new(source) }),
+        }
     }
 
     /// Opens the final file of a digest. `None` if something stands there that is not its content.

@@ -1,8 +1,14 @@
 //! Content on its way in: a temporary file that grows, is hashed as it grows, and takes its name only when it is right.
+//!
+//! A download that is interrupted leaves its file to the next one. What that one takes over counts for nothing until it
+//! has been hashed again (`resume`): the hash of a blob is always one hash over all of its bytes, in this process.
+
+mod resume;
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -11,9 +17,16 @@ use super::blob::{BlobFile, OpenFile};
 use super::capacity::Reservation;
 use super::error::StoreError;
 use super::files::FileHandle;
+use super::flush::Flushes;
+use super::halves::Half;
+use super::record::{Recorder, SpoolRecord};
 use crate::oci::{Digest, Hasher};
 
-/// A blob being stored. Dropping it before [`Spool::publish`] removes the file; those who read it go on reading.
+/// How many bytes are worth a record, and by that to be kept. Smaller blobs are fetched anew: they cost less than that.
+pub(super) const WORTH_KEEPING: u64 = 1024 * 1024;
+
+/// A blob being stored. Dropped before [`Spool::publish`], it is kept for the next download of the blob, if it is worth
+/// it and nothing is wrong with it; else its file is removed. Those who read it go on reading.
 #[derive(Debug)]
 pub struct Spool {
     disk: Arc<Disk>,
@@ -22,8 +35,28 @@ pub struct Spool {
     handle: Arc<dyn FileHandle>,
     reservation: Reservation,
     hasher: Hasher,
+    /// The size of the whole blob, if anybody told.
+    size: Option<u64>,
+    /// How many bytes another download left.
+    resumed: u64,
+    /// How many bytes are in the file and in the hash.
     written: u64,
-    published: bool,
+    recorder: Arc<Recorder>,
+    flushes: Flushes,
+    /// Held by the write under way, which goes on when nobody waits for it any longer.
+    writing: Arc<tokio::sync::Mutex<()>>,
+    fate: Fate,
+}
+
+/// What becomes of the file when the spool is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It is kept for the next download, if it has a record.
+    Kept,
+    /// It is removed: it is wrong, or not whole, or nobody will ask for it.
+    Removed,
+    /// Nothing: it has its name.
+    Published,
 }
 
 impl Spool {
@@ -35,27 +68,53 @@ impl Spool {
         size: Option<u64>,
     ) -> Result<Self, StoreError> {
         disk.check_lock()?;
-        let files = Arc::clone(&disk.files);
-        let root = disk.layout.root().to_owned();
         let created = {
-            let (path, capacity) = (path.clone(), Arc::clone(&disk.capacity));
-            disk.pool.run_any(move || {
-                let failed = |operation| move |source| StoreError::Io { operation, source: Arc::new(source) };
-                let space = files.space(&root).map_err(failed("measure"))?;
-                let reservation = capacity.reserve(size.unwrap_or(0), space)?;
-                let created = match files.create(&path) {
+            let (path, disk) = (path.clone(), Arc::clone(&disk));
+            move || {
+                let reservation = disk.reserve(size.unwrap_or(0))?;
+                let created = match disk.files.create(&path) {
                     // Left behind by a download whose file could not be removed at its end. Nobody else writes to it.
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                        files.remove(&path).and_then(|()| files.create(&path))
+                        disk.files.remove(&path).and_then(|()| disk.files.create(&path))
                     }
                     created => created,
                 };
                 Ok((created.map_err(failed("create"))?, reservation))
-            })
+            }
         };
-        let (handle, reservation) = created.await?;
+        let (handle, reservation) = disk.pool.run_any(created).await?;
+        let half = Half {
+            length: 0,
+            size,
+            reservation,
+            recorder: Recorder::new(Arc::clone(&disk.files), path.with_extension("json")),
+            flushes: Flushes::default(),
+            writing: Arc::default(),
+        };
+        Ok(Self::over(disk, path, digest, handle, half))
+    }
+
+    /// Over a file of which the first `half.length` bytes are another download's.
+    fn over(disk: Arc<Disk>, path: PathBuf, digest: Digest, handle: Arc<dyn FileHandle>, half: Half) -> Self {
+        let Half { length, size, reservation, recorder, flushes, writing } = half;
+        // Only what has a name of its own can be found again.
+        let fate = if path == disk.layout.spool(&digest) { Fate::Kept } else { Fate::Removed };
         let hasher = Hasher::new(digest.algorithm());
-        Ok(Self { disk, digest, path, handle, reservation, hasher, written: 0, published: false })
+        Self {
+            disk,
+            digest,
+            path,
+            handle,
+            reservation,
+            hasher,
+            size,
+            resumed: length,
+            written: 0,
+            recorder,
+            flushes,
+            writing,
+            fate,
+        }
     }
 
     /// A way to read what has been written so far, and what will be.
@@ -63,39 +122,104 @@ impl Spool {
         BlobFile::new(Arc::clone(&self.disk), Arc::new(OpenFile::new(Arc::clone(&self.handle), None)))
     }
 
-    /// How many bytes have been written.
+    /// How many bytes have been written and hashed.
     pub fn written(&self) -> u64 {
         self.written
+    }
+
+    /// How many bytes another download left. They may be wrong, and whose fault that is nobody can tell.
+    pub fn resumed(&self) -> u64 {
+        self.resumed
+    }
+
+    /// The size of the whole blob, if anybody told.
+    pub fn size(&self) -> Option<u64> {
+        self.size
+    }
+
+    /// Notes what an upstream says is the size of the whole blob.
+    pub fn announce(&mut self, size: Option<u64>) {
+        self.size = self.size.or(size);
+    }
+
+    /// Nothing of it is to be used again.
+    pub fn discard(&mut self) {
+        self.fate = Fate::Removed;
+    }
+
+    /// Begins anew, without what another download left.
+    pub async fn restart(mut self) -> Result<Self, StoreError> {
+        let (disk, path, digest, size) = (Arc::clone(&self.disk), self.path.clone(), self.digest, self.size);
+        self.discard();
+        drop(self);
+        let restarted = Self::create(Arc::clone(&disk), path, digest, size).await;
+        restarted.inspect_err(|error| disk.health.record(error))
     }
 
     /// Writes the next chunks of the content and hashes them, off the runtime's threads. Returns the new length.
     pub async fn append(&mut self, chunks: Vec<Bytes>) -> Result<u64, StoreError> {
         let appended = self.try_append(chunks).await;
-        appended.inspect_err(|error| self.disk.health.record(error))
+        self.note(appended)
     }
 
     async fn try_append(&mut self, chunks: Vec<Bytes>) -> Result<u64, StoreError> {
+        while self.try_take_in().await?.is_some() {}
+        self.flushes.check().await?;
         let start = self.written;
         let end = start + chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
-        if end > self.reservation.bytes() {
-            let (files, root) = (Arc::clone(&self.disk.files), self.disk.layout.root().to_owned());
-            let space = self.disk.pool.run("measure", move || files.space(&root)).await?;
-            self.reservation.grow_to(end, space)?;
+        if let Some(more) = end.checked_sub(self.reservation.bytes()).filter(|more| *more > 0) {
+            let disk = Arc::clone(&self.disk);
+            self.reservation.absorb(self.disk.pool.run_any(move || disk.reserve(more)).await?);
         }
+        // A write goes on when its download is given up; whoever takes over waits for it.
+        let writing = Arc::clone(&self.writing).lock_owned().await;
         let (handle, mut hasher) = (Arc::clone(&self.handle), self.hasher.clone());
+        // Once: if that fails, the next flush tries again.
+        let is_due = self.fate == Fate::Kept && start < WORTH_KEEPING && end >= WORTH_KEEPING;
+        let due = is_due.then(|| (Arc::clone(&self.recorder), self.record(0), self.disk.next_temporary()));
         let write = move || {
+            let _writing = writing;
             let mut offset = start;
             for chunk in &chunks {
                 handle.write_all_at(chunk, offset)?;
                 hasher.update(chunk);
                 offset += chunk.len() as u64;
             }
+            if let Some((recorder, record, temporary)) = due {
+                recorder.write(&record, &temporary);
+            }
             Ok(hasher)
         };
         self.hasher = self.disk.pool.run("write", write).await?;
         self.written = end;
         self.reservation.wrote(end);
+        self.flush_beside();
         Ok(end)
+    }
+
+    fn record(&self, synced: u64) -> SpoolRecord {
+        SpoolRecord { size: self.size, synced, boot: self.disk.boot.clone() }
+    }
+
+    /// Flushes what has been written, if that is due, and notes it in the record.
+    fn flush_beside(&mut self) {
+        if self.fate != Fate::Kept {
+            return;
+        }
+        let (disk, handle, recorder) = (&self.disk, &self.handle, &self.recorder);
+        let (written, record) = (self.written, self.record(self.written));
+        self.flushes.begin(written, || {
+            let (pool, temporary) = (disk.pool.clone(), disk.next_temporary());
+            let (handle, recorder) = (Arc::clone(handle), Arc::clone(recorder));
+            async move {
+                let flush = move || {
+                    handle.sync_data()?;
+                    recorder.write(&record, &temporary);
+                    Ok(())
+                };
+                pool.run("sync", flush).await
+            }
+        });
     }
 
     /// The digest of everything written so far.
@@ -116,17 +240,18 @@ impl Spool {
     /// write.
     pub async fn publish(mut self) -> Result<(), StoreError> {
         let published = self.try_publish().await;
-        published.inspect_err(|error| self.disk.health.record(error))
+        self.note(published)
     }
 
     async fn try_publish(&mut self) -> Result<(), StoreError> {
         if !self.is_complete() {
             return Err(StoreError::Mismatch);
         }
+        self.flushes.end().await?;
         let (files, handle) = (Arc::clone(&self.disk.files), Arc::clone(&self.handle));
         let (from, to) = (self.path.clone(), self.disk.layout.blob(&self.digest));
+        let recorder = Arc::clone(&self.recorder);
         let publish = move || {
-            let failed = |operation| move |source| StoreError::Io { operation, source: Arc::new(source) };
             handle.sync().map_err(failed("sync"))?;
             let shard = to.parent().unwrap_or(&to);
             if files.stat(shard).is_err() {
@@ -137,23 +262,54 @@ impl Spool {
                 }
             }
             files.rename(&from, &to).map_err(failed("rename"))?;
+            recorder.close();
             files.sync_directory(shard).map_err(failed("sync"))
         };
         self.disk.pool.run_any(publish).await?;
         self.reservation.publish(self.written);
-        self.published = true;
+        self.fate = Fate::Published;
         self.disk.verified.insert(&self.digest);
         Ok(())
+    }
+
+    /// Notes a failure of the store. What the disk has failed is not built upon.
+    fn note<T>(&mut self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+        outcome.inspect_err(|error| {
+            self.fate = Fate::Removed;
+            self.disk.health.record(error);
+        })
     }
 }
 
 impl Drop for Spool {
     fn drop(&mut self) {
-        if self.published {
-            return;
+        match self.fate {
+            Fate::Published => {}
+            Fate::Kept if self.recorder.is_written() => {
+                // Of what was taken over, the rest is still there.
+                let length = self.written.max(self.resumed);
+                let mut reservation = self.reservation.take();
+                reservation.settle(length);
+                let half = Half {
+                    length,
+                    size: self.size,
+                    reservation,
+                    recorder: Arc::clone(&self.recorder),
+                    flushes: std::mem::take(&mut self.flushes),
+                    writing: Arc::clone(&self.writing),
+                };
+                self.disk.halves.keep(self.digest, half, Duration::ZERO);
+            }
+            Fate::Kept | Fate::Removed => self.remove(),
         }
-        // Unlinking is short work even for a large file: its blocks are freed when the last reader closes it. Doing it
-        // here, before the flight is forgotten, is what lets the next download of this digest use the same path.
+    }
+}
+
+impl Spool {
+    /// Unlinking is short work even for a large file: its blocks are freed when the last reader closes it. Doing it
+    /// before the flight is forgotten is what lets the next download of this digest use the same path.
+    fn remove(&self) {
+        self.recorder.close();
         match self.disk.files.remove(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::debug!(path = %self.path.display(), %error, "A spool could not be removed; the next start does");
@@ -161,4 +317,8 @@ impl Drop for Spool {
             _ => {}
         }
     }
+}
+
+fn failed(operation: &'static str) -> impl Fn(io::Error) -> StoreError {
+    move |source| StoreError::Io { operation, source: Arc::new(source) }
 }

@@ -1,5 +1,9 @@
 //! The room on a real file system, and on one that fails where it is told to.
 
+mod crashes;
+mod halves;
+mod mortal;
+
 use std::any::Any;
 use std::fs::File;
 use std::io;
@@ -65,6 +69,12 @@ impl FileHandle for WitnessHandle {
     fn file(self: Arc<Self>) -> Option<Arc<File>> {
         Arc::clone(&self.inner).file()
     }
+    fn set_length(&self, length: u64) -> io::Result<()> {
+        self.inner.set_length(length)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.sync()
+    }
     fn sync(&self) -> io::Result<()> {
         self.seen.lock().push("sync".into());
         if self.fails == Some("sync") { Err(io::Error::from_raw_os_error(5)) } else { self.inner.sync() }
@@ -81,6 +91,9 @@ impl Files for Witness {
     }
     fn open(&self, path: &Path) -> io::Result<Arc<dyn FileHandle>> {
         DiskFiles.open(path)
+    }
+    fn reopen(&self, path: &Path) -> io::Result<Arc<dyn FileHandle>> {
+        Ok(self.handle(DiskFiles.reopen(path)?))
     }
     fn stat(&self, path: &Path) -> io::Result<FileFacts> {
         DiskFiles.stat(path)
@@ -108,6 +121,9 @@ impl Files for Witness {
     }
     fn space(&self, path: &Path) -> io::Result<Space> {
         DiskFiles.space(path)
+    }
+    fn boot(&self) -> io::Result<String> {
+        DiskFiles.boot()
     }
 }
 

@@ -98,7 +98,9 @@ pub struct StoreMetrics {
     pub operation_duration: HistogramVec,
     /// By operation and error kind: failures, each of which made a pull go on uncached.
     pub errors: IntCounterVec,
-    /// Leftovers of interrupted downloads removed at start.
+    /// Bytes of interrupted downloads that were gone on with, and so did not have to be fetched again.
+    pub resumed_bytes: IntCounter,
+    /// Leftovers of interrupted downloads that were removed.
     pub janitor_removed: IntCounter,
     /// Stored blobs and manifests that no longer hashed to their name.
     pub corrupt_objects: IntCounter,
@@ -222,7 +224,8 @@ impl Metrics {
             )?,
         };
         let store = StoreMetrics {
-            bytes: new.gauge("weir_store_bytes", "Bytes of blobs, manifests and downloads in progress")?,
+            bytes: new
+                .gauge("weir_store_bytes", "Bytes of blobs, manifests and downloads, in progress or interrupted")?,
             objects: new.gauge("weir_store_objects", "Blobs and manifests in the store now")?,
             limit_bytes: new.gauge("weir_store_limit_bytes", "The most bytes the store may take")?,
             free_bytes: new
@@ -237,8 +240,14 @@ impl Metrics {
                 "Failures of the store; the pulls they met went on uncached",
                 &["operation", "kind"],
             )?,
-            janitor_removed: new
-                .counter("weir_store_janitor_removed_total", "Leftovers of interrupted downloads removed at start")?,
+            resumed_bytes: new.counter(
+                "weir_store_resumed_bytes_total",
+                "Bytes of interrupted downloads that did not have to be fetched again",
+            )?,
+            janitor_removed: new.counter(
+                "weir_store_janitor_removed_total",
+                "Leftovers of interrupted downloads removed: at start, after a day, or for room",
+            )?,
             corrupt_objects: new.counter(
                 "weir_verify_corrupt_objects_total",
                 "Stored blobs and manifests that no longer hashed to their name and were set aside",

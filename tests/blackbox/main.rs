@@ -18,6 +18,7 @@ mod process;
 mod pulls;
 mod ranges;
 mod reload;
+mod resume;
 mod rot;
 mod store_faults;
 mod tls;

@@ -13,7 +13,7 @@ use crate::support::blob::{Blob, blob_of, mix};
 use crate::support::process::{Process, WeirProcess, weir_binary};
 use crate::support::upstream::{Requests, ScriptedUpstream};
 use crate::support::weir::{
-    Answer, REGISTRY, assert_blobs_hash_to_their_names, blob_path, config_for, files_below, registry,
+    Answer, REGISTRY, assert_blobs_hash_to_their_names, blob_path, config_for, files_below, registry, strays,
 };
 use crate::support::{MIB, eventually, raw, within};
 
@@ -69,7 +69,7 @@ async fn kill_9_at_any_moment_leaves_no_wrong_file() {
     let mut last_blobs = Vec::new();
     for round in 0..20 {
         let weir = home.serve().await;
-        assert_eq!(files_below(&home.store().join("tmp")), Vec::<std::path::PathBuf>::new(), "round {round}");
+        assert_eq!(strays(&home.store()), Vec::<std::path::PathBuf>::new(), "round {round}");
         let blobs: Vec<Blob> = (0..BLOBS).map(|number| blob_of(SIZE, 1000 * round + number)).collect();
         for blob in &blobs {
             upstream.push_blob(REPOSITORY, blob);
@@ -105,6 +105,44 @@ async fn kill_9_at_any_moment_leaves_no_wrong_file() {
         pull(&weir, blob).await.expect("weir answers").assert_is(blob.digest());
     }
     assert!(assert_blobs_hash_to_their_names(&home.store()) > 0);
+}
+
+/// Each kill comes at a seeded byte of the blob, as soon as the upstream has let it go.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fill_that_is_killed_five_times_fetches_little_twice() {
+    const SIZE: u64 = 1 << 30;
+    const KILLS: u64 = 5;
+    let upstream = ScriptedUpstream::start().await;
+    let blob = blob_of(SIZE, 5);
+    upstream.push_blob(REPOSITORY, &blob);
+    let home = Home::new(&upstream, json!({}));
+    let mut random = seed();
+    eprintln!("WEIR_TEST_SEED={random}");
+    let gets = Requests::blob(blob.digest()).get();
+    for kill in 0..KILLS {
+        random = mix(random);
+        let part = SIZE / (KILLS + 1);
+        let gate = upstream.hold(gets.clone(), kill * part + random % part + 1);
+        let mut weir = home.serve().await;
+        let url = format!("http://{}{}", weir.registry, blob_path(REPOSITORY, blob.digest()));
+        let client = tokio::spawn(async move {
+            let Ok(answer) = reqwest::get(url).await else { return };
+            assert!(!Answer::read(answer).await.complete, "the rest was never sent");
+        });
+        gate.reached().await;
+        weir.process.kill().await;
+        client.await.unwrap();
+        upstream.heal();
+    }
+    let weir = home.serve().await;
+    pull(&weir, &blob).await.expect("weir answers").assert_is(blob.digest());
+    eventually("the blob is stored", async || weir.metric("weir_stored_total", &[]).await == 1).await;
+    let (sent, asked) = (upstream.bytes_sent(), upstream.blob_gets(blob.digest()));
+    assert!(sent <= SIZE + SIZE / 10, "{} MiB were fetched", sent >> 20);
+    assert_eq!(asked as u64, KILLS + 1);
+    assert!(weir.metric("weir_store_resumed_bytes_total", &[]).await >= SIZE * (KILLS - 1) / (KILLS + 1) - SIZE / 10);
+    assert_eq!(assert_blobs_hash_to_their_names(&home.store()), 1);
+    assert_eq!(files_below(&home.store().join("tmp")), Vec::<std::path::PathBuf>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]

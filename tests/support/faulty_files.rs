@@ -108,6 +108,11 @@ impl Files for FaultyFiles {
         Ok(self.handle(self.disk.open(path)?))
     }
 
+    fn reopen(&self, path: &Path) -> io::Result<Arc<dyn FileHandle>> {
+        self.attempt(Operation::Open, 0)?;
+        Ok(self.handle(self.disk.reopen(path)?))
+    }
+
     fn stat(&self, path: &Path) -> io::Result<FileFacts> {
         self.disk.stat(path)
     }
@@ -137,6 +142,10 @@ impl Files for FaultyFiles {
     fn space(&self, path: &Path) -> io::Result<Space> {
         let space = self.disk.space(path)?;
         Ok(if self.script.lock().full { Space { available: 0, ..space } } else { space })
+    }
+
+    fn boot(&self) -> io::Result<String> {
+        self.disk.boot()
     }
 }
 
@@ -174,6 +183,15 @@ impl FileHandle for FaultyHandle {
 
     fn file(self: Arc<Self>) -> Option<Arc<File>> {
         None
+    }
+
+    fn set_length(&self, length: u64) -> io::Result<()> {
+        self.file.set_length(length)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.files.attempt(Operation::Sync, 0)?;
+        self.file.sync_data()
     }
 
     fn sync(&self) -> io::Result<()> {

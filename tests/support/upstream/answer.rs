@@ -176,6 +176,10 @@ impl Draft {
                 }
                 Fault::Redirect(to) => self.redirect(to),
                 Fault::RedirectBelow(base) => self.redirect(&format!("{base}{}", request.path)),
+                Fault::IgnoreRange if self.range.take().is_some() => {
+                    self.status = StatusCode::OK;
+                    self.headers.remove(CONTENT_RANGE);
+                }
                 Fault::RefuseAuthorization if request.headers.contains_key(AUTHORIZATION) => {
                     *self = Self::error(StatusCode::BAD_REQUEST, "SCRIPTED");
                 }

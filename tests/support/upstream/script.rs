@@ -111,6 +111,8 @@ pub(crate) enum Fault {
     Header(HeaderName, HeaderValue),
     /// A header left out.
     WithoutHeader(HeaderName),
+    /// `Range` is ignored.
+    IgnoreRange,
     /// No `Content-Length`: chunked.
     Chunked,
     /// `Content-Length` says this many bytes, whatever follows.

@@ -1,0 +1,163 @@
+//! The servers that are compared, each with the configuration a careful operator would give it.
+//!
+//! All run at the same time and take turns; those that are not being measured are idle. None writes an access log: nginx
+//! and docker-registry have it turned off, Weir runs at `log.level: warn`; [`PeerKind::WeirLogging`] shows what its
+//! default costs.
+
+mod docker_registry;
+mod nginx;
+mod server;
+mod weir;
+
+use std::fmt;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+
+use crate::measure::{Meter, resident};
+use server::Server;
+
+/// Who is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum PeerKind {
+    /// The upstream itself, with nothing in between.
+    Direct,
+    /// nginx serving the upstream's files with sendfile: the ceiling.
+    NginxStatic,
+    /// The same with `open_file_cache`, which nginx has off by default.
+    NginxOpenFiles,
+    /// nginx with `proxy_cache` and `proxy_cache_lock`.
+    NginxCache,
+    /// Debian's docker-registry in proxy mode.
+    DockerRegistry,
+    Weir,
+    /// Weir with its log as it is by default: a line for every request.
+    WeirLogging,
+}
+
+impl PeerKind {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Direct,
+        Self::NginxStatic,
+        Self::NginxOpenFiles,
+        Self::NginxCache,
+        Self::DockerRegistry,
+        Self::Weir,
+        Self::WeirLogging,
+    ];
+
+    /// Those who are enough to see that every row works.
+    pub(crate) const SMOKE: [Self; 4] = [Self::Direct, Self::NginxStatic, Self::NginxCache, Self::Weir];
+
+    /// Those whose growth is of interest.
+    pub(crate) const GROWTH: [Self; 2] = [Self::NginxCache, Self::Weir];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::NginxStatic => "nginx-static",
+            Self::NginxOpenFiles => "nginx-open-files",
+            Self::NginxCache => "nginx-cache",
+            Self::DockerRegistry => "docker-registry",
+            Self::Weir => "weir",
+            Self::WeirLogging => "weir-logging",
+        }
+    }
+
+    /// Whether it keeps copies of what it fetches, as it would in production.
+    pub(crate) fn is_cache(self) -> bool {
+        matches!(self, Self::NginxCache | Self::DockerRegistry | Self::Weir)
+    }
+
+    /// The program it needs, unless it is ours.
+    pub(crate) fn program(self) -> Option<&'static str> {
+        match self {
+            Self::NginxStatic | Self::NginxOpenFiles | Self::NginxCache => Some("nginx"),
+            Self::DockerRegistry => Some("docker-registry"),
+            Self::Direct | Self::Weir | Self::WeirLogging => None,
+        }
+    }
+
+    /// Whether its program is installed.
+    pub(crate) fn is_installed(self) -> bool {
+        self.program().is_none_or(|program| server::find(program).is_some())
+    }
+}
+
+impl fmt::Display for PeerKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.as_str())
+    }
+}
+
+/// What the servers have to know of each other.
+#[derive(Debug, Clone)]
+pub(crate) struct Surroundings {
+    /// Where each server gets a directory of its own.
+    pub(crate) directory: PathBuf,
+    /// The files that nginx-static serves.
+    pub(crate) files: PathBuf,
+    pub(crate) upstream: SocketAddr,
+}
+
+/// One of the compared, running.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) kind: PeerKind,
+    pub(crate) address: SocketAddr,
+    server: Option<Server>,
+    /// Where it keeps what it has fetched.
+    content: PathBuf,
+}
+
+impl Peer {
+    /// Starts it with an empty store of that name and waits until it answers.
+    pub(crate) fn start(kind: PeerKind, name: &str, surroundings: &Surroundings) -> Result<Self> {
+        let directory = surroundings.directory.join(name);
+        fs::create_dir_all(&directory)?;
+        let content = directory.join("content");
+        let commands = |file_cache| nginx::serving_files(&directory, &surroundings.files, file_cache);
+        let command = match kind {
+            PeerKind::Direct => {
+                return Ok(Self { kind, address: surroundings.upstream, server: None, content });
+            }
+            PeerKind::NginxStatic => commands(nginx::OpenFileCache::Off)?,
+            PeerKind::NginxOpenFiles => commands(nginx::OpenFileCache::On)?,
+            PeerKind::NginxCache => nginx::caching(&directory, &content, surroundings.upstream)?,
+            PeerKind::DockerRegistry => docker_registry::caching(&directory, &content, surroundings.upstream)?,
+            PeerKind::Weir => weir::caching(&directory, &content, surroundings.upstream, weir::Log::Warnings)?,
+            PeerKind::WeirLogging => weir::caching(&directory, &content, surroundings.upstream, weir::Log::Default)?,
+        };
+        let server = Server::start(command, &directory).with_context(|| format!("{kind} does not start"))?;
+        Ok(Self { kind, address: server.address(), server: Some(server), content })
+    }
+
+    /// Stops it and starts it again on what it has stored; how long it took from its start to its first answer.
+    pub(crate) fn restart(&mut self) -> Result<Duration> {
+        self.server.as_mut().context("Only a server can be restarted")?.restart()
+    }
+
+    /// How long it took from its start to its first answer.
+    pub(crate) fn started_in(&self) -> Option<Duration> {
+        self.server.as_ref().map(Server::started_in)
+    }
+
+    /// Begins to measure it, unless it is the driver's own process.
+    pub(crate) fn meter(&self) -> Result<Option<Meter>> {
+        self.server.as_ref().map(|server| Meter::start(server.process())).transpose()
+    }
+
+    /// Its resident memory in bytes.
+    pub(crate) fn resident(&self) -> Result<Option<u64>> {
+        self.server.as_ref().map(|server| resident(server.process())).transpose()
+    }
+
+    /// The directory of what it has fetched.
+    pub(crate) fn content(&self) -> &Path {
+        &self.content
+    }
+}

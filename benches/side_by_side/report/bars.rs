@@ -1,0 +1,166 @@
+//! The bars, and which of them are met.
+
+use super::metric::{Metric, Row};
+use super::results::{Results, Spread};
+use super::table::number;
+use crate::peers::PeerKind;
+
+/// Whether a bar can be asserted on a busy machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Strictness {
+    /// A count or a size: the same on every machine. All rounds have to meet it.
+    Count,
+    /// A time or a rate: read it from a quiet machine. The median has to meet it.
+    Time,
+}
+
+/// One promise about Weir, and what came out.
+#[derive(Debug)]
+pub(crate) struct Bar {
+    pub(crate) row: &'static str,
+    pub(crate) wanted: String,
+    pub(crate) got: String,
+    pub(crate) met: bool,
+    pub(crate) strictness: Strictness,
+}
+
+/// Judges what was measured; a bar whose numbers are missing is left out.
+pub(crate) fn judge(results: &Results) -> Vec<Bar> {
+    use Metric::{
+        CpuSecondsPerGigabyte, FirstByteMaxMs, FirstByteP50Ms, MegabytesPerSecond, MemoryPerBlobBytes, P99Ms, PeakMib,
+        PullsPerSecond, RequestsPerSecond, RestartMs, StoredLate, TagP99Ms, TotalSeconds, UpstreamBlobs,
+        UpstreamBytesRatio, UpstreamManifests,
+    };
+    let judge = Judge { results };
+    let bars = [
+        judge.at_least("W1", Row::W1Tag, RequestsPerSecond, 0.9),
+        judge.count_at_most("W1", Row::W1Tag, Metric::UpstreamHeads, 1.0, "upstream HEAD per tag and freshness period"),
+        judge.at_least("W2", Row::W2Digest, RequestsPerSecond, 0.9),
+        judge.at_least("W3", Row::W3SmallBlobs, RequestsPerSecond, 0.85),
+        judge.at_least("W4", Row::W4LargeBlob, MegabytesPerSecond, 0.9),
+        judge.at_most("W4", Row::W4LargeBlob, CpuSecondsPerGigabyte, 0.15, "CPU s per GB"),
+        judge.near("W5", Row::W5ColdShaped, TotalSeconds, PeerKind::Direct, Allowance::Times(1.02)),
+        judge.near("W5", Row::W5ColdShaped, FirstByteP50Ms, PeerKind::Direct, Allowance::Plus(5.0)),
+        judge.exactly("W5", Row::W5ColdShaped, UpstreamBytesRatio, 1.0, "× bytes from upstream"),
+        judge.exactly("W6", Row::W6HerdShaped, UpstreamBlobs, 1.0, "upstream GET"),
+        judge.exactly("W6", Row::W6HerdPlain, UpstreamBlobs, 1.0, "upstream GET, upstream not slowed"),
+        judge.exactly("W6", Row::W6HerdShaped, UpstreamBytesRatio, 1.0, "× bytes from upstream"),
+        judge.at_most("W6", Row::W6HerdShaped, TotalSeconds, 0.9, "s for all 64"),
+        judge.at_most("W6", Row::W6HerdShaped, FirstByteMaxMs, 60.0, "ms to the last client's first byte"),
+        judge.count_at_most("W6", Row::W6HerdShaped, PeakMib, 48.0, "MiB of RSS"),
+        judge.count_at_most("W6", Row::W6HerdPlain, PeakMib, 48.0, "MiB of RSS, upstream not slowed"),
+        judge.at_least("W7", Row::W7Ranges, RequestsPerSecond, 0.8),
+        judge.count_at_most("W7", Row::W7Ranges, PeakMib, 40.0, "MiB of RSS"),
+        judge.near("W8", Row::W8PullsColdShaped, TotalSeconds, PeerKind::NginxCache, Allowance::Times(1.1)),
+        judge.exactly("W8", Row::W8PullsColdShaped, UpstreamManifests, 8.0, "upstream requests for 8 manifests"),
+        judge.exactly("W8", Row::W8PullsColdShaped, UpstreamBlobs, 48.0, "upstream requests for 48 blobs"),
+        judge.at_least("W8", Row::W8PullsWarm, PullsPerSecond, 0.85),
+        // Being flushed, one per connection, is not waiting in a queue.
+        judge.count_at_most(
+            "W9",
+            Row::W9Many,
+            StoredLate,
+            16.0,
+            "blobs still being stored after the last of all answers",
+        ),
+        judge.at_most("W9", Row::W9Many, RestartMs, 50.0, "ms from restart to ready"),
+        judge.as_with_few(TagP99Ms),
+        judge.as_with_few(P99Ms),
+        judge.at_most("W9", Row::W9Many, MemoryPerBlobBytes, 250.0, "bytes of memory per blob"),
+        judge.none_anywhere(Metric::Failures),
+        judge.none_anywhere(Metric::VerifyErrors),
+    ];
+    bars.into_iter().flatten().collect()
+}
+
+/// How far Weir may be from another peer.
+#[derive(Debug, Clone, Copy)]
+enum Allowance {
+    Times(f64),
+    Plus(f64),
+}
+
+struct Judge<'a> {
+    results: &'a Results,
+}
+
+impl Judge<'_> {
+    fn weir(&self, row: Row, metric: Metric) -> Option<Spread> {
+        self.results.median(row, PeerKind::Weir, metric)
+    }
+
+    /// At least this part of what nginx-static reaches.
+    fn at_least(&self, name: &'static str, row: Row, metric: Metric, least: f64) -> Option<Bar> {
+        let ceiling = self.results.median(row, PeerKind::NginxStatic, metric)?.median;
+        let ratio = self.weir(row, metric)?.median / ceiling;
+        let wanted = format!(">= {least} × nginx-static, {}", metric.title());
+        Some(Bar {
+            row: name, wanted, got: format!("{ratio:.2} ×"), met: ratio >= least, strictness: Strictness::Time
+        })
+    }
+
+    fn at_most(&self, name: &'static str, row: Row, metric: Metric, most: f64, what: &str) -> Option<Bar> {
+        let value = self.weir(row, metric)?.median;
+        let wanted = format!("<= {most} {what}");
+        let got = number(value, metric.digits());
+        Some(Bar { row: name, wanted, got, met: value <= most, strictness: Strictness::Time })
+    }
+
+    fn count_at_most(&self, name: &'static str, row: Row, metric: Metric, most: f64, what: &str) -> Option<Bar> {
+        let value = self.weir(row, metric)?.max;
+        let wanted = format!("<= {most} {what}");
+        let got = number(value, metric.digits());
+        Some(Bar { row: name, wanted, got, met: value <= most, strictness: Strictness::Count })
+    }
+
+    fn exactly(&self, name: &'static str, row: Row, metric: Metric, wanted: f64, what: &str) -> Option<Bar> {
+        let value = self.weir(row, metric)?;
+        // To the precision that is shown.
+        let met = [value.min, value.max].iter().all(|value| number(*value, 2) == number(wanted, 2));
+        let got = number(value.max, metric.digits());
+        Some(Bar { row: name, wanted: format!("exactly {wanted} {what}"), got, met, strictness: Strictness::Count })
+    }
+
+    fn near(&self, name: &'static str, row: Row, metric: Metric, other: PeerKind, allowance: Allowance) -> Option<Bar> {
+        let value = self.weir(row, metric)?.median;
+        let others = self.results.median(row, other, metric)?.median;
+        let (most, wanted) = match allowance {
+            Allowance::Times(factor) => (others * factor, format!("<= {factor} × {other}")),
+            Allowance::Plus(more) => (others + more, format!("<= {other} + {more}")),
+        };
+        let digits = metric.digits();
+        Some(Bar {
+            row: name,
+            wanted: format!("{wanted}, {}", metric.title()),
+            got: format!("{} beside {}", number(value, digits), number(others, digits)),
+            met: value <= most,
+            strictness: Strictness::Time,
+        })
+    }
+
+    /// Whether latency is the same however many blobs there are.
+    fn as_with_few(&self, metric: Metric) -> Option<Bar> {
+        let few = self.weir(Row::W9Few, metric)?.median;
+        let ratio = self.weir(Row::W9Many, metric)?.median / few;
+        Some(Bar {
+            row: "W9",
+            wanted: format!("<= 1.3 × that of few blobs, {}", metric.title()),
+            got: format!("{ratio:.2} ×"),
+            met: ratio <= 1.3,
+            strictness: Strictness::Time,
+        })
+    }
+
+    /// Whether something never happened, in any row.
+    fn none_anywhere(&self, metric: Metric) -> Option<Bar> {
+        let worst = Row::ALL.into_iter().filter_map(|row| self.weir(row, metric)).map(|median| median.max);
+        let worst = worst.reduce(f64::max)?;
+        Some(Bar {
+            row: "all",
+            wanted: format!("0 {}", metric.title()),
+            got: number(worst, 0),
+            met: worst <= 0.0,
+            strictness: Strictness::Count,
+        })
+    }
+}
