@@ -37,7 +37,7 @@ fn keep<T: Clone + PartialEq>(wanted: &mut T, in_force: &T, key: &'static str) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::SendFile;
+    use crate::config::{SendFile, TlsConfig};
 
     #[test]
     fn listeners_and_the_place_of_the_store_keep_their_values() {
@@ -53,5 +53,10 @@ mod tests {
         assert_eq!((config.server.max_connections, config.server.sendfile), (7, SendFile::Off));
         assert_ne!(config.store.max_size, in_force.store.max_size);
         assert_eq!(hold(&mut config, &in_force), [""; 0]);
+
+        let files = TlsConfig { cert_file: "crt".into(), key_file: "key".into(), client_ca_file: None };
+        config.server.tls = Some(files);
+        assert_eq!(hold(&mut config, &in_force), ["server.tls"]);
+        assert_eq!(config.server.tls, None);
     }
 }

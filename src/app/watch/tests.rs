@@ -157,6 +157,17 @@ async fn what_a_link_in_the_middle_of_the_path_leads_to_is_told() {
 }
 
 #[tokio::test]
+async fn a_file_whose_directory_is_elsewhere_is_told() {
+    // As where a container has one file of the host mounted: it is written there, in another directory.
+    let (host, container) = (Place::new(), Place::new());
+    host.write("weir.yaml", "one");
+    fs::hard_link(host.path("weir.yaml"), container.path("weir.yaml")).unwrap();
+    let mut watch = container.armed().await;
+    host.write("weir.yaml", "two");
+    assert_eq!(told(&mut watch).await, [container.path("weir.yaml")]);
+}
+
+#[tokio::test]
 async fn of_several_files_those_that_changed_are_told() {
     let place = Place::new();
     let paths = ["a", "b", "c"].map(|name| place.path(name));
