@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -27,6 +28,8 @@ struct Witness {
     fails: Option<&'static str>,
     /// Whether nothing that is stored is in memory.
     cold: bool,
+    /// Whether the process has no descriptor left to open a file with.
+    starved: Arc<AtomicBool>,
     /// Listing blobs takes as long as this is locked.
     walk: Arc<tokio::sync::Mutex<()>>,
 }
@@ -94,6 +97,9 @@ impl Files for Witness {
         Ok(self.handle(DiskFiles.create(path)?))
     }
     fn open(&self, path: &Path) -> io::Result<Arc<dyn FileHandle>> {
+        if self.starved.load(Ordering::Relaxed) {
+            return Err(rustix::io::Errno::MFILE.into());
+        }
         Ok(self.handle(DiskFiles.open(path)?))
     }
     fn reopen(&self, path: &Path) -> io::Result<Arc<dyn FileHandle>> {

@@ -38,3 +38,27 @@ async fn what_has_to_come_from_the_disk_is_read_on_another_thread() {
     assert_eq!(reads(), before + 1);
     close(store).await;
 }
+
+#[tokio::test]
+async fn a_process_without_descriptors_gives_up_half_of_its_open_files() {
+    let (root, witness) = (TempDir::new().unwrap(), Witness::default());
+    let starved = Arc::clone(&witness.starved);
+    let store = try_open(root.path(), witness, &Metrics::new().unwrap()).await.unwrap();
+    for number in 0..8 {
+        let content = Bytes::from(vec![number]);
+        let digest = Digest::of(&content);
+        store.put(&digest, content).await.unwrap();
+        store.open_blob(&digest).await.unwrap();
+    }
+    let ninth = Bytes::from_static(b"ninth");
+    let digest = Digest::of(&ninth);
+    store.put(&digest, ninth).await.unwrap();
+    assert_eq!(store.disk.open.count(), 8);
+
+    starved.store(true, Ordering::Relaxed);
+    assert!(store.open_blob(&digest).await.is_none());
+    assert_eq!(store.disk.open.count(), 4);
+    starved.store(false, Ordering::Relaxed);
+    assert!(store.open_blob(&digest).await.is_some());
+    close(store).await;
+}
