@@ -17,9 +17,12 @@ pub(super) fn is_secret_key(key: &str) -> bool {
     key == "pw" || (holds(&HINTS) && !holds(&REFERENCES))
 }
 
-/// `value` without what stands before an `@`, as the user part of a URL does.
+/// `value` without what stands before an `@`, as the user part of a URL does, and in one line.
 pub(super) fn value(value: &str) -> String {
-    cover(value, &users(value))
+    let covered = cover(value, &users(value));
+    let escaped =
+        |letter: char| if letter.is_control() { letter.escape_debug().to_string() } else { letter.to_string() };
+    covered.chars().map(escaped).collect()
 }
 
 /// `line` without user parts of URLs, without what follows a key for a secret, and without what begins at the character
@@ -87,5 +90,6 @@ mod tests {
         assert_eq!(value("me:pass@a.b"), "**:****@a.b");
         assert_eq!(value("ftp://me:pass@a.b"), "ftp://**:****@a.b");
         assert_eq!(value("plain:5000"), "plain:5000");
+        assert_eq!(value("a\nb\t\u{1b}[1m \u{e9}"), "a\\nb\\t\\u{1b}[1m \u{e9}");
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput};
 
+use super::mask;
 use super::problem::Problem;
 use super::source::{Place, Source};
 use super::tree::{Entry, Node, Value};
@@ -91,7 +92,8 @@ impl<'a> Builder<'a> {
                 return Err(Problem::at(&key_place, "A key must be a single value"));
             };
             if let Some(first) = entries.iter().find(|entry| entry.key == key) {
-                let message = format!("The key `{key}` stands here twice; the first time at {}", first.key_place);
+                let (key, first) = (mask::value(&key), &first.key_place);
+                let message = format!("The key `{key}` stands here twice; the first time at {first}");
                 return Err(Problem::at(&key_place, message).help("Remove one of the two, or merge them"));
             }
             let (event, span) = self.next()?;
