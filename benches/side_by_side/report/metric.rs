@@ -116,6 +116,7 @@ impl Row {
                 M::ResidentMib,
                 M::ResidentAfterRestartMib,
                 M::MemoryPerBlobBytes,
+                M::MemoryPerBlobAfterRestartBytes,
             ],
         }
     }
@@ -143,6 +144,7 @@ pub(crate) enum Metric {
     ResidentMib,
     ResidentAfterRestartMib,
     MemoryPerBlobBytes,
+    MemoryPerBlobAfterRestartBytes,
     StartMs,
     RestartMs,
     FilesPerBlob,
@@ -177,8 +179,9 @@ impl Metric {
             Self::CpuSecondsPerGigabyte => "CPU s/GB",
             Self::PeakMib => "peak RSS MiB",
             Self::ResidentMib => "RSS MiB",
-            Self::ResidentAfterRestartMib => "RSS after restart MiB",
+            Self::ResidentAfterRestartMib => "RSS after restart and reading all MiB",
             Self::MemoryPerBlobBytes => "memory/blob B",
+            Self::MemoryPerBlobAfterRestartBytes => "the same after restart B",
             Self::StartMs => "start to ready ms",
             Self::RestartMs => "restart to ready ms",
             Self::FilesPerBlob => "files/blob",

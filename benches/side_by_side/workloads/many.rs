@@ -55,9 +55,13 @@ impl Many {
         for (row, store) in [(Row::W9Few, &mut few), (Row::W9Many, &mut many)] {
             let mut sample = Sample::default();
             sample.set_mib(Metric::ResidentMib, store.resident()?);
+            sample.merge(store.restart()?);
             results.add(row, kind, sample);
-            results.add(row, kind, store.restart()?);
         }
+        let more_memory = many.resident()?.saturating_sub(few.resident()?);
+        let mut sample = Sample::default();
+        sample.set_quotient(Metric::MemoryPerBlobAfterRestartBytes, more_memory, many.len().saturating_sub(few.len()));
+        results.add(Row::W9Many, kind, sample);
         Ok(())
     }
 }

@@ -134,7 +134,7 @@ impl<'a> Store<'a> {
         Ok(sample)
     }
 
-    /// Restarts the peer, hashes some of the blobs, and looks how much memory it has then.
+    /// Restarts the peer, hashes some of the blobs, reads all of them, and looks how much memory it has then.
     pub(super) fn restart(&mut self) -> Result<Sample> {
         let mut sample = Sample::default();
         sample.set_ms(Metric::RestartMs, self.peer.restart()?);
@@ -143,6 +143,8 @@ impl<'a> Store<'a> {
         let some: Vec<_> = self.checks.iter().step_by(step).cloned().collect();
         let failures = verify(&self.peer, &some)?;
         sample.set_count(Metric::VerifyErrors, failures.count());
+        let outcome = self.load(&self.requests, Order::InTurn, Until::AllSent { at_most: self.content.at_most })?;
+        sample.set_failures(&outcome.failures);
         sample.set_count(Metric::UpstreamBlobs, (self.registry.counts() - before).blob_gets);
         sample.set_mib(Metric::ResidentAfterRestartMib, self.resident()?);
         Ok(sample)
