@@ -15,9 +15,9 @@ pub struct Descriptor {
     pub digest: Digest,
     /// Its length in bytes.
     pub size: u64,
-    /// For manifests in an index: what they run on.
+    /// For manifests in an index: what they run on. Layers, of which there are more, have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub platform: Option<Platform>,
+    pub platform: Option<Box<Platform>>,
 }
 
 impl Descriptor {

@@ -1,5 +1,6 @@
 //! Media types of manifests, and the fixed list that Weir accepts from upstreams.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -16,6 +17,20 @@ pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.
 /// The media type of a signed Docker manifest, schema 1: passed through for old repositories.
 pub const DOCKER_SCHEMA1: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
 
+/// The types that nearly all descriptors have. They take no memory of their own.
+const COMMON: [&str; 10] = [
+    OCI_INDEX,
+    OCI_MANIFEST,
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    "application/vnd.oci.image.config.v1+json",
+    "application/vnd.oci.image.layer.v1.tar",
+    "application/vnd.oci.image.layer.v1.tar+gzip",
+    "application/vnd.oci.image.layer.v1.tar+zstd",
+    "application/vnd.docker.container.image.v1+json",
+    "application/vnd.docker.image.rootfs.diff.tar.gzip",
+];
+
 /// What Weir sends as `Accept` for every manifest, whatever its own client accepts: upstreams convert or hide manifests
 /// by `Accept`, and one tag must have one digest for all clients.
 pub const ACCEPT_MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
@@ -26,7 +41,7 @@ pub const ACCEPT_MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
 
 /// A media type without parameters, such as `application/vnd.oci.image.index.v1+json`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct MediaType(Box<str>);
+pub struct MediaType(Cow<'static, str>);
 
 /// The text is not a media type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -77,7 +92,9 @@ impl FromStr for MediaType {
         };
         match essence.split_once('/') {
             Some((kind, subtype)) if essence.len() <= 127 && is_token(kind) && is_token(subtype) => {
-                Ok(Self(essence.into()))
+                // Of an image with a thousand layers, a thousand types are the same.
+                let common = COMMON.iter().find(|common| **common == essence);
+                Ok(Self(common.map_or(Cow::Owned(essence), |common| Cow::Borrowed(*common))))
             }
             _ => Err(InvalidMediaType),
         }

@@ -13,8 +13,10 @@ use super::library::{Library, StoredManifest};
 use crate::oci::Digest;
 use crate::store::{Links, Store};
 
-/// How many links are held in memory, by the bytes they take.
-const MEMORY_BYTES: u64 = 16 * 1024 * 1024;
+/// How many bytes links may take in memory. One that is not there is found on disk, in microseconds.
+const MEMORY_BYTES: u64 = 8 * 1024 * 1024;
+/// What a link takes besides its names: its digest twice, and what the cache needs to know about it.
+const LINK_BYTES: usize = 400;
 
 /// How many confirmations and searched repositories are remembered.
 const ENTRIES: u64 = 10_000;
@@ -42,7 +44,8 @@ pub(super) struct Authority {
 impl Authority {
     pub(super) fn new(store: &Store) -> Self {
         let weigher = |(scope, _): &(Scope, Digest), _: &Grant| {
-            u32::try_from(scope.registry.as_str().len() + scope.repository.as_str().len() + 256).unwrap_or(u32::MAX)
+            u32::try_from(scope.registry.as_str().len() + scope.repository.as_str().len() + LINK_BYTES)
+                .unwrap_or(u32::MAX)
         };
         Self {
             links: store.links(),

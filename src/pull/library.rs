@@ -13,8 +13,8 @@ use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::upstream::FetchedManifest;
 
-/// How many bytes of manifests are held in memory.
-const MEMORY_BYTES: u64 = 16 * 1024 * 1024;
+/// How many bytes of manifests, and of what was read out of them, are held in memory.
+const MEMORY_BYTES: u64 = 8 * 1024 * 1024;
 
 /// How long an image that was found whole is taken for it without another look at every file.
 const WHOLE_FOR: Duration = Duration::from_secs(60);
@@ -51,8 +51,8 @@ pub(super) struct Library {
 impl Library {
     pub(super) fn new(store: Store, metrics: Metrics) -> Self {
         let weigher = |_: &Digest, manifest: &Arc<StoredManifest>| {
-            // The view costs about as much as the text it was read from.
-            u32::try_from(2 * manifest.body.len() + 512).unwrap_or(u32::MAX)
+            let view = manifest.view.descriptors().count() * size_of::<Descriptor>();
+            u32::try_from(manifest.body.len() + view + 512).unwrap_or(u32::MAX)
         };
         Self {
             store,
