@@ -7,7 +7,7 @@ use super::table::number;
 const WIDTH: f64 = 300.0;
 const HEIGHT: f64 = 200.0;
 const LEFT: f64 = 48.0;
-const RIGHT: f64 = 12.0;
+const RIGHT: f64 = 28.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 34.0;
 const COLOURS: [&str; 4] = ["#2a7de1", "#e07b1a", "#3a9d5d", "#a05fc4"];
