@@ -1,7 +1,8 @@
 //! Weir beside its peers, on the same machine, in the same run: see `benches/README.md`.
 //!
-//! The rounds of all peers are interleaved, so that whatever else the machine does meets all of them; read the ratios, not
-//! the absolute numbers. Counts (upstream requests, bytes, failures) and memory are asserted in the smoke form, times never.
+//! The rounds of all peers are interleaved, so that whatever else the machine does meets all of them; read the ratios,
+//! not the absolute numbers. Counts (upstream requests, bytes, failures) and memory are asserted in the smoke form,
+//! times never.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this program reports on its output")]
 

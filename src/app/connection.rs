@@ -75,8 +75,8 @@ impl Default for Limits {
             first_request: Duration::from_secs(10),
             // Longer than the pause between the pulls of one image; Go clients drop idle connections after 90 s.
             idle: Duration::from_secs(75),
-            // A peer tells of progress in steps of a segment, 64 KiB on some networks: a client that reads 1 KiB/s takes
-            // a minute for one and is slow, not gone.
+            // A peer tells of progress in steps of a segment, 64 KiB on some networks: a client that reads 1 KiB/s
+            // takes a minute for one and is slow, not gone.
             write: Duration::from_secs(180),
             ping: Duration::from_secs(30),
             drain: Duration::from_secs(300),

@@ -34,8 +34,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{Lifecycle, Phase};
 use crate::config::{Config, LogConfig, LogFormat, SendFile};
-use crate::store::Files;
 use crate::store::disk::DiskFiles;
+use crate::store::{self, Files};
 use crate::telemetry::logging;
 use crate::telemetry::metrics::ConfigMetrics;
 
@@ -208,7 +208,7 @@ fn serve(
 async fn sends_files(config: &Config) -> bool {
     match config.server.sendfile {
         SendFile::Off => false,
-        SendFile::Auto => match self_check::files_can_be_sent(&config.store.path).await {
+        SendFile::Auto => match self_check::files_can_be_sent(&store::scratch(&config.store)).await {
             Ok(()) => true,
             Err(reason) => {
                 tracing::warn!(reason, "Files cannot be sent by the system here; they are read and written instead");

@@ -142,7 +142,8 @@ impl File {
         Self(file)
     }
 
-    /// What is put to a key of this kind: every text as it is, or in a list where a list is asked for, and other things.
+    /// What is put to a key of this kind: every text as it is, or in a list where a list is asked for, and other
+    /// things.
     fn values(&self, kind: &Kind) -> Vec<Value> {
         let path = self.0.path().to_str().unwrap();
         let texts = TEXTS.iter().map(|text| json!(if *text == "FILE" { path } else { text }));

@@ -9,14 +9,10 @@ use std::time::Duration;
 use moka::future::Cache;
 
 use super::Scope;
+use super::grants::{Grant, Grants};
 use super::library::{Library, StoredManifest};
 use crate::oci::Digest;
 use crate::store::{Links, Store};
-
-/// How many bytes links may take in memory. One that is not there is found on disk, in microseconds.
-const MEMORY_BYTES: u64 = 8 * 1024 * 1024;
-/// What a link takes besides its names: its digest twice, and what the cache needs to know about it.
-const LINK_BYTES: usize = 400;
 
 /// How many confirmations and searched repositories are remembered.
 const ENTRIES: u64 = 10_000;
@@ -24,17 +20,10 @@ const ENTRIES: u64 = 10_000;
 /// How long an upstream that has just served a manifest is taken to have the rest of the image: a pull's first minute.
 const CONFIRMED_FOR: Duration = Duration::from_secs(60);
 
-/// A right to serve a digest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Grant {
-    /// The size of the content, if a descriptor gave it.
-    pub(super) size: Option<u64>,
-}
-
 #[derive(Debug)]
 pub(super) struct Authority {
     links: Links,
-    memory: Cache<(Scope, Digest), Grant>,
+    memory: Grants,
     /// Manifests that an upstream has just served or confirmed through a repository: what they point at can be had.
     confirmed: Cache<(Scope, Digest), ()>,
     /// Repositories whose manifests have been searched for lost links.
@@ -43,13 +32,9 @@ pub(super) struct Authority {
 
 impl Authority {
     pub(super) fn new(store: &Store) -> Self {
-        let weigher = |(scope, _): &(Scope, Digest), _: &Grant| {
-            u32::try_from(scope.registry.as_str().len() + scope.repository.as_str().len() + LINK_BYTES)
-                .unwrap_or(u32::MAX)
-        };
         Self {
             links: store.links(),
-            memory: Cache::builder().max_capacity(MEMORY_BYTES).weigher(weigher).build(),
+            memory: Grants::default(),
             confirmed: Cache::builder().max_capacity(ENTRIES).time_to_live(CONFIRMED_FOR).build(),
             searched: Cache::new(ENTRIES),
         }
@@ -57,46 +42,41 @@ impl Authority {
 
     /// The right of `scope` to serve `digest`, if it has it.
     pub(super) async fn granted(&self, scope: &Scope, digest: &Digest) -> Option<Grant> {
-        let key = (scope.clone(), *digest);
-        if let Some(grant) = self.memory.get(&key).await {
+        if let Some(grant) = self.memory.get(scope, digest) {
             return Some(grant);
         }
         // Boxed, like all that a hit in memory does not need: every request carries its future with it.
-        Box::pin(async move {
-            if !self.links.contains(&scope.registry, &scope.repository, digest).await {
-                return None;
-            }
-            let grant = Grant { size: None };
-            self.memory.insert(key, grant).await;
-            Some(grant)
-        })
-        .await
+        if !Box::pin(self.links.contains(&scope.registry, &scope.repository, digest)).await {
+            return None;
+        }
+        let grant = Grant { size: None };
+        self.memory.insert(scope, digest, grant);
+        Some(grant)
     }
 
     /// Lets `scope` serve `manifest` and everything it points at: in memory at once, on disk soon.
-    pub(super) async fn grant_manifest(&self, scope: &Scope, manifest: &StoredManifest) {
+    pub(super) fn grant_manifest(&self, scope: &Scope, manifest: &StoredManifest) {
         let own = (manifest.digest, Some(manifest.body.len() as u64));
         let content = manifest.view.descriptors().map(|descriptor| (descriptor.digest, Some(descriptor.size)));
-        self.grant(scope, std::iter::once(own).chain(content).collect()).await;
+        self.grant(scope, std::iter::once(own).chain(content));
     }
 
     /// Lets `scope` serve one digest, which an upstream has confirmed. What it says about the size counts only where no
     /// descriptor has said it.
-    pub(super) async fn grant_digest(&self, scope: &Scope, digest: Digest, size: Option<u64>) {
-        let known = self.memory.get(&(scope.clone(), digest)).await.and_then(|grant| grant.size);
-        self.grant(scope, vec![(digest, known.or(size))]).await;
+    pub(super) fn grant_digest(&self, scope: &Scope, digest: Digest, size: Option<u64>) {
+        let known = self.memory.get(scope, &digest).and_then(|grant| grant.size);
+        self.grant(scope, [(digest, known.or(size))]);
     }
 
-    async fn grant(&self, scope: &Scope, content: Vec<(Digest, Option<u64>)>) {
-        let mut new = Vec::with_capacity(content.len());
+    fn grant(&self, scope: &Scope, content: impl IntoIterator<Item = (Digest, Option<u64>)>) {
+        let mut new = Vec::new();
         for (digest, size) in content {
-            let key = (scope.clone(), digest);
-            let known = self.memory.get(&key).await;
+            let known = self.memory.get(scope, &digest);
             if known.is_none() {
                 new.push(digest);
             }
             if size.is_some() || known.is_none() {
-                self.memory.insert(key, Grant { size }).await;
+                self.memory.insert(scope, &digest, Grant { size });
             }
         }
         if !new.is_empty() {
@@ -126,7 +106,7 @@ impl Authority {
         while let Some(digest) = waiting.pop() {
             // Blobs are linked beside manifests; only what reads as a manifest has anything to add.
             let Some((manifest, _)) = library.load(&digest).await else { continue };
-            self.grant_manifest(scope, &manifest).await;
+            self.grant_manifest(scope, &manifest);
             waiting
                 .extend(manifest.view.manifests.iter().map(|child| child.digest).filter(|child| seen.insert(*child)));
         }

@@ -36,8 +36,8 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// Whether the range that is asked for says where it ends. Another is for the rest of the blob, or for so much of it
-    /// as nobody can tell.
+    /// Whether the range that is asked for says where it ends. Another is for the rest of the blob, or for so much of
+    /// it as nobody can tell.
     const fn is_closed(&self) -> bool {
         matches!(self.selection, Selection::One(RequestedRange::Closed { .. }))
     }
@@ -113,10 +113,14 @@ impl PullService {
         let (store, digest) = (&self.shared.store, &wanted.request.digest);
         let file = store.open_blob(digest).await?;
         if wanted.expected.is_some() && file.length() != wanted.expected {
+            if !file.is_verified() {
+                // Set aside, should the file be wrong and not the descriptor.
+                let _verdict = store.verify(digest, &file);
+            }
             return None;
         }
         if file.length().is_some_and(|length| length <= HELD_BACK)
-            && !store.is_verified(digest)
+            && !file.is_verified()
             && Box::pin(store.verify_now(digest, &file)).await == Verdict::Damaged
         {
             return None;
@@ -146,7 +150,7 @@ impl PullService {
     /// alone cannot be verified, and is not held up.
     fn trust(&self, file: &BlobFile, wanted: &Wanted, whole: bool) -> Trust {
         let (store, digest) = (&self.shared.store, &wanted.request.digest);
-        if store.is_verified(digest) {
+        if file.is_verified() {
             return Trust::Verified;
         }
         let verification = store.verify(digest, file);
@@ -276,8 +280,8 @@ impl From<PullError> for Failure {
     }
 }
 
-/// What is given of a blob of this size. While nobody knows the size, ranges are ignored, as RFC 9110 allows: where they
-/// end cannot be said in the head of an answer.
+/// What is given of a blob of this size. While nobody knows the size, ranges are ignored, as RFC 9110 allows: where
+/// they end cannot be said in the head of an answer.
 fn resolve(selection: &Selection, size: Option<u64>) -> Result<Selected, PullError> {
     let Some(total) = size else { return Ok(Selected::Whole) };
     selection.resolve(total).map_err(|error| match error {

@@ -75,7 +75,8 @@ impl Library {
         let file = self.store.open_blob(digest).await?;
         let body = file.read_all(MAX_MANIFEST_BYTES).await.ok()??;
         if !digest.matches(&body) {
-            tracing::warn!(%digest, "A stored manifest does not hash to its name; it is fetched again");
+            // Once more, and with the consequences: it is set aside, to be fetched again.
+            self.store.verify_now(digest, &file).await;
             return None;
         }
         // A manifest whose type only its upstream knew cannot be served without it.

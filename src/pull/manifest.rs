@@ -150,7 +150,7 @@ impl PullService {
     }
 
     async fn admit(&self, scope: &Scope, manifest: &StoredManifest) {
-        self.shared.authority.grant_manifest(scope, manifest).await;
+        self.shared.authority.grant_manifest(scope, manifest);
         self.shared.authority.confirm(scope, &manifest.digest).await;
     }
 

@@ -5,11 +5,11 @@
 //!
 //! - One upstream fetch per digest, however many ask; it belongs to the service and outlives those who asked.
 //! - No reader reaches the end of content that did not hash to its digest.
-//! - Content is shared by all repositories, the right to it is not: `authority` comes before every look.
+//! - Content is shared by all repositories, the right to it is not: `authority`, with `grants` in memory, comes before every look.
 //!
 //! Reading order: `manifest` and `blob` are the walk of a pull, `documents` the rest of it. Below them `flight`
-//! and `fill` fetch blobs, [`reader`], `ahead` and `direct` read them, `coalesce` and `listing` ask questions once, `library`
-//! keeps manifests, `tags` and `freshness` know how long tags are believed.
+//! and `fill` fetch blobs, [`reader`], `ahead` and `direct` read them, `coalesce` and `listing` ask questions once,
+//! `library` keeps manifests, `tags` and `freshness` know how long tags are believed.
 
 mod ahead;
 mod answer;
@@ -22,6 +22,7 @@ pub mod error;
 mod fill;
 mod flight;
 mod freshness;
+mod grants;
 mod library;
 mod listing;
 mod manifest;
@@ -113,8 +114,8 @@ struct Shared {
     authority: Authority,
     tags: TagMemory,
     documents: Documents,
-    /// What upstreams said does not exist, and when: believed for [`TagsConfig::not_found`]. A digest that is no blob may
-    /// be a manifest.
+    /// What upstreams said does not exist, and when: believed for [`TagsConfig::not_found`]. A digest that is no blob
+    /// may be a manifest.
     negative: Cache<(Scope, Subject, Reference), (Attempts, Instant)>,
     resolutions: Coalesce<(Scope, Tag), Result<ManifestAnswer, PullError>>,
     manifests: Coalesce<(Scope, Digest), Result<ManifestAnswer, PullError>>,

@@ -238,3 +238,65 @@ impl fmt::Debug for BlobReader {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tempfile::TempDir;
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+    use crate::config::StoreConfig;
+    use crate::oci::Digest;
+    use crate::store::Store;
+    use crate::store::disk::DiskFiles;
+    use crate::telemetry::Metrics;
+
+    /// A reader of a stored blob of so many bytes, which is believed as `trust` says.
+    async fn reader(root: &TempDir, length: usize, trust: impl FnOnce(&Store, &BlobFile) -> Trust) -> BlobReader {
+        let config = StoreConfig { path: root.path().to_owned(), ..StoreConfig::default() };
+        let (metrics, background) = (Metrics::new().unwrap(), TaskTracker::new());
+        let store = Store::open(&config, Arc::new(DiskFiles), &metrics, background).await.unwrap();
+        let content = Bytes::from(vec![7; length]);
+        let digest = Digest::of(&content);
+        store.put(&digest, content).await.unwrap();
+        let file = store.open_blob(&digest).await.unwrap();
+        assert!(file.is_verified(), "it was hashed on its way in");
+        let trust = trust(&store, &file);
+        BlobReader::stored(file, trust, 0, length as u64)
+    }
+
+    #[tokio::test]
+    async fn verified_content_is_announced_to_those_who_can_send_it_and_to_nobody_else() {
+        let root = TempDir::new().unwrap();
+        let mut announced = reader(&root, 1000, |_, _| Trust::Verified).await;
+        let placeholder = announced.next(Some(&Regions::default())).await.unwrap().unwrap();
+        assert_eq!(placeholder.len(), 1000);
+        assert_ne!(placeholder, vec![7; 1000], "nothing was read");
+        assert!(announced.next(Some(&Regions::default())).await.unwrap().is_none());
+
+        let root = TempDir::new().unwrap();
+        let mut read = reader(&root, 1000, |_, _| Trust::Verified).await;
+        assert_eq!(read.next(None).await.unwrap().unwrap(), vec![7; 1000]);
+    }
+
+    #[tokio::test]
+    async fn content_that_is_not_verified_is_read() {
+        let root = TempDir::new().unwrap();
+        let mut part = reader(&root, 1000, |_, _| Trust::Unverified).await;
+        assert_eq!(part.next(Some(&Regions::default())).await.unwrap().unwrap(), vec![7; 1000]);
+
+        let (root, tail) = (TempDir::new().unwrap(), usize::try_from(HELD_BACK).unwrap());
+        let length = tail + 1000;
+        let pending =
+            |store: &Store, file: &BlobFile| Trust::Pending(store.verify(&Digest::of(&vec![7; length]), file));
+        let mut whole = reader(&root, length, pending).await;
+        // The verdict cannot be there yet: nothing else runs before this waits for something.
+        assert_eq!(whole.next(Some(&Regions::default())).await.unwrap().unwrap(), vec![7; 1000]);
+        // Behind it, the tail need not be read any more.
+        let placeholder = whole.next(Some(&Regions::default())).await.unwrap().unwrap();
+        assert_eq!(placeholder.len(), tail);
+        assert_ne!(placeholder, vec![7; tail]);
+    }
+}

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::answer::BlobFacts;
-use super::authority::Grant;
 use super::error::{PullError, Subject};
 use super::flight::Opened;
+use super::grants::Grant;
 use super::outcome::{CacheResult, Source};
 use super::{CONFIRM_TIMEOUT, PullService, Scope};
 use crate::oci::request::BlobRequest;
@@ -85,7 +85,7 @@ impl PullService {
         let ask = || async move {
             match upstreams.stat_blob(&request, Instant::now() + CONFIRM_TIMEOUT).await {
                 Ok(stat) => {
-                    service.shared.authority.grant_digest(&scope, request.digest, stat.size).await;
+                    service.shared.authority.grant_digest(&scope, request.digest, stat.size);
                     Ok(stat)
                 }
                 Err(attempts) => Err(service.failure(Subject::Blob, &scope, &reference, attempts).await),

@@ -43,8 +43,8 @@ impl KnownTag {
         self.age + self.since.elapsed()
     }
 
-    /// Whether it was one of the upstreams of `scope` that said so. Records do not tell; those from before the start are
-    /// taken to be of the upstreams at start.
+    /// Whether it was one of the upstreams of `scope` that said so. Records do not tell; those from before the start
+    /// are taken to be of the upstreams at start.
     pub(super) fn was_said_to(&self, scope: &Scope) -> bool {
         !self.from_record || scope.generation == Generation::FIRST
     }

@@ -49,8 +49,7 @@ impl<S> SendFileStream<S> {
 impl<S: FileSink> SendFileStream<S> {
     /// Sends what the slice at the front stands for.
     fn poll_send_region(&mut self, context: &mut Context<'_>, slice: &[u8]) -> Poll<io::Result<usize>> {
-        let Some(place) = place_of(slice) else { return Poll::Ready(Ok(0)) };
-        let Region { file, offset, length } = self.regions.next(place, slice.len())?;
+        let Region { file, offset, length } = self.expect(slice)?;
         let sent = ready!(Pin::new(&mut self.inner).poll_send_file(context, &file, offset, length))?;
         if sent == 0 {
             // Somebody cut it. Nothing can be sent in place of the bytes that were announced.
@@ -58,6 +57,12 @@ impl<S: FileSink> SendFileStream<S> {
         }
         self.regions.sent(sent);
         Poll::Ready(Ok(sent))
+    }
+
+    /// The region that a slice of the page stands for, which has to be the next one.
+    fn expect(&self, slice: &[u8]) -> io::Result<Region> {
+        let place = place_of(slice).ok_or_else(|| io::Error::other("A slice is not of the placeholder page"))?;
+        self.regions.next(place, slice.len())
     }
 
     /// Plain bytes that no placeholder follows may only be written while nothing is announced. Else a placeholder was
@@ -89,9 +94,16 @@ impl<S: FileSink> AsyncWrite for SendFileStream<S> {
         let slices = &slices[first..];
         match slices.iter().position(|slice| place_of(slice).is_some()) {
             Some(0) => self.poll_send_region(context, &slices[0]),
-            // The head of an answer and the first bytes of its file leave together.
-            Some(1) => Pin::new(&mut self.inner).poll_write_ahead(context, &slices[0]),
-            Some(ahead) => Pin::new(&mut self.inner).poll_write_vectored(context, &slices[..ahead]),
+            Some(ahead) => {
+                // What goes ahead of a placeholder must not hold a copy of another: the region that is next has to be
+                // the one that this placeholder stands for.
+                self.expect(&slices[ahead])?;
+                match ahead {
+                    // The head of an answer and the first bytes of its file leave together.
+                    1 => Pin::new(&mut self.inner).poll_write_ahead(context, &slices[0]),
+                    _ => Pin::new(&mut self.inner).poll_write_vectored(context, &slices[..ahead]),
+                }
+            }
             None => {
                 self.check_plain()?;
                 Pin::new(&mut self.inner).poll_write_vectored(context, slices)

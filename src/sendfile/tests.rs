@@ -114,6 +114,19 @@ async fn a_placeholder_that_was_copied_reaches_nobody() {
 }
 
 #[tokio::test]
+async fn a_placeholder_that_was_copied_ahead_of_another_reaches_nobody() {
+    let (mut stream, client) = connection().await;
+    let (_named, file) = file(b"0123456789");
+    let regions = stream.regions();
+    let copied = Bytes::from(regions.announce(region(&file, 0, 5)).to_vec());
+    let second = regions.announce(region(&file, 5, 5));
+    let head = Bytes::from_static(b"head ");
+    assert!(write_all(&mut stream, &[copied.clone(), second.clone()]).await.is_err());
+    assert!(write_all(&mut stream, &[head, copied, second]).await.is_err());
+    assert_eq!(received(stream, client).await, b"");
+}
+
+#[tokio::test]
 async fn a_placeholder_that_was_lost_breaks_the_connection() {
     let (mut stream, client) = connection().await;
     let (_named, file) = file(b"0123456789");

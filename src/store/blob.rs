@@ -7,7 +7,8 @@ use bytes::{Bytes, BytesMut};
 
 use super::Disk;
 use super::error::StoreError;
-use super::files::FileHandle;
+use super::files::{FileHandle, Stamp};
+use crate::oci::Digest;
 use crate::sendfile::Region;
 
 /// How much is read at once: the knee of the curve between calls and memory, per reader.
@@ -25,16 +26,22 @@ pub struct BlobFile {
 #[derive(Debug)]
 pub(super) struct OpenFile {
     pub(super) handle: Arc<dyn FileHandle>,
-    /// Its length when it was opened; `None` for a spool, which grows.
-    pub(super) length: Option<u64>,
+    /// Whose content it is, and which file it was when it was opened; `None` for a spool, which grows.
+    pub(super) stored: Option<(Digest, Stamp)>,
     /// What can be sent without being read.
     file: Option<Arc<File>>,
 }
 
 impl OpenFile {
-    pub(super) fn new(handle: Arc<dyn FileHandle>, length: Option<u64>) -> Self {
+    /// The final file of `digest`.
+    pub(super) fn stored(handle: Arc<dyn FileHandle>, digest: Digest, stamp: Stamp) -> Self {
+        Self { stored: Some((digest, stamp)), ..Self::growing(handle) }
+    }
+
+    /// A spool.
+    pub(super) fn growing(handle: Arc<dyn FileHandle>) -> Self {
         let file = Arc::clone(&handle).file();
-        Self { handle, length, file }
+        Self { handle, stored: None, file }
     }
 }
 
@@ -45,7 +52,12 @@ impl BlobFile {
 
     /// Its length when it was opened; `None` for a spool, which grows.
     pub fn length(&self) -> Option<u64> {
-        self.open.length
+        self.open.stored.map(|(_, stamp)| stamp.length)
+    }
+
+    /// Whether it was hashed since the start, and within the interval, and has not been changed since.
+    pub fn is_verified(&self) -> bool {
+        self.open.stored.is_some_and(|(digest, stamp)| self.disk.verified.contains(&digest, stamp))
     }
 
     /// The next bytes of `offset..end` as a region to be sent instead of read, at most [`Region::LONGEST`]. `None` if
@@ -65,7 +77,13 @@ impl BlobFile {
     /// [`StoreError::Truncated`] if the file ends before `end`: reading nothing must never look like progress.
     pub async fn read(&self, offset: u64, end: u64) -> Result<Bytes, StoreError> {
         let block = self.try_read(offset, end).await;
-        block.inspect_err(|error| self.disk.health.record(error))
+        block.inspect_err(|error| {
+            self.disk.health.record(error);
+            // Who asks again must not meet the same failure: it counts as absent, and is fetched anew.
+            if let Some((digest, stamp)) = self.open.stored {
+                self.disk.verified.condemn(&digest, stamp);
+            }
+        })
     }
 
     async fn try_read(&self, offset: u64, end: u64) -> Result<Bytes, StoreError> {
@@ -99,7 +117,7 @@ impl BlobFile {
         Ok(Some(whole.freeze()))
     }
 
-    pub(super) fn handle(&self) -> &Arc<dyn FileHandle> {
-        &self.open.handle
+    pub(super) fn open(&self) -> &OpenFile {
+        &self.open
     }
 }

@@ -4,7 +4,7 @@
 //! `used` is what final files take plus what all reservations hold, those of half-filled spools included.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use super::error::StoreError;
@@ -22,6 +22,8 @@ pub struct Capacity {
     promised: AtomicU64,
     /// Files older than this were there before us; younger ones have been counted when they were published.
     opened: SystemTime,
+    /// Whether those have been counted.
+    counted: AtomicBool,
     metrics: StoreMetrics,
 }
 
@@ -40,6 +42,7 @@ impl Capacity {
             used: AtomicU64::new(0),
             promised: AtomicU64::new(0),
             opened: SystemTime::now(),
+            counted: AtomicBool::new(false),
             metrics,
         };
         capacity.bound(config, space);
@@ -59,10 +62,28 @@ impl Capacity {
         self.opened
     }
 
+    /// A final file of `length` bytes has been replaced by another, which is counted by itself.
+    pub(super) fn replaced(&self, length: u64) {
+        // Until the walk at start is over, it may not have been counted.
+        if self.counted.load(Ordering::Relaxed) {
+            let before = self.used.fetch_sub(length, Ordering::Relaxed);
+            self.metrics.bytes.set(gauge(before - length));
+            self.metrics.objects.dec();
+        }
+    }
+
+    /// A final file has lost its name. It goes on taking room where it is now.
+    pub(super) fn set_aside(&self) {
+        if self.counted.load(Ordering::Relaxed) {
+            self.metrics.objects.dec();
+        }
+    }
+
     /// Adds what the walk at start found.
     pub(super) fn found(&self, amount: Amount) {
         self.metrics.bytes.set(gauge(self.used.fetch_add(amount.bytes, Ordering::Relaxed) + amount.bytes));
         self.metrics.objects.add(gauge(amount.files));
+        self.counted.store(true, Ordering::Relaxed);
     }
 
     /// Reserves room for `bytes`. `space` is what the file system has now.

@@ -109,6 +109,7 @@ fn facts(metadata: &Metadata) -> FileFacts {
         is_file: metadata.is_file(),
         length: metadata.len(),
         modified: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+        inode: metadata.ino(),
     }
 }
 
@@ -144,7 +145,7 @@ impl FileHandle for File {
 
     fn facts(&self) -> io::Result<HandleFacts> {
         let metadata = self.metadata()?;
-        Ok(HandleFacts { length: metadata.len(), named: metadata.nlink() > 0 })
+        Ok(HandleFacts { stamp: facts(&metadata).stamp(), named: metadata.nlink() > 0 })
     }
 
     fn file(self: Arc<Self>) -> Option<Arc<File>> {

@@ -1,7 +1,8 @@
 //! The seam to the file system: the dozen operations that the store is made of.
 //!
-//! All of them block, and all are called from the store's own threads. The real one is [`super::disk::DiskFiles`];
-//! tests put in one that fails or forgets what was not flushed, which is what disks do.
+//! Those that may wait for the disk are called from the store's own threads; those named `…_ready`, and what is asked
+//! of an open file, do not wait. The real one is [`super::disk::DiskFiles`]; tests put in one that fails or forgets
+//! what was not flushed, which is what disks do.
 
 use std::any::Any;
 use std::fmt;
@@ -56,13 +57,14 @@ pub trait FileHandle: fmt::Debug + Send + Sync + 'static {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Reads at `offset` what is in memory. `None` where that would wait for the disk.
     fn read_ready_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>>;
-    /// Whether all of `offset..end` is likely in memory, so that nobody who reads it waits for the disk. Nothing is read.
+    /// Whether all of `offset..end` is likely in memory, so that nobody who reads it waits for the disk. Nothing is
+    /// read.
     fn is_ready(&self, offset: u64, end: u64) -> bool;
     /// The length in bytes, and whether the file still has a name. Does not wait for the disk.
     fn facts(&self) -> io::Result<HandleFacts>;
     /// The length in bytes.
     fn length(&self) -> io::Result<u64> {
-        Ok(self.facts()?.length)
+        Ok(self.facts()?.stamp.length)
     }
     /// Cuts the file to this length.
     fn set_length(&self, length: u64) -> io::Result<()>;
@@ -74,11 +76,22 @@ pub trait FileHandle: fmt::Debug + Send + Sync + 'static {
     fn sync(&self) -> io::Result<()>;
 }
 
+/// Tells a file from another that took its name, and from itself before it was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Stamp {
+    /// Its number on the file system.
+    pub inode: u64,
+    /// Its length in bytes.
+    pub length: u64,
+    /// When its content last changed.
+    pub modified: SystemTime,
+}
+
 /// What is known about an open file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HandleFacts {
-    /// Its length in bytes.
-    pub length: u64,
+    /// Which file it is.
+    pub stamp: Stamp,
     /// Whether it has a name; one that was removed or replaced has none, and can still be read.
     pub named: bool,
 }
@@ -92,6 +105,15 @@ pub struct FileFacts {
     pub length: u64,
     /// When its content last changed.
     pub modified: SystemTime,
+    /// Its number on the file system.
+    pub inode: u64,
+}
+
+impl FileFacts {
+    /// Which file it is.
+    pub fn stamp(&self) -> Stamp {
+        Stamp { inode: self.inode, length: self.length, modified: self.modified }
+    }
 }
 
 /// The room on a file system, in bytes.

@@ -5,15 +5,18 @@ use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::capacity::Amount;
 use super::error::{OpenError, StoreError};
 use super::files::{Files, Space};
 use super::halves::KEPT_FOR;
-use super::layout::{LAYOUT_VERSION, Layout, digest_of_spool};
+use super::layout::{LAYOUT_VERSION, Layout, digest_of_spool, time_of_quarantine};
 use super::record::SpoolRecord;
 use crate::oci::{Algorithm, Digest};
+
+/// How long files that rotted are kept for whoever wants to know what happened to them.
+const QUARANTINE_TIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// The lock of a directory, held as long as it lives.
 pub(super) type Lock = Box<dyn Any + Send + Sync>;
@@ -147,6 +150,7 @@ pub(super) fn sort_leftovers(
     boot: Option<&str>,
     now: SystemTime,
 ) -> io::Result<Leftovers> {
+    empty_quarantine(layout, files, now)?;
     let directory = layout.temporary();
     let names = files.list(&directory)?;
     let mut leftovers = Leftovers::default();
@@ -221,5 +225,23 @@ pub(super) fn count(
             }
         }
     }
+    // What was set aside takes room, too, but is nothing that could be served.
+    let quarantine = layout.quarantine();
+    for name in files.list(&quarantine)? {
+        found.bytes += files.stat(&quarantine.join(name)).map_or(0, |facts| facts.length);
+    }
     Ok(found)
+}
+
+/// Removes what was set aside so long ago that nobody wants to know any more what happened to it.
+fn empty_quarantine(layout: &Layout, files: &dyn Files, now: SystemTime) -> io::Result<()> {
+    let quarantine = layout.quarantine();
+    for name in files.list(&quarantine)? {
+        let Some(since) = time_of_quarantine(&name) else { continue };
+        // The clock may have been set back since.
+        if now.duration_since(UNIX_EPOCH + Duration::from_secs(since)).unwrap_or_default() > QUARANTINE_TIME {
+            files.remove(&quarantine.join(name))?;
+        }
+    }
+    Ok(())
 }

@@ -8,7 +8,7 @@
 //! <root>/repositories/<registry>/<repository>/_links/<digest>  empty: this repository may serve it
 //! <root>/tmp/<algorithm>-<hash>.part, .json                half of a blob, and what is known about it
 //! <root>/tmp/<number>.part                                 manifests and records being written
-//! <root>/quarantine/<digest>                               what did not hash to its name
+//! <root>/quarantine/<digest>.<time>                        what did not hash to its name, and since when
 //! ```
 //!
 //! Repository names are hierarchies, so `a` and `a/b` share a directory; `_tags` and `_links` start with an underscore,
@@ -73,9 +73,9 @@ impl Layout {
         self.algorithm_directory(digest.algorithm()).join(&hex[..2]).join(hex)
     }
 
-    /// Where a file goes that has been found not to be what its name says.
-    pub(super) fn quarantined(&self, digest: &Digest) -> PathBuf {
-        self.quarantine().join(link_name(digest))
+    /// Where a file goes that was found, `at` so many seconds after 1970, not to be what its name says.
+    pub(super) fn quarantined(&self, digest: &Digest, at: u64) -> PathBuf {
+        self.quarantine().join(format!("{}.{at}", link_name(digest)))
     }
 
     pub(super) fn quarantine(&self) -> PathBuf {
@@ -112,6 +112,11 @@ pub(super) fn digest_of_spool(name: &str) -> Option<Digest> {
     digest_of_link(name.strip_suffix(".part")?)
 }
 
+/// The time that a file name of [`Layout::quarantined`] tells.
+pub(super) fn time_of_quarantine(name: &str) -> Option<u64> {
+    name.rsplit_once('.')?.1.parse().ok()
+}
+
 /// The digest that a file name of [`Layout::link`] spells.
 pub(super) fn digest_of_link(name: &str) -> Option<Digest> {
     name.replacen('-', ":", 1).parse().ok()
@@ -138,5 +143,8 @@ mod tests {
         let link = layout.link(&registry, &repository, &digest);
         assert_eq!(link, Path::new(&format!("/r/repositories/reg.example_5000/a/b/_links/sha256-{hex}")));
         assert_eq!(digest_of_link(&format!("sha256-{hex}")), Some(digest));
+        let quarantined = layout.quarantined(&digest, 1_700_000_000);
+        assert_eq!(quarantined, Path::new(&format!("/r/quarantine/sha256-{hex}.1700000000")));
+        assert_eq!(time_of_quarantine(&format!("sha256-{hex}.1700000000")), Some(1_700_000_000));
     }
 }

@@ -8,10 +8,10 @@
 //! - A failure of the store is an error value for the caller, who goes on without it; it is counted and logged here.
 //!
 //! Reading order: `layout` spells the paths, `files` is the seam to the file system and `pool` the threads behind
-//! it; `spool` grows and publishes content, `blob` reads it, `open_files` keeps it open, `verify` hashes it again and
-//! `verified` remembers that; `halves` keeps what an interrupted download had, with a `record` beside it and a `flush`
-//! now and then; `tags` and `links` are the records beside content; `capacity` bounds it all, and `janitor` brings order
-//! at start.
+//! it; `spool` grows and publishes content, `lookup` finds it, `blob` reads it, `open_files` keeps it open, `verify`
+//! hashes it again and `verified` remembers that; `halves` keeps what an interrupted download had, with a `record`
+//! beside it and a `flush` now and then; `tags` and `links` are the records beside content; `capacity` bounds it all,
+//! and `janitor` brings order at start.
 
 pub mod blob;
 pub mod capacity;
@@ -24,6 +24,7 @@ mod health;
 mod janitor;
 mod layout;
 pub mod links;
+mod lookup;
 mod open_files;
 mod pool;
 mod record;
@@ -40,6 +41,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
 use crate::config::StoreConfig;
@@ -55,9 +57,8 @@ pub use spool::Spool;
 pub use tags::{TagRecord, Tags};
 pub use verify::{Verdict, Verification};
 
-use blob::OpenFile;
 use capacity::{Capacity, Reservation};
-use files::{FileFacts, Space};
+use files::Space;
 use flush::Flushes;
 use halves::{Half, Halves};
 use health::Health;
@@ -90,6 +91,8 @@ struct Disk {
     open: OpenFiles,
     verified: Verified,
     verifications: Verifications,
+    /// Held while a final name is given or taken away.
+    naming: Arc<Mutex<()>>,
     /// Work that nobody waits for: links, the walk over a large store.
     background: TaskTracker,
     /// Numbers for temporary files that have no other name.
@@ -103,6 +106,11 @@ struct Disk {
 pub struct Adjustment {
     config: StoreConfig,
     space: Space,
+}
+
+/// A directory of the store where files may be made that are gone after a restart.
+pub fn scratch(config: &StoreConfig) -> PathBuf {
+    Layout::new(&config.path).temporary()
 }
 
 impl Store {
@@ -136,6 +144,7 @@ impl Store {
             open: OpenFiles::new(),
             verified: Verified::new(config.verify_interval),
             verifications: Verifications::default(),
+            naming: Arc::default(),
             background,
             temporaries: AtomicU64::new(0),
             lock: prepared.lock,
@@ -149,35 +158,6 @@ impl Store {
         }
         store.count_in_background();
         Ok(store)
-    }
-
-    /// Opens a blob or manifest for reading. `None` if it is not stored; a failure to look counts as that, too.
-    pub async fn open_blob(&self, digest: &Digest) -> Option<BlobFile> {
-        if let Some(open) = self.disk.open.get(digest) {
-            return Some(BlobFile::new(Arc::clone(&self.disk), open));
-        }
-        match self.disk.open_file(digest).await {
-            Ok(opened) => {
-                let open = Arc::new(opened?);
-                self.disk.open.keep(digest, &open);
-                Some(BlobFile::new(Arc::clone(&self.disk), open))
-            }
-            Err(error) if error.is_not_found() => None,
-            Err(error) => {
-                if error.is_out_of_descriptors() {
-                    self.disk.open.shed();
-                }
-                self.disk.health.record(&error);
-                None
-            }
-        }
-    }
-
-    /// The size of a stored blob or manifest in bytes. `None` for whatever [`Store::open_blob`] does not open.
-    pub async fn stat(&self, digest: &Digest) -> Option<u64> {
-        let facts = self.disk.stat(self.disk.layout.blob(digest)).await;
-        let facts = facts.ok().filter(|facts| facts.is_file && (facts.length > 0 || digest.matches(b"")));
-        facts.map(|facts| facts.length)
     }
 
     /// Begins to store a blob, or goes on where an interrupted download ended: then [`Spool::resumed`] is more than 0.
@@ -315,44 +295,6 @@ impl Disk {
     /// Whether this process may write at all.
     fn check_lock(&self) -> Result<(), StoreError> {
         self.lock.as_ref().map(|_| ()).ok_or(StoreError::NotLocked)
-    }
-
-    /// What stands at a path; on another thread only if that has to wait for the disk.
-    async fn stat(&self, path: PathBuf) -> Result<FileFacts, StoreError> {
-        match self.files.stat_ready(&path) {
-            Ok(Some(facts)) => Ok(facts),
-            Ok(None) => {
-                let files = Arc::clone(&self.files);
-                self.pool.run("stat", move || files.stat(&path)).await
-            }
-            Err(source) => Err(StoreError::Io { operation: "stat", source: Arc::new(source) }),
-        }
-    }
-
-    /// Opens the final file of a digest. `None` if something stands there that is not its content.
-    async fn open_file(&self, digest: &Digest) -> Result<Option<OpenFile>, StoreError> {
-        let path = self.layout.blob(digest);
-        let is_of_nothing = digest.matches(b"");
-        let failed = |source| StoreError::Io { operation: "open", source: Arc::new(source) };
-        let (handle, length) = if let Some(handle) = self.files.open_ready(&path).map_err(failed)? {
-            let length = handle.length().map_err(failed)?;
-            (handle, length)
-        } else {
-            let files = Arc::clone(&self.files);
-            let open = move || {
-                // A directory or a symbolic link under a final name was planted: it is not ours to follow.
-                if !files.stat(&path)?.is_file {
-                    return Ok(None);
-                }
-                let handle = files.open(&path)?;
-                let length = handle.length()?;
-                Ok(Some((handle, length)))
-            };
-            let Some(opened) = self.pool.run("open", open).await? else { return Ok(None) };
-            opened
-        };
-        // An empty file under another name than that of the empty content was cut; it is fetched again.
-        Ok((length > 0 || is_of_nothing).then(|| OpenFile::new(handle, Some(length))))
     }
 
     /// A path that no other writer of this process uses.

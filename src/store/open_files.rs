@@ -1,7 +1,7 @@
 //! Files that were opened a short while ago and are kept open: opening costs more than sending a small blob.
 //!
-//! An entry is looked at again each time it is used: a file that has lost its name (replaced, quarantined, removed by
-//! somebody) or changed its length is not the blob any more. So nobody has to say what became of a file, but saying so
+//! An entry is looked at again each time it is used: a file that has lost its name (replaced or removed by somebody) or
+//! was changed is not the blob any more. So nobody has to say what became of a file, but saying so
 //! ([`OpenFiles::forget`]) gives its room back at once.
 
 use std::num::NonZeroUsize;
@@ -41,8 +41,8 @@ impl OpenFiles {
     /// The file of `digest`, if it is open and still what it was.
     pub(super) fn get(&self, digest: &Digest) -> Option<Arc<OpenFile>> {
         let file = self.files.lock().get(digest).cloned()?;
-        let facts = file.handle.facts().ok();
-        if facts == Some(HandleFacts { length: file.length?, named: true }) {
+        let (_, stamp) = file.stored?;
+        if file.handle.facts().ok() == Some(HandleFacts { stamp, named: true }) {
             return Some(file);
         }
         self.forget(digest);
@@ -93,8 +93,8 @@ mod tests {
 
     fn open(path: &Path) -> Arc<OpenFile> {
         let handle = DiskFiles.open(path).unwrap();
-        let length = handle.length().unwrap();
-        Arc::new(OpenFile::new(handle, Some(length)))
+        let stamp = handle.facts().unwrap().stamp;
+        Arc::new(OpenFile::stored(handle, digest(1), stamp))
     }
 
     fn digest(number: u8) -> Digest {

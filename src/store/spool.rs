@@ -119,7 +119,7 @@ impl Spool {
 
     /// A way to read what has been written so far, and what will be.
     pub fn reader(&self) -> BlobFile {
-        BlobFile::new(Arc::clone(&self.disk), Arc::new(OpenFile::new(Arc::clone(&self.handle), None)))
+        BlobFile::new(Arc::clone(&self.disk), Arc::new(OpenFile::growing(Arc::clone(&self.handle))))
     }
 
     /// How many bytes have been written and hashed.
@@ -250,7 +250,7 @@ impl Spool {
         self.flushes.end().await?;
         let (files, handle) = (Arc::clone(&self.disk.files), Arc::clone(&self.handle));
         let (from, to) = (self.path.clone(), self.disk.layout.blob(&self.digest));
-        let recorder = Arc::clone(&self.recorder);
+        let (recorder, naming) = (Arc::clone(&self.recorder), Arc::clone(&self.disk.naming));
         let publish = move || {
             handle.sync().map_err(failed("sync"))?;
             let shard = to.parent().unwrap_or(&to);
@@ -261,14 +261,25 @@ impl Spool {
                     files.sync_directory(above).map_err(failed("sync"))?;
                 }
             }
-            files.rename(&from, &to).map_err(failed("rename"))?;
+            let stamp = handle.facts().map_err(failed("stat"))?.stamp;
+            let replaced = {
+                let _naming = naming.lock();
+                let replaced = files.stat(&to).ok().filter(|facts| facts.is_file);
+                files.rename(&from, &to).map_err(failed("rename"))?;
+                replaced
+            };
             recorder.close();
-            files.sync_directory(shard).map_err(failed("sync"))
+            files.sync_directory(shard).map_err(failed("sync"))?;
+            Ok((stamp, replaced))
         };
-        self.disk.pool.run_any(publish).await?;
+        let (stamp, replaced) = self.disk.pool.run_any(publish).await?;
         self.reservation.publish(self.written);
+        if let Some(replaced) = replaced {
+            self.disk.capacity.replaced(replaced.length);
+        }
         self.fate = Fate::Published;
-        self.disk.verified.insert(&self.digest);
+        self.disk.open.forget(&self.digest);
+        self.disk.verified.insert(&self.digest, stamp);
         Ok(())
     }
 

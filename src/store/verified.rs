@@ -5,55 +5,92 @@
 //! believed.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::files::Stamp;
 use crate::oci::Digest;
 
-/// A record of what was hashed when. It costs some 50 bytes per blob.
+/// A record of which files were hashed when, and what came of it. It costs some 60 bytes per blob.
 #[derive(Debug)]
 pub(super) struct Verified {
     started: Instant,
     /// In seconds: how long a blob is believed.
     interval: AtomicU64,
-    /// Seconds after the start, by the first half of a digest: that is long enough to tell blobs apart, and whoever
-    /// makes two of them meet gains that one of them is hashed later.
-    at: Mutex<HashMap<u128, u32>>,
+    /// By the first half of a digest: that is long enough to tell blobs apart, and whoever makes two of them meet gains
+    /// that one of them is hashed later.
+    files: Mutex<HashMap<u128, Seen>>,
+}
+
+/// What is known about the file of a digest.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    /// Which file: another one under the same name, or the same one changed, is another matter.
+    stamp: u32,
+    /// When it was hashed, in seconds after the start; `None` if it is not what its name says, or cannot be read.
+    sound: Option<u32>,
 }
 
 impl Verified {
     /// Content is believed for `interval` after it was hashed.
     pub(super) fn new(interval: Duration) -> Self {
-        Self { started: Instant::now(), interval: AtomicU64::new(interval.as_secs()), at: Mutex::default() }
+        Self { started: Instant::now(), interval: AtomicU64::new(seconds(interval)), files: Mutex::default() }
     }
 
-    /// Content is believed for `interval` from now on, whenever it was hashed.
+    /// Content is believed for so long from now on, whenever it was hashed.
     pub(super) fn set_interval(&self, interval: Duration) {
-        self.interval.store(interval.as_secs(), Ordering::Relaxed);
+        self.interval.store(seconds(interval), Ordering::Relaxed);
     }
 
-    /// The content of `digest` has been hashed just now.
-    pub(super) fn insert(&self, digest: &Digest) {
-        self.at.lock().insert(key(digest), self.now());
+    /// The file of `digest` has been hashed just now, and is what its name says.
+    pub(super) fn insert(&self, digest: &Digest, stamp: Stamp) {
+        self.note(digest, stamp, Some(self.now()));
     }
 
-    /// Nothing is known about the content of `digest` any more.
-    pub(super) fn remove(&self, digest: &Digest) {
-        self.at.lock().remove(&key(digest));
+    /// The file of `digest` is not what its name says, or cannot be read: it counts as absent until another has taken
+    /// its place, whether or not its name can be taken from it.
+    pub(super) fn condemn(&self, digest: &Digest, stamp: Stamp) {
+        self.note(digest, stamp, None);
     }
 
-    /// Whether the content of `digest` was hashed a short enough while ago.
-    pub(super) fn contains(&self, digest: &Digest) -> bool {
-        let Some(at) = self.at.lock().get(&key(digest)).copied() else { return false };
+    fn note(&self, digest: &Digest, stamp: Stamp, sound: Option<u32>) {
+        self.files.lock().insert(key(digest), Seen { stamp: short(stamp), sound });
+    }
+
+    /// Whether this file was hashed a short enough while ago.
+    pub(super) fn contains(&self, digest: &Digest, stamp: Stamp) -> bool {
+        let Some(at) = self.seen(digest, stamp).and_then(|seen| seen.sound) else { return false };
         u64::from(self.now().saturating_sub(at)) < self.interval.load(Ordering::Relaxed)
+    }
+
+    /// Whether this file is known not to be what its name says.
+    pub(super) fn is_condemned(&self, digest: &Digest, stamp: Stamp) -> bool {
+        self.seen(digest, stamp).is_some_and(|seen| seen.sound.is_none())
+    }
+
+    fn seen(&self, digest: &Digest, stamp: Stamp) -> Option<Seen> {
+        self.files.lock().get(&key(digest)).copied().filter(|seen| seen.stamp == short(stamp))
     }
 
     fn now(&self) -> u32 {
         u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX)
     }
+}
+
+/// Whole seconds; what is more than nothing is not nothing.
+fn seconds(interval: Duration) -> u64 {
+    interval.as_secs().max(u64::from(!interval.is_zero()))
+}
+
+/// Enough of a stamp to tell two files of one digest apart.
+fn short(stamp: Stamp) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    stamp.hash(&mut hasher);
+    u32::try_from(hasher.finish() >> 32).unwrap_or_default()
 }
 
 fn key(digest: &Digest) -> u128 {
@@ -64,24 +101,49 @@ fn key(digest: &Digest) -> u128 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
+
+    const STAMP: Stamp = Stamp { inode: 1, length: 2, modified: SystemTime::UNIX_EPOCH };
 
     #[tokio::test(start_paused = true)]
     async fn content_is_believed_for_the_interval() {
         let verified = Verified::new(Duration::from_secs(10));
         let (digest, other) = (Digest::of(b"x"), Digest::of(b"y"));
-        assert!(!verified.contains(&digest), "nothing is believed at start");
-        verified.insert(&digest);
-        assert!(verified.contains(&digest) && !verified.contains(&other));
+        assert!(!verified.contains(&digest, STAMP), "nothing is believed at start");
+        verified.insert(&digest, STAMP);
+        assert!(verified.contains(&digest, STAMP) && !verified.contains(&other, STAMP));
         tokio::time::advance(Duration::from_secs(9)).await;
-        assert!(verified.contains(&digest));
+        assert!(verified.contains(&digest, STAMP));
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(!verified.contains(&digest));
-        verified.set_interval(Duration::from_secs(11));
-        assert!(verified.contains(&digest), "another interval counts for what was hashed before");
-        verified.insert(&digest);
-        assert!(verified.contains(&digest));
-        verified.remove(&digest);
-        assert!(!verified.contains(&digest));
+        assert!(!verified.contains(&digest, STAMP));
+        verified.set_interval(Duration::from_secs(20));
+        assert!(verified.contains(&digest, STAMP));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_verdict_is_about_one_file_as_it_was() {
+        let verified = Verified::new(Duration::from_secs(10));
+        let digest = Digest::of(b"x");
+        let others = [
+            Stamp { inode: 2, ..STAMP },
+            Stamp { length: 3, ..STAMP },
+            Stamp { modified: SystemTime::UNIX_EPOCH + Duration::from_nanos(1), ..STAMP },
+        ];
+        verified.insert(&digest, STAMP);
+        assert!(others.iter().all(|other| !verified.contains(&digest, *other)));
+        verified.condemn(&digest, STAMP);
+        assert!(verified.is_condemned(&digest, STAMP) && !verified.contains(&digest, STAMP));
+        assert!(others.iter().all(|other| !verified.is_condemned(&digest, *other)));
+        verified.insert(&digest, others[0]);
+        assert!(verified.contains(&digest, others[0]) && !verified.is_condemned(&digest, STAMP));
+    }
+
+    #[test]
+    fn only_nothing_is_no_time_at_all() {
+        assert_eq!(seconds(Duration::ZERO), 0);
+        assert_eq!(seconds(Duration::from_millis(1)), 1);
+        assert_eq!(seconds(Duration::from_millis(2500)), 2);
     }
 }

@@ -5,13 +5,16 @@
 //! file itself is kept in `quarantine/` for whoever wants to know what happened to it.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
 use super::blob::BlobFile;
 use super::error::StoreError;
+use super::files::Stamp;
 use super::{Disk, Store};
 use crate::oci::{Digest, Hasher};
 
@@ -65,11 +68,6 @@ impl Default for Verifications {
 }
 
 impl Store {
-    /// Whether stored content was hashed since the start, and within the interval.
-    pub fn is_verified(&self, digest: &Digest) -> bool {
-        self.disk.verified.contains(digest)
-    }
-
     /// Hashes the stored `file` of `digest` before this returns: for what is so small that nobody wants to wait apart.
     pub async fn verify_now(&self, digest: &Digest, file: &BlobFile) -> Verdict {
         self.disk.verify(digest, file).await
@@ -113,21 +111,19 @@ impl Drop for Running {
 
 impl Disk {
     async fn verify(&self, digest: &Digest, file: &BlobFile) -> Verdict {
+        let Some((_, stamp)) = file.open().stored else { return Verdict::Damaged };
         match self.hash(digest, file).await {
             Ok(found) if found == *digest => {
-                self.verified.insert(digest);
-                Verdict::Sound
+                self.verified.insert(digest, stamp);
+                return Verdict::Sound;
             }
-            Ok(_) => {
-                self.quarantine(digest, file).await;
-                Verdict::Damaged
-            }
-            Err(error) => {
-                self.health.record(&error);
-                self.quarantine(digest, file).await;
-                Verdict::Damaged
-            }
+            Ok(_) => {}
+            Err(error) => self.health.record(&error),
         }
+        // Before anything else, and before anybody hears of it: nobody is given this file any more.
+        self.verified.condemn(digest, stamp);
+        self.quarantine(digest, stamp).await;
+        Verdict::Damaged
     }
 
     async fn hash(&self, digest: &Digest, file: &BlobFile) -> Result<Digest, StoreError> {
@@ -139,7 +135,7 @@ impl Disk {
         let mut state = (Hasher::new(digest.algorithm()), vec![0; STEP.min(usize::try_from(length).unwrap_or(STEP))]);
         let mut offset = 0;
         while offset < length {
-            let handle = Arc::clone(file.handle());
+            let handle = Arc::clone(&file.open().handle);
             let (mut hasher, mut buffer) = state;
             let step = move || {
                 let count = handle.read_at(&mut buffer, offset)?;
@@ -156,23 +152,31 @@ impl Disk {
         Ok(state.0.finish())
     }
 
-    /// Takes the name from a file that is not what it says.
-    async fn quarantine(&self, digest: &Digest, file: &BlobFile) {
-        self.open.forget(digest);
-        self.verified.remove(digest);
-        let (from, to) = (self.layout.blob(digest), self.layout.quarantined(digest));
-        let (files, handle) = (Arc::clone(&self.files), Arc::clone(file.handle()));
-        let moved = self.pool.run("quarantine", move || {
-            // It may have lost the name already. Another file that has it is not to blame.
-            if !handle.facts()?.named {
-                return Ok(false);
-            }
+    /// Takes the name from a file that is not what it says. Should that fail, it counts as absent all the same.
+    async fn quarantine(&self, digest: &Digest, stamp: Stamp) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let (from, to) = (self.layout.blob(digest), self.layout.quarantined(digest, now));
+        let (files, naming) = (Arc::clone(&self.files), Arc::clone(&self.naming));
+        let set_aside = move || {
             files.create_directories(to.parent().unwrap_or(&to))?;
-            files.rename(&from, &to).map(|()| true)
-        });
-        match moved.await {
+            let _naming = naming.lock();
+            match files.stat(&from) {
+                Ok(facts) if facts.inode == stamp.inode => files.rename(&from, &to).map(|()| true),
+                // Another file has the name by now, which is not to blame; or nothing has.
+                Ok(_) => Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+                Err(error) => Err(error),
+            }
+        };
+        let moved = match self.check_lock() {
+            Ok(()) => self.pool.run("quarantine", set_aside).await,
+            Err(error) => Err(error),
+        };
+        self.open.forget(digest);
+        match moved {
             Ok(true) => {
                 self.metrics.corrupt_objects.inc();
+                self.capacity.set_aside();
                 tracing::error!(%digest, "A stored file is not what its name says: set aside, to be fetched again");
             }
             Ok(false) => {}

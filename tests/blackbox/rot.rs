@@ -1,4 +1,5 @@
-//! Disks forget: what is stored is hashed again before it is believed, and nobody gets a complete answer of rotten bytes.
+//! Disks forget: what is stored is hashed again before it is believed, and nobody gets a complete answer of rotten
+//! bytes.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -9,6 +10,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::support::blob::{Blob, blob_of};
+use crate::support::images::demo;
 use crate::support::upstream::{Requests, ScriptedUpstream};
 use crate::support::weir::{TestWeir, blob_path, stored_file};
 use crate::support::{MIB, eventually, raw};
@@ -177,4 +179,86 @@ async fn a_file_put_in_the_place_of_an_open_one_is_not_taken_for_it() {
     fs::File::create(&other).unwrap().write_all(b"short").unwrap();
     fs::rename(&other, &path).unwrap();
     weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_changed_after_it_was_verified_is_not_believed_any_more() {
+    type Spoil = fn(&Path);
+    let spoil: [(&str, Spoil); 2] = [
+        ("cut", |path| OpenOptions::new().write(true).open(path).unwrap().set_len(200_000).unwrap()),
+        ("replaced by one of the same length", |path| {
+            let other = path.with_extension("other");
+            fs::copy(path, &other).unwrap();
+            flip(&other, 123_456);
+            fs::rename(&other, path).unwrap();
+        }),
+    ];
+    for (what, spoil) in spoil {
+        let (_upstream, weir, blob) = stored(300_000, json!({})).await;
+        // A new process does not know what a descriptor said the size is.
+        let weir = weir.restart_with(json!({})).await;
+        weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+        spoil(&stored_file(weir.store_path(), blob.digest()));
+        let answer = weir.blob(REPOSITORY, blob.digest()).await;
+        assert!(!answer.complete || answer.digest == *blob.digest(), "{what}: a complete answer of wrong bytes");
+        is_set_aside(&weir).await;
+        weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+        weir.idle().await;
+        weir.assert_invariants().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotten_blob_that_cannot_be_set_aside_is_fetched_again_all_the_same() {
+    let (upstream, weir, blob) = rotten(3 * MIB, MIB).await;
+    // Nothing can be moved to where a file stands in the way.
+    fs::write(weir.store_path().join("quarantine"), "in the way").unwrap();
+    assert!(!weir.blob(REPOSITORY, blob.digest()).await.complete);
+    weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+    weir.idle().await;
+    weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+    assert_eq!(upstream.blob_gets(blob.digest()), 2);
+    weir.assert_invariants().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_set_aside_or_replaced_is_counted_for_what_it_is() {
+    let counted = async |weir: &TestWeir| {
+        (weir.metric("weir_store_objects", &[]).await, weir.metric("weir_store_bytes", &[]).await)
+    };
+    let size = 3 * MIB;
+    let (_upstream, weir, blob) = rotten(size, MIB).await;
+    assert!(!weir.blob(REPOSITORY, blob.digest()).await.complete);
+    is_set_aside(&weir).await;
+    weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+    weir.idle().await;
+    assert_eq!(counted(&weir).await, (1, 2 * size), "the rotten file takes room, and is nothing to serve");
+
+    let weir = weir.restart_with(json!({})).await;
+    eventually("the store is counted", async || counted(&weir).await == (1, 2 * size)).await;
+    // A file that was emptied is no content, and is replaced where it is.
+    let path = stored_file(weir.store_path(), blob.digest());
+    OpenOptions::new().write(true).open(path).unwrap().set_len(0).unwrap();
+    weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+    weir.idle().await;
+    let (objects, bytes) = counted(&weir).await;
+    assert_eq!(objects, 1);
+    // Its length when it was counted is not known any more; nothing is counted twice for it.
+    assert!((2 * size..=3 * size).contains(&bytes), "{bytes}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_with_a_flipped_bit_is_set_aside_and_fetched_again() {
+    let upstream = ScriptedUpstream::start().await;
+    let weir = TestWeir::before(&upstream).await;
+    let package = demo(1);
+    upstream.push(REPOSITORY, "v1", &package);
+    weir.pull_all(REPOSITORY, "v1", &package).await;
+    weir.idle().await;
+    flip(&stored_file(weir.store_path(), package.digest()), 10);
+    let weir = weir.restart_with(json!({})).await;
+    weir.manifest(REPOSITORY, package.digest()).await.assert_is(package.digest());
+    is_set_aside(&weir).await;
+    weir.idle().await;
+    weir.assert_invariants().await;
 }

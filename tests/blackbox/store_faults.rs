@@ -207,6 +207,11 @@ async fn a_disk_that_cannot_be_read_breaks_an_answer_of_several_ranges_between_t
     assert_eq!(answer.status, StatusCode::PARTIAL_CONTENT);
     assert!(!answer.complete && answer.size > MIB / 2, "{} bytes", answer.size);
     files.heal();
+    // A file that failed once is not built upon: the blob is fetched again.
+    weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+    assert_eq!(upstream.blob_gets(blob.digest()), 2);
+    weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+    weir.idle().await;
     let answer = weir.get_with(&blob_path(REPOSITORY, blob.digest()), ("range", &ranges)).await;
     assert_eq!(parts(&answer)[1].bytes, blob.bytes_of(2 * MIB..4 * MIB));
 }

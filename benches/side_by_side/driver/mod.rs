@@ -1,8 +1,8 @@
 //! The load: HTTP/1.1 with keep-alive, cheap enough that the servers, not this, are the limit.
 //!
-//! Requests are built before the clock starts; of an answer only the status and the length are read, and the kernel throws
-//! the body away (`MSG_TRUNC`) instead of copying it to us. Every answer is checked for its status and its length. Hashing
-//! is not done here but in passes that are not timed: see [`client`].
+//! Requests are built before the clock starts; of an answer only the status and the length are read, and the kernel
+//! throws the body away (`MSG_TRUNC`) instead of copying it to us. Every answer is checked for its status and its
+//! length. Hashing is not done here but in passes that are not timed: see [`client`].
 //!
 //! It is no general client: no chunked bodies, no pipelining, no TLS.
 

@@ -1,8 +1,8 @@
 //! The servers that are compared, each with the configuration a careful operator would give it.
 //!
-//! All run at the same time and take turns; those that are not being measured are idle. None writes an access log: nginx
-//! and docker-registry have it turned off, Weir runs at `log.level: warn`; [`PeerKind::WeirLogging`] shows what its
-//! default costs.
+//! All run at the same time and take turns; those that are not being measured are idle. None writes an access log:
+//! nginx and docker-registry have it turned off, Weir runs at `log.level: warn`; [`PeerKind::WeirLogging`] shows what
+//! its default costs.
 
 mod docker_registry;
 mod nginx;

@@ -1,8 +1,8 @@
 //! The upstream: an imitation of a registry that counts what it is asked for and can be as slow as a distant one.
 //!
-//! A thread per connection, bodies by `sendfile`: it takes next to nothing from the processors that the measured servers
-//! share with it. It pulls no tricks: no authentication, no redirects, no faults (the tests of Weir have an upstream for
-//! these). It lives as long as the process.
+//! A thread per connection, bodies by `sendfile`: it takes next to nothing from the processors that the measured
+//! servers share with it. It pulls no tricks: no authentication, no redirects, no faults (the tests of Weir have an
+//! upstream for these). It lives as long as the process.
 
 mod answer;
 mod counts;

@@ -1,7 +1,7 @@
 //! Puts results where people read them: between markers in Markdown files.
 //!
-//! `<!-- side_by_side: bars -->` begins what is replaced and `<!-- side_by_side: end -->` ends it; the words are `bars`,
-//! `rows` and `growth`. A file may have none, some or all of them.
+//! `<!-- side_by_side: bars -->` begins what is replaced and `<!-- side_by_side: end -->` ends it; the words are
+//! `bars`, `rows` and `growth`. A file may have none, some or all of them.
 
 use std::fs;
 use std::path::Path;

@@ -6,8 +6,9 @@
 //! replace files. Where the kernel says nothing (NFS, other file systems over a network, directories that are renamed)
 //! the files are looked at every ten seconds, and a content is told when it has been seen for that long.
 //!
-//! The module knows nothing of what is in the files. It stands on inotify by rustix, which is in the tree already: a crate
-//! for watching would bring a thread and a queue of its own, and still not tell contents that are finished from others.
+//! The module knows nothing of what is in the files. It stands on inotify by rustix, which is in the tree already: a
+//! crate for watching would bring a thread and a queue of its own, and still not tell contents that are finished from
+//! others.
 
 mod notices;
 

@@ -9,8 +9,8 @@ use super::scalars;
 use super::section::Wrong;
 use crate::config::files::FilesRead;
 
-/// The path of a file that this process can read, and that its reader watches by itself; one that is missing is listed in
-/// `read`. `fix` says which file to name.
+/// The path of a file that this process can read, and that its reader watches by itself; one that is missing is listed
+/// in `read`. `fix` says which file to name.
 pub(super) fn readable(text: &str, fix: &str, read: &mut FilesRead) -> Result<PathBuf, Wrong> {
     let path = scalars::path(text)?;
     match File::open(&path).and_then(|file| file.metadata()) {

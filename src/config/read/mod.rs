@@ -34,7 +34,8 @@ struct Reading<'a> {
     warnings: Vec<String>,
 }
 
-/// Reads `tree`; `environment` is where `password_env` looks. Files that are named in it are read and listed in `files`.
+/// Reads `tree`; `environment` is where `password_env` looks. Files that are named in it are read and listed in
+/// `files`.
 pub(super) fn config(
     tree: &Node,
     environment: &[(String, String)],

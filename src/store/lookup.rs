@@ -1,0 +1,86 @@
+//! Finding content: is it here, and may it be believed to be what its name says?
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::blob::{BlobFile, OpenFile};
+use super::error::StoreError;
+use super::files::FileFacts;
+use super::{Disk, Store};
+use crate::oci::Digest;
+
+impl Store {
+    /// Opens a blob or manifest for reading. `None` if it is not stored; a failure to look counts as that, too, and so
+    /// does a file that was found not to be what its name says.
+    pub async fn open_blob(&self, digest: &Digest) -> Option<BlobFile> {
+        let open = match self.disk.open.get(digest) {
+            Some(open) => open,
+            None => self.disk.open_anew(digest).await?,
+        };
+        let (_, stamp) = open.stored?;
+        (!self.disk.verified.is_condemned(digest, stamp)).then(|| BlobFile::new(Arc::clone(&self.disk), open))
+    }
+
+    /// The size of a stored blob or manifest in bytes. `None` for whatever [`Store::open_blob`] does not open.
+    pub async fn stat(&self, digest: &Digest) -> Option<u64> {
+        let facts = self.disk.stat(self.disk.layout.blob(digest)).await.ok()?;
+        let is_content = facts.is_file && (facts.length > 0 || digest.matches(b""));
+        (is_content && !self.disk.verified.is_condemned(digest, facts.stamp())).then_some(facts.length)
+    }
+}
+
+impl Disk {
+    /// Opens the final file of a digest and keeps it open.
+    async fn open_anew(&self, digest: &Digest) -> Option<Arc<OpenFile>> {
+        let mut opened = self.open_file(digest).await;
+        if opened.as_ref().is_err_and(StoreError::is_out_of_descriptors) {
+            self.open.shed();
+            opened = self.open_file(digest).await;
+        }
+        match opened {
+            Ok(opened) => {
+                let open = Arc::new(opened?);
+                self.open.keep(digest, &open);
+                Some(open)
+            }
+            Err(error) if error.is_not_found() => None,
+            Err(error) => {
+                self.health.record(&error);
+                None
+            }
+        }
+    }
+
+    /// Opens the final file of a digest. `None` if something stands there that is not its content.
+    async fn open_file(&self, digest: &Digest) -> Result<Option<OpenFile>, StoreError> {
+        let path = self.layout.blob(digest);
+        let failed = |source| StoreError::Io { operation: "open", source: Arc::new(source) };
+        let handle = if let Some(handle) = self.files.open_ready(&path).map_err(failed)? {
+            handle
+        } else {
+            let files = Arc::clone(&self.files);
+            let open = move || {
+                // A directory or a symbolic link under a final name was planted: it is not ours to follow.
+                if files.stat(&path)?.is_file { files.open(&path).map(Some) } else { Ok(None) }
+            };
+            let Some(handle) = self.pool.run("open", open).await? else { return Ok(None) };
+            handle
+        };
+        let stamp = handle.facts().map_err(failed)?.stamp;
+        // An empty file under another name than that of the empty content was cut; it is fetched again.
+        let is_content = stamp.length > 0 || digest.matches(b"");
+        Ok(is_content.then(|| OpenFile::stored(handle, *digest, stamp)))
+    }
+
+    /// What stands at a path; on another thread only if that has to wait for the disk.
+    pub(super) async fn stat(&self, path: PathBuf) -> Result<FileFacts, StoreError> {
+        match self.files.stat_ready(&path) {
+            Ok(Some(facts)) => Ok(facts),
+            Ok(None) => {
+                let files = Arc::clone(&self.files);
+                self.pool.run("stat", move || files.stat(&path)).await
+            }
+            Err(source) => Err(StoreError::Io { operation: "stat", source: Arc::new(source) }),
+        }
+    }
+}
