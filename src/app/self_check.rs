@@ -29,10 +29,10 @@ use crate::sendfile::{Region, SendFileStream};
 
 /// A machine that takes longer for a megabyte has other troubles.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// More than a socket takes at once, and little enough to leave no trace in the memory of the process.
-const LENGTH: usize = 400_000;
-/// Where the second region begins.
-const SECOND: usize = 234_567;
+/// Several pages of memory, and little enough to leave no trace in that of the process.
+const LENGTH: usize = 50_000;
+/// Where the second region begins: not at the beginning of a page.
+const SECOND: usize = 31_234;
 const GREETING: &[u8] = b"bytes before, ";
 const FAREWELL: &[u8] = b" and bytes behind";
 
@@ -140,7 +140,7 @@ mod tests {
     async fn bytes_from_the_wrong_place_are_seen() {
         let directory = TempDir::new().unwrap();
         let mut wrong = content();
-        wrong.swap(300_000, 300_001);
+        wrong.swap(40_000, 40_001);
         let file = write(&directory.path().join("file"), &wrong).unwrap();
         let received = receive(answer(Arc::new(file))).await.unwrap();
         assert!(judge(&received, &content()).is_err());
