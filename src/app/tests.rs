@@ -50,6 +50,21 @@ fn hello() -> Router {
     Router::new().route("/hello", get(async || "hello"))
 }
 
+/// A surface whose one answer has no end, and what is told when it is given up.
+fn endless() -> (Router, oneshot::Receiver<()>) {
+    let (gone, is_gone) = oneshot::channel::<()>();
+    let gone = Arc::new(Mutex::new(Some(gone)));
+    let endless = async move || {
+        let held = gone.lock().take();
+        let block = Bytes::from(vec![0; 256 * 1024]);
+        Body::from_stream(stream::repeat_with(move || {
+            let _held = &held;
+            Ok::<_, io::Error>(block.clone())
+        }))
+    };
+    (Router::new().route("/endless", get(endless)), is_gone)
+}
+
 /// A surface whose one answer is made of what the test sends: its body ends with the channel.
 fn dictated() -> (Router, mpsc::Sender<io::Result<Bytes>>) {
     let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(1);
@@ -217,17 +232,7 @@ async fn a_body_that_fails_is_an_error_to_the_client() {
 
 #[tokio::test]
 async fn a_client_that_stops_reading_is_given_up() {
-    let (gone, is_gone) = oneshot::channel::<()>();
-    let gone = Arc::new(Mutex::new(Some(gone)));
-    let endless = async move || {
-        let held = gone.lock().take();
-        let block = Bytes::from(vec![0; 256 * 1024]);
-        Body::from_stream(stream::repeat_with(move || {
-            let _held = &held;
-            Ok::<_, io::Error>(block.clone())
-        }))
-    };
-    let router = Router::new().route("/endless", get(endless));
+    let (router, is_gone) = endless();
     let running = serve_router(router, Limits { write: Duration::from_millis(50), ..Limits::default() }).await;
     let mut socket = TcpStream::connect(running.registry_addr()).await.unwrap();
     socket.write_all(b"GET /endless HTTP/1.1\r\nHost: weir\r\n\r\n").await.unwrap();

@@ -105,17 +105,7 @@ async fn the_drain_ends_handshakes_and_finishes_answers() {
 
 #[tokio::test]
 async fn a_client_that_stops_reading_an_encrypted_answer_is_given_up() {
-    let (gone, is_gone) = oneshot::channel::<()>();
-    let gone = Arc::new(Mutex::new(Some(gone)));
-    let endless = async move || {
-        let held = gone.lock().take();
-        let block = Bytes::from(vec![0; 256 * 1024]);
-        Body::from_stream(stream::repeat_with(move || {
-            let _held = &held;
-            Ok::<_, io::Error>(block.clone())
-        }))
-    };
-    let router = Router::new().route("/endless", get(endless));
+    let (router, is_gone) = endless();
     let server = Encrypted::serving(router, Limits { write: Duration::from_millis(50), ..Limits::default() }).await;
     let mut stream = server.connect().await;
     stream.write_all(b"GET /endless HTTP/1.1\r\nHost: weir\r\n\r\n").await.unwrap();

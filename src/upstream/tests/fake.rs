@@ -20,7 +20,7 @@ use crate::config::{Access, Capability, CredentialRule, RegistryConfig, Secret, 
 use crate::oci::request::{BlobRequest, ManifestRequest};
 use crate::oci::{Digest, RegistryHost};
 use crate::telemetry::Metrics;
-use crate::upstream::{UpstreamSet, Upstreams};
+use crate::upstream::{BlobBody, UpstreamSet, Upstreams};
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]
@@ -198,4 +198,13 @@ pub(super) fn manifest_by_digest() -> ManifestRequest {
 /// Asks for the blob of `content` in `acme/app`.
 pub(super) fn blob(content: &[u8]) -> BlobRequest {
     BlobRequest { repository: "acme/app".parse().unwrap(), digest: Digest::of(content) }
+}
+
+/// All of a body.
+pub(super) async fn read(mut body: BlobBody) -> Vec<u8> {
+    let mut content = Vec::new();
+    while let Some(bytes) = body.chunk().await.unwrap() {
+        content.extend_from_slice(&bytes);
+    }
+    content
 }

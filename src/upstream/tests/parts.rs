@@ -2,8 +2,8 @@
 
 use axum::response::Response;
 
-use super::fake::{Asked, Fake, blob, deadline, mirror, ok, raw, reply, set, status, upstream, with_credentials};
-use crate::upstream::{BlobBody, BytesAsked, Conclusion, Outcome, Verdict};
+use super::fake::{Asked, Fake, blob, deadline, mirror, ok, raw, read, reply, set, status, upstream, with_credentials};
+use crate::upstream::{BytesAsked, Conclusion, Outcome, Verdict};
 
 const CONTENT: &[u8] = b"the content of a blob";
 const TOTAL: Option<u64> = Some(CONTENT.len() as u64);
@@ -11,14 +11,6 @@ const TOTAL: Option<u64> = Some(CONTENT.len() as u64);
 /// Answers a request for the bytes from 4 on, as a registry does.
 fn from_four(_: &Asked) -> Response {
     reply(206, &[("content-range", "bytes 4-20/21")], &CONTENT[4..])
-}
-
-async fn read(mut body: BlobBody) -> Vec<u8> {
-    let mut content = Vec::new();
-    while let Some(bytes) = body.chunk().await.unwrap() {
-        content.extend_from_slice(&bytes);
-    }
-    content
 }
 
 #[tokio::test]

@@ -3,21 +3,14 @@
 use http::Method;
 
 use super::fake::{
-    Fake, MANIFEST, blob, deadline, manifest, manifest_by_digest, ok, reply, set, status, upstream, with_credentials,
+    Fake, MANIFEST, blob, deadline, manifest, manifest_by_digest, ok, read, reply, set, status, upstream,
+    with_credentials,
 };
 use crate::oci::Digest;
 use crate::oci::request::ReferrersRequest;
-use crate::upstream::{BlobBody, Conclusion, Verdict};
+use crate::upstream::{Conclusion, Verdict};
 
 const CONTENT: &[u8] = b"the content of a blob";
-
-async fn read(mut body: BlobBody) -> Vec<u8> {
-    let mut content = Vec::new();
-    while let Some(bytes) = body.chunk().await.unwrap() {
-        content.extend_from_slice(&bytes);
-    }
-    content
-}
 
 #[tokio::test]
 async fn credentials_stay_at_home_and_only_what_is_needed_travels() {

@@ -4,7 +4,6 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
@@ -12,9 +11,6 @@ use http_body::Frame;
 
 use super::script::{Fault, Gate};
 use crate::support::blob::Blob;
-
-/// How large a slow body's steps are.
-const THROTTLED_STEP: u64 = 4 << 10;
 
 /// A body to send: positions are those of the content, also in the answer to a range.
 pub(super) struct Body {
@@ -24,7 +20,6 @@ pub(super) struct Body {
     cut: Option<u64>,
     holds: Vec<(u64, Gate)>,
     flips: Vec<u64>,
-    rate: Option<u64>,
     append: u64,
     sent: Arc<AtomicU64>,
 }
@@ -38,7 +33,6 @@ impl Body {
             cut: None,
             holds: Vec::new(),
             flips: Vec::new(),
-            rate: None,
             append: 0,
             sent,
         };
@@ -49,7 +43,6 @@ impl Body {
                 Fault::Append(count) => body.append += count,
                 Fault::HoldAt(at, gate) => body.holds.push((*at, gate.clone())),
                 Fault::Flip(at) => body.flips.push(*at),
-                Fault::Throttle(rate) => body.rate = Some(*rate),
                 _ => {}
             }
         }
@@ -90,9 +83,6 @@ impl Body {
             return None;
         }
         let length = piece.len() as u64;
-        if let Some(rate) = self.rate {
-            tokio::time::sleep(Duration::from_micros(length * 1_000_000 / rate)).await;
-        }
         self.sent.fetch_add(length, Ordering::Relaxed);
         Some(Ok(piece))
     }
@@ -101,8 +91,7 @@ impl Body {
     fn content_piece(&mut self) -> Bytes {
         let stops = self.holds.iter().map(|(at, _)| *at).chain(self.cut).chain([self.end]);
         let stop = stops.filter(|stop| *stop > self.at).min().unwrap_or(self.end);
-        let most = if self.rate.is_some() { THROTTLED_STEP } else { u64::MAX };
-        let piece = self.content.piece(self.at, (stop - self.at).min(most));
+        let piece = self.content.piece(self.at, stop - self.at);
         let start = self.at;
         self.at += piece.len() as u64;
         let flips = self.flips.iter().filter(|at| (start..self.at).contains(at)).map(|at| at - start);

@@ -129,8 +129,6 @@ pub(crate) enum Fault {
     Append(u64),
     /// The byte at this position is another.
     Flip(u64),
-    /// So many bytes per second.
-    Throttle(u64),
 }
 
 /// Holds answers until the test opens it, and tells the test how many arrived.
