@@ -20,7 +20,7 @@ use super::flight::Follower;
 use crate::oci::request::BlobRequest;
 use crate::oci::{ByteRange, RegistryHost};
 use crate::telemetry::Metrics;
-use crate::upstream::{Attempts, BlobBody, BytesAsked, UpstreamSet};
+use crate::upstream::{Attempts, BlobBody, BytesAsked, UpstreamSet, WantedBlob};
 
 /// A range that begins no further past the frontier than this is reached soon enough.
 const FAR: u64 = 16 * 1024 * 1024;
@@ -83,7 +83,8 @@ impl Scout<'_> {
     async fn fetch(&self, range: &ByteRange) -> Result<BlobBody, Attempts> {
         let asked = BytesAsked { first: range.start(), last: Some(range.end() - 1) };
         let deadline = Instant::now() + OPEN_TIMEOUT;
-        let opened = self.upstreams.open_blob_range(self.request, asked, Some(range.total()), deadline).await;
+        let wanted = WantedBlob::new(self.request, Some(range.total()), deadline);
+        let opened = self.upstreams.open_blob_range(wanted, asked).await;
         self.count(if opened.is_ok() { "fetched" } else { "failed" }).inc();
         opened.inspect_err(|attempts| {
             let digest = &self.request.digest;

@@ -19,7 +19,7 @@ use crate::oci::request::BlobRequest;
 use crate::oci::selection::Unselectable;
 use crate::oci::{ByteRange, Reference, RegistryHost, RequestedRange, Selected, Selection};
 use crate::store::{BlobFile, Verdict};
-use crate::upstream::UpstreamSet;
+use crate::upstream::{UpstreamSet, WantedBlob};
 
 /// How long the head of an answer waits for the verdict on a blob so small that all of it is held back anyway. A bad
 /// one is then an error that clients fall back from, not a broken connection.
@@ -243,7 +243,7 @@ impl PullService {
             return Ok(BlobAnswer { facts, content: BlobContent::Range(range, BlobReader::alone(ahead, &range)) });
         }
         let deadline = Instant::now() + OPEN_TIMEOUT;
-        let body = match wanted.upstreams.open_blob(&wanted.request, wanted.expected, deadline).await {
+        let body = match wanted.upstreams.open_blob(WantedBlob::new(&wanted.request, wanted.expected, deadline)).await {
             Ok(body) => body,
             Err(attempts) => {
                 let reference = Reference::Digest(wanted.request.digest);
@@ -334,7 +334,8 @@ fn fallback(wanted: &Wanted) -> Fallback {
     let (upstreams, request, expected) = (Arc::clone(&wanted.upstreams), wanted.request.clone(), wanted.expected);
     Box::new(move |prefix, offset| {
         Box::pin(async move {
-            let opened = upstreams.open_blob(&request, expected, Instant::now() + OPEN_TIMEOUT).await;
+            let wanted = WantedBlob::new(&request, expected, Instant::now() + OPEN_TIMEOUT);
+            let opened = upstreams.open_blob(wanted).await;
             Ok(Direct::behind(prefix, offset, opened.map_err(FillError::Upstream)?, request.digest))
         })
     })

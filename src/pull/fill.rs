@@ -22,7 +22,7 @@ use crate::oci::{Digest, RegistryHost};
 use crate::store::blob::BLOCK;
 use crate::store::{Spool, Store, StoreError};
 use crate::telemetry::Metrics;
-use crate::upstream::{BlobBody, BytesAsked, UpstreamError, UpstreamSet};
+use crate::upstream::{BlobBody, BytesAsked, UpstreamError, UpstreamSet, WantedBlob};
 
 /// How much of a blob is held back until its digest matches.
 pub(super) const HELD_BACK: u64 = 64 * 1024;
@@ -104,7 +104,7 @@ impl Fill {
                 None
             } else {
                 let rest = BytesAsked::from(resumed);
-                match self.upstreams.open_blob_range(&self.request, rest, size, deadline).await {
+                match self.upstreams.open_blob_range(WantedBlob::new(&self.request, size, deadline), rest).await {
                     Ok(body) => Some(body),
                     // The whole can still be had; what was left of it is of no use then.
                     Err(attempts) if attempts.is_part_refused() => {
@@ -125,7 +125,7 @@ impl Fill {
     }
 
     async fn open_whole(&self, mut spool: Spool, deadline: Instant) -> Result<Opening, FillError> {
-        let body = self.upstreams.open_blob(&self.request, self.expected, deadline).await;
+        let body = self.upstreams.open_blob(WantedBlob::new(&self.request, self.expected, deadline)).await;
         let body = body.map_err(FillError::Upstream)?;
         let size = body.size().or(self.expected);
         spool.announce(size);

@@ -14,7 +14,7 @@ use super::tags::KnownTag;
 use super::{CONFIRM_TIMEOUT, OPEN_TIMEOUT, PullService, Scope};
 use crate::oci::request::ManifestRequest;
 use crate::oci::{Digest, Reference, Tag};
-use crate::upstream::{Attempts, Conclusion, FetchedManifest, UpstreamSet};
+use crate::upstream::{Attempts, Conclusion, FetchedManifest, Purpose, UpstreamSet};
 
 impl PullService {
     pub(super) async fn manifest_by_tag(
@@ -109,12 +109,12 @@ impl PullService {
         // One for both questions: what is stale must still be served in time when the second one fails.
         let deadline = within(OPEN_TIMEOUT);
         let Some(known) = known else {
-            return match upstreams.manifest(&request, deadline).await {
+            return match upstreams.manifest(&request, Purpose::Miss, deadline).await {
                 Ok(fetched) => Ok(self.learn(&scope, &tag, fetched).await),
                 Err(attempts) => Err(self.failure(Subject::Manifest, &scope, &request.reference, attempts).await),
             };
         };
-        let resolved = match upstreams.resolve(&request, within(CONFIRM_TIMEOUT)).await {
+        let resolved = match upstreams.resolve(&request, Purpose::Revalidation, within(CONFIRM_TIMEOUT)).await {
             Ok(resolved) => resolved,
             Err(attempts) => return self.trouble(&scope, &tag, known, attempts).await,
         };
@@ -134,7 +134,7 @@ impl PullService {
         // By digest where the digest is known: the tag may move again between the two requests.
         let reference = resolved.digest.map_or(request.reference, Reference::Digest);
         let request = ManifestRequest { repository: scope.repository.clone(), reference };
-        match upstreams.manifest(&request, deadline).await {
+        match upstreams.manifest(&request, Purpose::Revalidation, deadline).await {
             Ok(fetched) => Ok(self.learn(&scope, &tag, fetched).await),
             Err(attempts) => self.trouble(&scope, &tag, known, attempts).await,
         }
@@ -211,7 +211,7 @@ impl PullService {
             return self.fetch(scope, upstreams, request).await;
         };
         // The bytes are here: a HEAD tells whether this repository may serve them, and whether the rest can be had.
-        match upstreams.resolve(&request, within(CONFIRM_TIMEOUT)).await {
+        match upstreams.resolve(&request, Purpose::Revalidation, within(CONFIRM_TIMEOUT)).await {
             Ok(resolved) if resolved.digest == Some(digest) => {
                 self.admit(scope, &manifest).await;
                 let upstream = Some(resolved.upstream);
@@ -229,7 +229,7 @@ impl PullService {
         upstreams: &UpstreamSet,
         request: ManifestRequest,
     ) -> Result<ManifestAnswer, PullError> {
-        match upstreams.manifest(&request, within(OPEN_TIMEOUT)).await {
+        match upstreams.manifest(&request, Purpose::Miss, within(OPEN_TIMEOUT)).await {
             Ok(fetched) => {
                 let upstream = Arc::clone(&fetched.upstream);
                 let manifest = self.shared.library.keep(scope.registry.as_str(), fetched).await;

@@ -4,7 +4,6 @@
 //! the length that was expected. Whether the bytes of a blob are right only their reader can tell.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_RANGE, CONTENT_TYPE};
@@ -19,6 +18,7 @@ use super::body::{BlobBody, pieces, read_document};
 use super::error::{UpstreamError, Verdict};
 use super::exchange::{Ask, Redirects};
 use super::part::{BytesAsked, Extent, content_length};
+use super::question::Surface;
 use super::redirect::{Origin, is_redirect};
 use super::transport::Transport;
 use super::verdict::is_html;
@@ -31,35 +31,6 @@ use crate::telemetry::Metrics;
 
 /// Extension header of the distribution specification.
 const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
-
-/// What is asked for: the word in metrics, and how long the head of the answer may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Surface {
-    Manifest,
-    Blob,
-    Tags,
-    Referrers,
-}
-
-impl Surface {
-    /// The word in metrics and logs.
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Manifest => "manifest",
-            Self::Blob => "blob",
-            Self::Tags => "tags",
-            Self::Referrers => "referrers",
-        }
-    }
-
-    /// Blobs come by way of a redirect, mostly.
-    pub(super) const fn first_byte(self) -> Duration {
-        match self {
-            Self::Blob => Duration::from_secs(10),
-            Self::Manifest | Self::Tags | Self::Referrers => Duration::from_secs(8),
-        }
-    }
-}
 
 /// One upstream of one registry.
 #[derive(Debug)]
@@ -78,7 +49,7 @@ pub(super) struct Upstream {
 /// An upstream in the course of one operation.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Candidate<'a> {
-    pub(super) upstream: &'a Upstream,
+    pub(super) upstream: &'a Arc<Upstream>,
     /// When the operation has to be over.
     pub(super) deadline: Instant,
     /// Whether there is nobody else to ask.
@@ -270,7 +241,7 @@ impl Candidate<'_> {
     /// The digest of `body`, which is the one asked for if one was. What the upstream says it is counts for nothing
     /// (CVE-2025-24882).
     fn verify(self, request: &ManifestRequest, headers: &HeaderMap, body: &[u8]) -> Result<Digest, UpstreamError> {
-        let Upstream { registry, name, .. } = self.upstream;
+        let Upstream { registry, name, .. } = &**self.upstream;
         match &request.reference {
             Reference::Digest(digest) if digest.matches(body) => Ok(*digest),
             Reference::Digest(digest) => {

@@ -14,8 +14,9 @@ use tracing::debug;
 use url::Url;
 
 use super::auth::{Authorization, Challenged};
-use super::client::{Candidate, Surface};
+use super::client::Candidate;
 use super::error::{UpstreamError, Verdict};
+use super::question::Surface;
 use super::redirect::{Origin, is_redirect, next_hop};
 use super::sent::Sent;
 use super::token::Identity;

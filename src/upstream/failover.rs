@@ -10,29 +10,32 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
 use super::UpstreamSet;
-use super::client::{Candidate, Surface, Upstream};
+use super::client::{Candidate, Upstream};
 use super::error::{Attempt, Attempts, Outcome, UpstreamError};
+use super::question::Question;
 use crate::config::Capability;
 
 impl UpstreamSet {
-    /// Those that are trusted with `capability`, in order.
-    fn candidates(&self, capability: Capability) -> Vec<&Upstream> {
-        self.upstreams.iter().map(AsRef::as_ref).filter(|upstream: &&Upstream| upstream.can(capability)).collect()
+    /// Those that may be asked, in order.
+    fn candidates(&self, question: &Question<'_>) -> Vec<&Arc<Upstream>> {
+        let upstreams = self.upstreams.iter();
+        upstreams
+            .filter(|upstream| upstream.can(question.capability) && !question.avoid.contains(&upstream.name))
+            .collect()
     }
 
     /// The first success of `attempt` over the candidates.
     pub(super) async fn first<'a, T, F>(
         &'a self,
-        surface: Surface,
-        capability: Capability,
-        deadline: Instant,
+        question: Question<'_>,
         attempt: impl Fn(Candidate<'a>) -> F + Send + Sync,
     ) -> Result<T, Attempts>
     where
         T: Send,
         F: Future<Output = Result<T, UpstreamError>> + Send,
     {
-        let candidates = self.candidates(capability);
+        let Question { surface, deadline, .. } = question;
+        let candidates = self.candidates(&question);
         let sole = candidates.len() == 1;
         let mut attempts = Attempts::default();
         for (position, upstream) in candidates.iter().copied().enumerate() {
@@ -45,7 +48,7 @@ impl UpstreamSet {
                 Err(error) => error,
             };
             if let Some(next) = candidates.get(position + 1) {
-                self.report(surface, upstream, next, &error);
+                self.report(&question, upstream, next, &error);
             }
             attempts.0.push(Attempt {
                 upstream: Arc::clone(&upstream.name),
@@ -56,15 +59,17 @@ impl UpstreamSet {
         Err(attempts)
     }
 
-    fn report(&self, surface: Surface, upstream: &Upstream, next: &Upstream, error: &UpstreamError) {
+    fn report(&self, question: &Question<'_>, upstream: &Upstream, next: &Upstream, error: &UpstreamError) {
         let reason = error.outcome.as_str();
         self.metrics.failovers.with_label_values(&[&*self.registry, &*upstream.name, reason]).inc();
-        let (registry, upstream, next, kind) = (&self.registry, &upstream.name, &next.name, surface.as_str());
+        let (registry, upstream, next) = (&self.registry, &upstream.name, &next.name);
+        let Question { repository, purpose, surface, .. } = question;
+        let kind = surface.as_str();
         // A partial mirror lacks things all day; only trouble is worth a line.
         if error.verdict.is_absence() {
-            debug!(%registry, %upstream, %next, kind, reason, %error, "Passed an upstream over");
+            debug!(%registry, %repository, %upstream, %next, kind, ?purpose, reason, %error, "Passed an upstream over");
         } else {
-            warn!(%registry, %upstream, %next, kind, reason, %error, "Passed an upstream over");
+            warn!(%registry, %repository, %upstream, %next, kind, ?purpose, reason, %error, "Passed an upstream over");
         }
     }
 }

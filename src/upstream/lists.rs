@@ -11,9 +11,10 @@ use http::{HeaderMap, HeaderName, Method};
 use serde::Deserialize;
 use url::Url;
 
-use super::client::{Candidate, Surface, expect_ok};
+use super::client::{Candidate, expect_ok};
 use super::error::{UpstreamError, Verdict};
 use super::exchange::{Ask, Redirects};
+use super::question::Surface;
 use super::{Referrers, TagList};
 use crate::oci::RepositoryName;
 use crate::oci::media_type::OCI_INDEX;

@@ -6,7 +6,7 @@
 //!
 //! The one invariant: nothing an upstream says widens where its credentials go or what Weir connects to.
 //!
-//! Reading order: `failover` asks one candidate after the other, `client` and `lists` know the operations of one,
+//! Reading order: `question` is what is asked, `failover` asks one candidate after the other, `client` and `lists` know the operations of one,
 //! `exchange` takes a question through credentials and redirects to an answer (`auth`, `token`, `transport`, timed by
 //! `sent`). The rules they follow are pure: `verdict`, `part`, `retry_after`, `redirect`, `realm`, `challenge`, `dial`.
 
@@ -20,6 +20,7 @@ mod exchange;
 mod failover;
 mod lists;
 mod part;
+mod question;
 mod realm;
 mod redirect;
 mod retry_after;
@@ -38,16 +39,18 @@ use tokio::time::Instant;
 
 use crate::config::{Capability, RegistryConfig};
 use crate::oci::request::{BlobRequest, ManifestRequest, ReferrersRequest};
-use crate::oci::{Digest, MediaType, Reference, RegistryHost, RepositoryName};
+use crate::oci::{Digest, MediaType, RegistryHost, RepositoryName};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::UpstreamMetrics;
 
-use self::client::{Surface, Upstream};
+use self::client::Upstream;
+use self::question::{Question, Surface, capability_for};
 use self::transport::Transports;
 
 pub use body::BlobBody;
 pub use error::{Attempt, Attempts, Conclusion, Outcome, SetupError, UpstreamError, Verdict};
 pub use part::BytesAsked;
+pub use question::{Purpose, WantedBlob};
 
 /// Parsers of what upstreams say, for the fuzz targets in `fuzz/` and for nothing else.
 #[doc(hidden)]
@@ -215,70 +218,62 @@ impl UpstreamSet {
 
     /// Asks by HEAD what a tag means, at the upstreams that may resolve, or whether there is a digest, at those that
     /// may pull.
-    pub async fn resolve(&self, request: &ManifestRequest, deadline: Instant) -> Result<Resolved, Attempts> {
-        self.first(Surface::Manifest, capability_for(&request.reference), deadline, |candidate| {
-            candidate.resolve(request)
-        })
-        .await
+    pub async fn resolve(
+        &self,
+        request: &ManifestRequest,
+        purpose: Purpose,
+        deadline: Instant,
+    ) -> Result<Resolved, Attempts> {
+        let question = Question { purpose, ..manifest_question(request, deadline) };
+        self.first(question, |candidate| candidate.resolve(request)).await
     }
 
     /// Fetches a manifest: by digest at the upstreams that may pull, verified; by tag at those that may resolve.
-    pub async fn manifest(&self, request: &ManifestRequest, deadline: Instant) -> Result<FetchedManifest, Attempts> {
-        self.first(Surface::Manifest, capability_for(&request.reference), deadline, |candidate| {
-            candidate.manifest(request)
-        })
-        .await
+    pub async fn manifest(
+        &self,
+        request: &ManifestRequest,
+        purpose: Purpose,
+        deadline: Instant,
+    ) -> Result<FetchedManifest, Attempts> {
+        let question = Question { purpose, ..manifest_question(request, deadline) };
+        self.first(question, |candidate| candidate.manifest(request)).await
     }
 
     /// Asks by HEAD whether this repository serves the blob, with this repository's credentials.
     pub async fn stat_blob(&self, request: &BlobRequest, deadline: Instant) -> Result<BlobStat, Attempts> {
-        self.first(Surface::Blob, Capability::Pull, deadline, |candidate| candidate.stat_blob(request)).await
+        let question = Question::new(Surface::Blob, Capability::Pull, &request.repository, deadline);
+        self.first(question, |candidate| candidate.stat_blob(request)).await
     }
 
-    /// Opens a blob. `expected` is the size a descriptor gave: an upstream that announces another is passed over.
-    pub async fn open_blob(
-        &self,
-        request: &BlobRequest,
-        expected: Option<u64>,
-        deadline: Instant,
-    ) -> Result<BlobBody, Attempts> {
-        self.first(Surface::Blob, Capability::Pull, deadline, |candidate| candidate.open_blob(request, expected)).await
+    /// Opens a blob.
+    pub async fn open_blob(&self, wanted: WantedBlob<'_>) -> Result<BlobBody, Attempts> {
+        let WantedBlob { request, size, .. } = wanted;
+        self.first(wanted.question(), |candidate| candidate.open_blob(request, size)).await
     }
 
-    /// Opens a part of a blob, which begins exactly at its first byte. `total` is the size of the whole blob, where it
-    /// is known: an upstream that has another is passed over, and so is one that sends another part. One that ignores
-    /// the range is taken only if the part goes to the end; what lies before it is left out.
+    /// Opens a part of a blob, which begins exactly at its first byte. An upstream that sends another part is passed
+    /// over. One that ignores the range is taken only if the part goes to the end; what lies before it is left out.
     ///
     /// A part cannot be verified on its own. Where [`Attempts::is_part_refused`], the whole may still be had.
-    pub async fn open_blob_range(
-        &self,
-        request: &BlobRequest,
-        asked: BytesAsked,
-        total: Option<u64>,
-        deadline: Instant,
-    ) -> Result<BlobBody, Attempts> {
-        self.first(Surface::Blob, Capability::Pull, deadline, |candidate| {
-            candidate.open_blob_range(request, asked, total)
-        })
-        .await
+    pub async fn open_blob_range(&self, wanted: WantedBlob<'_>, asked: BytesAsked) -> Result<BlobBody, Attempts> {
+        let WantedBlob { request, size, .. } = wanted;
+        self.first(wanted.question(), |candidate| candidate.open_blob_range(request, asked, size)).await
     }
 
     /// All tags of a repository, from an upstream that may say what they are.
     pub async fn tags(&self, repository: &RepositoryName, deadline: Instant) -> Result<TagList, Attempts> {
-        self.first(Surface::Tags, Capability::Resolve, deadline, |candidate| candidate.tags(repository)).await
+        let question = Question::new(Surface::Tags, Capability::Resolve, repository, deadline);
+        self.first(question, |candidate| candidate.tags(repository)).await
     }
 
     /// The referrers of a manifest, by the referrers API alone. An upstream without it answers "not here, for certain".
     /// Like tags they may change, so only an upstream that may resolve is asked.
     pub async fn referrers(&self, request: &ReferrersRequest, deadline: Instant) -> Result<Referrers, Attempts> {
-        self.first(Surface::Referrers, Capability::Resolve, deadline, |candidate| candidate.referrers(request)).await
+        let question = Question::new(Surface::Referrers, Capability::Resolve, &request.repository, deadline);
+        self.first(question, |candidate| candidate.referrers(request)).await
     }
 }
 
-/// What an upstream must be trusted with to be asked for a manifest: a digest proves itself, a tag does not.
-const fn capability_for(reference: &Reference) -> Capability {
-    match reference {
-        Reference::Digest(_) => Capability::Pull,
-        Reference::Tag(_) => Capability::Resolve,
-    }
+fn manifest_question(request: &ManifestRequest, deadline: Instant) -> Question<'_> {
+    Question::new(Surface::Manifest, capability_for(&request.reference), &request.repository, deadline)
 }

@@ -7,12 +7,12 @@ use http::HeaderValue;
 use http::header::LINK;
 
 use super::fake::{
-    Fake, MANIFEST, blob, deadline, manifest, manifest_by_digest, mirror, ok, raw, reply, set, status, upstream,
+    Fake, MANIFEST, blob, deadline, manifest, manifest_by_digest, mirror, ok, raw, reply, set, status, upstream, wanted,
 };
 use crate::oci::media_type::{ACCEPT_MANIFESTS, OCI_MANIFEST};
 use crate::oci::request::ReferrersRequest;
 use crate::oci::{Digest, MAX_MANIFEST_BYTES};
-use crate::upstream::{Conclusion, Verdict};
+use crate::upstream::{Conclusion, Purpose, Verdict};
 
 const CONTENT: &[u8] = b"the content of a blob";
 
@@ -20,7 +20,7 @@ const CONTENT: &[u8] = b"the content of a blob";
 async fn requests_keep_the_configured_path_and_ask_for_plain_bytes() {
     let registry = Fake::start(|_| ok(MANIFEST)).await;
     let (set, metrics) = set(vec![upstream("hub", &format!("{}/some/prefix/", registry.url()))]);
-    let fetched = set.manifest(&manifest("1.29"), deadline()).await.unwrap();
+    let fetched = set.manifest(&manifest("1.29"), Purpose::Miss, deadline()).await.unwrap();
     assert_eq!(fetched.media_type.as_str(), OCI_MANIFEST, "repaired from the body");
     let asked = &registry.asked()[0];
     assert_eq!(asked.target, "/some/prefix/v2/acme/app/manifests/1.29");
@@ -40,7 +40,7 @@ async fn wrong_bytes_are_passed_over_and_counted() {
     .await;
     let honest = Fake::start(|_| ok(MANIFEST)).await;
     let (set, metrics) = set(vec![upstream("liar", &liar.url()), mirror("honest", &honest.url())]);
-    let fetched = set.manifest(&manifest_by_digest(), deadline()).await.unwrap();
+    let fetched = set.manifest(&manifest_by_digest(), Purpose::Miss, deadline()).await.unwrap();
     assert_eq!((&*fetched.upstream, fetched.digest), ("honest", Digest::of(MANIFEST.as_bytes())));
     assert_eq!(metrics.pull.digest_mismatches.with_label_values(&["registry.test", "liar"]).get(), 1);
     let labels = ["registry.test", "liar", "digest"];
@@ -52,7 +52,7 @@ async fn the_digest_of_a_tag_is_that_of_the_bytes() {
     let other = Digest::of(b"other").to_string();
     let registry = Fake::start(move |_| reply(200, &[("docker-content-digest", &other)], MANIFEST)).await;
     let (set, _) = set(vec![upstream("hub", &registry.url())]);
-    let fetched = set.manifest(&manifest("latest"), deadline()).await.unwrap();
+    let fetched = set.manifest(&manifest("latest"), Purpose::Miss, deadline()).await.unwrap();
     assert_eq!(fetched.digest, Digest::of(MANIFEST.as_bytes()));
 }
 
@@ -73,7 +73,7 @@ async fn what_is_no_manifest_is_broken_whatever_the_status() {
     for make in makers.into_iter().chain([Box::new(endless) as _, Box::new(large) as _]) {
         let registry = Fake::start(move |_| reply(200, &[("content-type", "text/html")], make())).await;
         let (set, _) = set(vec![upstream("hub", &registry.url())]);
-        let attempts = set.manifest(&manifest("latest"), deadline()).await.unwrap_err();
+        let attempts = set.manifest(&manifest("latest"), Purpose::Miss, deadline()).await.unwrap_err();
         assert_eq!(attempts.0[0].error.verdict, Verdict::Broken, "{attempts}");
         assert_eq!(attempts.conclusion(), Conclusion::Unavailable);
     }
@@ -84,7 +84,10 @@ async fn the_largest_manifest_is_accepted() {
     let body = format!("{MANIFEST}{}", " ".repeat(MAX_MANIFEST_BYTES - MANIFEST.len()));
     let registry = Fake::start(move |_| ok(body.clone())).await;
     let (set, _) = set(vec![upstream("hub", &registry.url())]);
-    assert_eq!(set.manifest(&manifest("latest"), deadline()).await.unwrap().body.len(), MAX_MANIFEST_BYTES);
+    assert_eq!(
+        set.manifest(&manifest("latest"), Purpose::Miss, deadline()).await.unwrap().body.len(),
+        MAX_MANIFEST_BYTES
+    );
 }
 
 #[tokio::test]
@@ -92,11 +95,14 @@ async fn a_head_that_tells_no_digest_leaves_it_to_a_get() {
     for code in [200, 405, 501] {
         let registry = Fake::start(move |_| status(code)).await;
         let (set, _) = set(vec![upstream("hub", &registry.url())]);
-        assert_eq!(set.resolve(&manifest("latest"), deadline()).await.unwrap().digest, None, "{code}");
+        assert_eq!(set.resolve(&manifest("latest"), Purpose::Miss, deadline()).await.unwrap().digest, None, "{code}");
     }
     let portal = Fake::start(|_| reply(200, &[("content-type", "text/html")], "")).await;
     let (set, _) = set(vec![upstream("hub", &portal.url())]);
-    assert_eq!(set.resolve(&manifest("latest"), deadline()).await.unwrap_err().0[0].error.verdict, Verdict::Broken);
+    assert_eq!(
+        set.resolve(&manifest("latest"), Purpose::Miss, deadline()).await.unwrap_err().0[0].error.verdict,
+        Verdict::Broken
+    );
 }
 
 #[tokio::test]
@@ -104,7 +110,7 @@ async fn a_blob_of_another_length_is_passed_over_before_its_first_byte() {
     let wrong = Fake::start(|_| ok("short")).await;
     let right = Fake::start(|_| reply(200, &[("content-encoding", "gzip")], CONTENT)).await;
     let (set, metrics) = set(vec![mirror("wrong", &wrong.url()), upstream("right", &right.url())]);
-    let mut body = set.open_blob(&blob(CONTENT), Some(CONTENT.len() as u64), deadline()).await.unwrap();
+    let mut body = set.open_blob(wanted(&blob(CONTENT), Some(CONTENT.len() as u64))).await.unwrap();
     assert_eq!(&**body.upstream(), "right");
     assert_eq!(body.chunk().await.unwrap().unwrap(), CONTENT, "no coding is undone");
     assert_eq!(body.chunk().await.unwrap(), None);
@@ -116,7 +122,7 @@ async fn a_blob_of_another_length_is_passed_over_before_its_first_byte() {
 async fn a_blob_that_breaks_off_never_ends_well() {
     let url = raw(vec!["HTTP/1.1 200 OK\r\ncontent-length: 21\r\n\r\nthe con".to_owned()]).await;
     let (set, _) = set(vec![upstream("hub", &url)]);
-    let mut body = set.open_blob(&blob(CONTENT), None, deadline()).await.unwrap();
+    let mut body = set.open_blob(wanted(&blob(CONTENT), None)).await.unwrap();
     assert_eq!(body.size(), Some(21));
     let failure = loop {
         match body.chunk().await {
@@ -132,11 +138,11 @@ async fn a_blob_that_breaks_off_never_ends_well() {
 async fn a_sign_in_page_is_no_blob() {
     let portal = Fake::start(|_| reply(200, &[("content-type", "text/html")], "<html>")).await;
     let (set, _) = set(vec![upstream("hub", &portal.url())]);
-    let attempts = set.open_blob(&blob(CONTENT), None, deadline()).await.unwrap_err();
+    let attempts = set.open_blob(wanted(&blob(CONTENT), None)).await.unwrap_err();
     assert_eq!(attempts.0[0].error.verdict, Verdict::Broken);
     let attempts = set.stat_blob(&blob(CONTENT), deadline()).await.unwrap_err();
     assert_eq!(attempts.0[0].error.verdict, Verdict::Broken);
-    assert!(set.open_blob(&blob(b"<html>"), Some(6), deadline()).await.is_ok(), "unless the length is right");
+    assert!(set.open_blob(wanted(&blob(b"<html>"), Some(6))).await.is_ok(), "unless the length is right");
 }
 
 #[tokio::test]

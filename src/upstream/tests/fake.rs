@@ -20,7 +20,7 @@ use crate::config::{Access, Capability, CredentialRule, RegistryConfig, Secret, 
 use crate::oci::request::{BlobRequest, ManifestRequest};
 use crate::oci::{Digest, RegistryHost};
 use crate::telemetry::Metrics;
-use crate::upstream::{BlobBody, UpstreamSet, Upstreams};
+use crate::upstream::{BlobBody, UpstreamSet, Upstreams, WantedBlob};
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]
@@ -198,6 +198,11 @@ pub(super) fn manifest_by_digest() -> ManifestRequest {
 /// Asks for the blob of `content` in `acme/app`.
 pub(super) fn blob(content: &[u8]) -> BlobRequest {
     BlobRequest { repository: "acme/app".parse().unwrap(), digest: Digest::of(content) }
+}
+
+/// What is wanted of a blob: all of it, from anybody, soon.
+pub(super) fn wanted(request: &BlobRequest, size: Option<u64>) -> WantedBlob<'_> {
+    WantedBlob::new(request, size, deadline())
 }
 
 /// All of a body.

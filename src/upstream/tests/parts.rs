@@ -2,7 +2,7 @@
 
 use axum::response::Response;
 
-use super::fake::{Asked, Fake, blob, deadline, mirror, ok, raw, read, reply, set, status, upstream, with_credentials};
+use super::fake::{Asked, Fake, blob, mirror, ok, raw, read, reply, set, status, upstream, wanted, with_credentials};
 use crate::upstream::{BytesAsked, Conclusion, Outcome, Verdict};
 
 const CONTENT: &[u8] = b"the content of a blob";
@@ -23,7 +23,7 @@ async fn a_range_travels_along_redirects_without_the_credentials() {
     })
     .await;
     let (set, metrics) = set(vec![with_credentials(upstream("hub", &registry.url()))]);
-    let body = set.open_blob_range(&blob(CONTENT), BytesAsked::from(4), TOTAL, deadline()).await.unwrap();
+    let body = set.open_blob_range(wanted(&blob(CONTENT), TOTAL), BytesAsked::from(4)).await.unwrap();
     assert_eq!((&**body.upstream(), body.size()), ("hub", TOTAL));
     assert_eq!(read(body).await, &CONTENT[4..]);
     let asked = store.asked();
@@ -45,7 +45,7 @@ async fn who_sends_another_part_is_passed_over() {
         let liar = Fake::start(answer).await;
         let honest = Fake::start(from_four).await;
         let (set, metrics) = set(vec![mirror("liar", &liar.url()), upstream("honest", &honest.url())]);
-        let body = set.open_blob_range(&blob(CONTENT), BytesAsked::from(4), TOTAL, deadline()).await.unwrap();
+        let body = set.open_blob_range(wanted(&blob(CONTENT), TOTAL), BytesAsked::from(4)).await.unwrap();
         assert_eq!(&**body.upstream(), "honest");
         let labels = ["registry.test", "liar", "range"];
         assert_eq!(metrics.upstream.failovers.with_label_values(&labels).get(), 1);
@@ -61,7 +61,7 @@ async fn a_refused_part_is_told_from_a_missing_blob() {
     ] {
         let registry = Fake::start(move |_| status(answer)).await;
         let (set, _) = set(vec![upstream("hub", &registry.url())]);
-        let attempts = set.open_blob_range(&blob(CONTENT), BytesAsked::from(4), TOTAL, deadline()).await.unwrap_err();
+        let attempts = set.open_blob_range(wanted(&blob(CONTENT), TOTAL), BytesAsked::from(4)).await.unwrap_err();
         assert_eq!((attempts.is_part_refused(), attempts.conclusion()), (refused, conclusion), "{answer}: {attempts}");
         assert_eq!(attempts.0[0].error.status, Some(answer));
     }
@@ -71,10 +71,10 @@ async fn a_refused_part_is_told_from_a_missing_blob() {
 async fn from_an_ignored_range_only_the_rest_is_handed_out() {
     let registry = Fake::start(|_| ok(CONTENT)).await;
     let (set, _) = set(vec![upstream("hub", &registry.url())]);
-    let body = set.open_blob_range(&blob(CONTENT), BytesAsked::from(4), TOTAL, deadline()).await.unwrap();
+    let body = set.open_blob_range(wanted(&blob(CONTENT), TOTAL), BytesAsked::from(4)).await.unwrap();
     assert_eq!(read(body).await, &CONTENT[4..]);
     let closed = BytesAsked { first: 4, last: Some(7) };
-    let attempts = set.open_blob_range(&blob(CONTENT), closed, TOTAL, deadline()).await.unwrap_err();
+    let attempts = set.open_blob_range(wanted(&blob(CONTENT), TOTAL), closed).await.unwrap_err();
     assert_eq!(attempts.0[0].error.outcome, Outcome::Range);
     assert_eq!(attempts.to_string(), "hub: Answered with the whole blob when asked for a part");
 }
@@ -84,7 +84,7 @@ async fn a_sign_in_page_is_no_part() {
     let portal = Fake::start(|_| reply(200, &[("content-type", "text/html")], "<html>Sign in</html>")).await;
     let (set, _) = set(vec![upstream("hub", &portal.url())]);
     for total in [None, TOTAL] {
-        let attempts = set.open_blob_range(&blob(CONTENT), BytesAsked::from(4), total, deadline()).await.unwrap_err();
+        let attempts = set.open_blob_range(wanted(&blob(CONTENT), total), BytesAsked::from(4)).await.unwrap_err();
         assert_eq!(attempts.0[0].error.verdict, Verdict::Broken);
     }
 }
@@ -94,7 +94,7 @@ async fn a_part_that_breaks_off_never_ends_well() {
     let answer = "HTTP/1.1 206 Partial Content\r\ncontent-range: bytes 4-20/21\r\ncontent-length: 17\r\n\r\ncontent";
     let url = raw(vec![answer.to_owned()]).await;
     let (set, _) = set(vec![upstream("hub", &url)]);
-    let mut body = set.open_blob_range(&blob(CONTENT), BytesAsked::from(4), TOTAL, deadline()).await.unwrap();
+    let mut body = set.open_blob_range(wanted(&blob(CONTENT), TOTAL), BytesAsked::from(4)).await.unwrap();
     let failure = loop {
         match body.chunk().await {
             Ok(Some(_)) => {}

@@ -3,12 +3,12 @@
 use http::Method;
 
 use super::fake::{
-    Fake, MANIFEST, blob, deadline, manifest, manifest_by_digest, ok, read, reply, set, status, upstream,
+    Fake, MANIFEST, blob, deadline, manifest, manifest_by_digest, ok, read, reply, set, status, upstream, wanted,
     with_credentials,
 };
 use crate::oci::Digest;
 use crate::oci::request::ReferrersRequest;
-use crate::upstream::{Conclusion, Verdict};
+use crate::upstream::{Conclusion, Purpose, Verdict};
 
 const CONTENT: &[u8] = b"the content of a blob";
 
@@ -24,7 +24,7 @@ async fn credentials_stay_at_home_and_only_what_is_needed_travels() {
     })
     .await;
     let (set, _) = set(vec![with_credentials(upstream("hub", &registry.url()))]);
-    let body = set.open_blob(&blob(CONTENT), Some(CONTENT.len() as u64), deadline()).await.unwrap();
+    let body = set.open_blob(wanted(&blob(CONTENT), Some(CONTENT.len() as u64))).await.unwrap();
     assert_eq!(body.size(), Some(CONTENT.len() as u64));
     assert_eq!(read(body).await, CONTENT);
 
@@ -53,7 +53,7 @@ async fn a_challenge_behind_a_redirect_is_met_without_the_upstreams_credentials(
     let registry = Fake::start(move |_| reply(307, &[("location", &target)], "")).await;
     let (set, _) = set(vec![with_credentials(upstream("k8s", &registry.url()))]);
     for _ in 0..2 {
-        assert_eq!(set.manifest(&manifest_by_digest(), deadline()).await.unwrap().body, MANIFEST);
+        assert_eq!(set.manifest(&manifest_by_digest(), Purpose::Miss, deadline()).await.unwrap().body, MANIFEST);
     }
     assert_eq!(tokens.count(), 1);
     let token = &tokens.asked()[0];
@@ -67,7 +67,7 @@ async fn a_password_is_never_sent_where_a_redirect_leads() {
     let target = elsewhere.url();
     let registry = Fake::start(move |_| reply(307, &[("location", &target)], "")).await;
     let (set, _) = set(vec![with_credentials(upstream("hub", &registry.url()))]);
-    let attempts = set.open_blob(&blob(CONTENT), None, deadline()).await.unwrap_err();
+    let attempts = set.open_blob(wanted(&blob(CONTENT), None)).await.unwrap_err();
     assert_eq!(attempts.conclusion(), Conclusion::NotFoundOrHidden);
     assert!(elsewhere.asked().iter().all(|asked| asked.header("authorization").is_none()));
 }
@@ -76,7 +76,7 @@ async fn a_password_is_never_sent_where_a_redirect_leads() {
 async fn a_loop_of_redirects_ends() {
     let registry = Fake::start(|asked| reply(307, &[("location", &asked.target)], "")).await;
     let (set, _) = set(vec![upstream("hub", &registry.url())]);
-    let attempts = set.manifest(&manifest_by_digest(), deadline()).await.unwrap_err();
+    let attempts = set.manifest(&manifest_by_digest(), Purpose::Miss, deadline()).await.unwrap_err();
     assert_eq!(attempts.0[0].error.verdict, Verdict::Broken);
     assert_eq!(registry.count(), 6, "the request and five redirects");
 }
@@ -90,7 +90,7 @@ async fn a_redirect_into_the_own_network_is_not_followed_unless_allowed() {
         let mut strict = upstream("hub", &registry.url());
         strict.allow_private = false;
         let (set, _) = set(vec![strict]);
-        let attempts = set.open_blob(&blob(CONTENT), None, deadline()).await.unwrap_err();
+        let attempts = set.open_blob(wanted(&blob(CONTENT), None)).await.unwrap_err();
         assert!(attempts.to_string().contains("allow_private"), "{host}: {attempts}");
         assert_eq!(attempts.conclusion(), Conclusion::Unavailable);
     }
@@ -107,7 +107,7 @@ async fn an_upstream_on_a_private_address_may_redirect_to_itself() {
     let mut strict = upstream("harbor", &registry.url());
     strict.allow_private = false;
     let (set, _) = set(vec![strict]);
-    assert_eq!(read(set.open_blob(&blob(CONTENT), None, deadline()).await.unwrap()).await, CONTENT);
+    assert_eq!(read(set.open_blob(wanted(&blob(CONTENT), None)).await.unwrap()).await, CONTENT);
 }
 
 #[tokio::test]
@@ -172,7 +172,7 @@ async fn a_head_of_a_manifest_follows_redirects() {
     })
     .await;
     let (set, _) = set(vec![upstream("k8s", &registry.url())]);
-    let resolved = set.resolve(&manifest("latest"), deadline()).await.unwrap();
+    let resolved = set.resolve(&manifest("latest"), Purpose::Miss, deadline()).await.unwrap();
     assert_eq!(resolved.digest, Some(Digest::of(MANIFEST.as_bytes())));
     assert!(registry.asked().iter().all(|asked| asked.method == Method::HEAD));
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::fake::{Fake, MANIFEST, deadline, manifest, mirror, ok, reply, upstream};
 use crate::config::{Access, Authorities, CredentialRule, RegistryConfig, Secret, UpstreamConfig};
 use crate::telemetry::Metrics;
-use crate::upstream::{Generation, UpstreamSet, Upstreams};
+use crate::upstream::{Generation, Purpose, UpstreamSet, Upstreams};
 
 fn registry(host: &str, upstreams: &[&UpstreamConfig]) -> RegistryConfig {
     RegistryConfig {
@@ -100,7 +100,7 @@ async fn tokens_are_kept_where_the_upstream_did_not_change() {
     let last = mirror("last", "https://last.test");
     for configured in [&[&hub][..], &[&hub, &last]] {
         upstreams = upstreams.renewed(&[registry("a.test", configured)], &metrics).unwrap();
-        set(&upstreams, "a.test").manifest(&manifest("latest"), deadline()).await.unwrap();
+        set(&upstreams, "a.test").manifest(&manifest("latest"), Purpose::Miss, deadline()).await.unwrap();
     }
     assert_eq!(tokens.count(), 1);
 }

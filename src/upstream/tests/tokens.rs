@@ -11,7 +11,7 @@ use super::fake::{
     Asked, BASIC, Fake, MANIFEST, deadline, manifest, manifest_by_digest, ok, reply, set, status, upstream,
     with_credentials,
 };
-use crate::upstream::{Conclusion, Verdict};
+use crate::upstream::{Conclusion, Purpose, Verdict};
 
 /// 401 with a challenge that names `realm`.
 fn challenge(realm: &str, error: &str) -> Response {
@@ -67,7 +67,7 @@ async fn thirty_two_requests_share_one_token() {
     let pulls: Vec<_> = (0..CLIENTS)
         .map(|_| {
             let set = Arc::clone(&set);
-            tokio::spawn(async move { set.manifest(&manifest_by_digest(), deadline()).await })
+            tokio::spawn(async move { set.manifest(&manifest_by_digest(), Purpose::Miss, deadline()).await })
         })
         .collect();
     all_told.wait_for(|told| *told == CLIENTS).await.unwrap();
@@ -84,11 +84,11 @@ async fn a_token_is_asked_for_by_service_and_scope_and_then_brought_along() {
     let tokens = token_server().await;
     let registry = registry(format!("{}/token?x=1", tokens.url()), |header| header.starts_with("Bearer t")).await;
     let (set, _) = set(vec![upstream("hub", &registry.url())]);
-    set.manifest(&manifest_by_digest(), deadline()).await.unwrap();
-    set.manifest(&manifest("latest"), deadline()).await.unwrap();
+    set.manifest(&manifest_by_digest(), Purpose::Miss, deadline()).await.unwrap();
+    set.manifest(&manifest("latest"), Purpose::Miss, deadline()).await.unwrap();
     let mut other = manifest("latest");
     other.repository = "acme/other".parse().unwrap();
-    set.manifest(&other, deadline()).await.unwrap();
+    set.manifest(&other, Purpose::Miss, deadline()).await.unwrap();
 
     let targets: Vec<_> = tokens.asked().into_iter().map(|asked| asked.target).collect();
     assert_eq!(
@@ -122,13 +122,13 @@ async fn a_client_that_leaves_does_not_take_the_token_with_it() {
     let (set, _) = set(vec![upstream("hub", &registry.url())]);
     let leaver = {
         let set = Arc::clone(&set);
-        tokio::spawn(async move { set.manifest(&manifest_by_digest(), deadline()).await })
+        tokio::spawn(async move { set.manifest(&manifest_by_digest(), Purpose::Miss, deadline()).await })
     };
     token_is_asked_for.wait_for(|asked_for| *asked_for).await.unwrap();
     leaver.abort();
     assert!(leaver.await.unwrap_err().is_cancelled());
     release.notify_one();
-    set.manifest(&manifest_by_digest(), deadline()).await.unwrap();
+    set.manifest(&manifest_by_digest(), Purpose::Miss, deadline()).await.unwrap();
     assert_eq!(tokens.count(), 1);
 }
 
@@ -151,9 +151,9 @@ async fn an_expired_token_is_renewed_once_in_every_dialect() {
         })
         .await;
         let (set, _) = set(vec![upstream("hub", &registry.url())]);
-        set.manifest(&manifest_by_digest(), deadline()).await.unwrap();
+        set.manifest(&manifest_by_digest(), Purpose::Miss, deadline()).await.unwrap();
         latest.store(2, Ordering::Relaxed);
-        set.manifest(&manifest_by_digest(), deadline()).await.unwrap();
+        set.manifest(&manifest_by_digest(), Purpose::Miss, deadline()).await.unwrap();
         assert_eq!((tokens.count(), registry.count()), (2, 4));
     }
 }
@@ -163,7 +163,7 @@ async fn a_fresh_token_that_is_refused_means_hidden_and_is_not_tried_again() {
     let tokens = token_server().await;
     let registry = registry(format!("{}/token", tokens.url()), |_| false).await;
     let (set, _) = set(vec![upstream("hub", &registry.url())]);
-    let attempts = set.manifest(&manifest_by_digest(), deadline()).await.unwrap_err();
+    let attempts = set.manifest(&manifest_by_digest(), Purpose::Miss, deadline()).await.unwrap_err();
     assert_eq!(attempts.conclusion(), Conclusion::NotFoundOrHidden);
     assert_eq!((tokens.count(), registry.count()), (1, 2));
 }
@@ -174,7 +174,7 @@ async fn a_token_server_that_refuses_hides_and_one_that_is_down_does_not() {
         let tokens = Fake::start(move |_| reply(status, &[("location", "/elsewhere")], "denied")).await;
         let registry = registry(format!("{}/token", tokens.url()), |_| true).await;
         let (set, _) = set(vec![upstream("hub", &registry.url())]);
-        let attempts = set.manifest(&manifest_by_digest(), deadline()).await.unwrap_err();
+        let attempts = set.manifest(&manifest_by_digest(), Purpose::Miss, deadline()).await.unwrap_err();
         assert_eq!(attempts.0[0].error.verdict, verdict, "{attempts}");
         assert_eq!(tokens.count(), 1, "no redirect of a token server is followed");
     }
@@ -186,7 +186,7 @@ async fn a_realm_that_does_not_belong_to_the_upstream_is_never_asked() {
     let realm = format!("http://localhost:{}/token", tokens.port);
     let registry = registry(realm, |header| header == "Bearer t1").await;
     let (set, _) = set(vec![with_credentials(upstream("hub", &registry.url()))]);
-    let attempts = set.manifest(&manifest_by_digest(), deadline()).await.unwrap_err();
+    let attempts = set.manifest(&manifest_by_digest(), Purpose::Miss, deadline()).await.unwrap_err();
     assert_eq!(attempts.0[0].error.verdict, Verdict::Broken);
     assert!(attempts.to_string().contains("realm_hosts"), "{attempts}");
     assert_eq!(tokens.count(), 0);
@@ -195,7 +195,7 @@ async fn a_realm_that_does_not_belong_to_the_upstream_is_never_asked() {
     listed.realm_hosts = vec!["localhost".to_owned()];
     listed.allow_private = false;
     let (set, _) = super::fake::set(vec![listed]);
-    set.manifest(&manifest_by_digest(), deadline()).await.unwrap();
+    set.manifest(&manifest_by_digest(), Purpose::Miss, deadline()).await.unwrap();
     assert_eq!(tokens.asked()[0].header("authorization"), Some(BASIC));
 }
 
@@ -206,7 +206,7 @@ async fn a_realm_on_a_private_address_is_not_dialled_unless_allowed() {
     let mut strict = upstream("hub", &registry.url());
     strict.allow_private = false;
     let (set, _) = set(vec![strict]);
-    let attempts = set.manifest(&manifest_by_digest(), deadline()).await.unwrap_err();
+    let attempts = set.manifest(&manifest_by_digest(), Purpose::Miss, deadline()).await.unwrap_err();
     assert!(attempts.to_string().contains("allow_private"), "{attempts}");
     assert_eq!(tokens.count(), 0);
 }
@@ -219,8 +219,8 @@ async fn a_password_is_sent_when_it_is_asked_for_and_then_at_once() {
     })
     .await;
     let (set, _) = set(vec![with_credentials(upstream("office", &registry.url()))]);
-    set.manifest(&manifest_by_digest(), deadline()).await.unwrap();
-    set.manifest(&manifest_by_digest(), deadline()).await.unwrap();
+    set.manifest(&manifest_by_digest(), Purpose::Miss, deadline()).await.unwrap();
+    set.manifest(&manifest_by_digest(), Purpose::Miss, deadline()).await.unwrap();
     let sent: Vec<_> = registry.asked().iter().map(|asked| asked.header("authorization").is_some()).collect();
     assert_eq!(sent, [false, true, true]);
 }
@@ -231,7 +231,7 @@ async fn credentials_that_are_refused_do_not_break_public_pulls() {
     let tokens = Fake::start(move |asked| if is_bad(asked) { status(403) } else { ok(r#"{"token":"public"}"#) }).await;
     let registry = registry(format!("{}/token", tokens.url()), |header| header == "Bearer public").await;
     let (set, _) = set(vec![with_credentials(upstream("hub", &registry.url()))]);
-    set.manifest(&manifest_by_digest(), deadline()).await.unwrap();
+    set.manifest(&manifest_by_digest(), Purpose::Miss, deadline()).await.unwrap();
     let sent: Vec<_> = tokens.asked().iter().map(is_bad).collect();
     assert_eq!(sent, [true, false]);
 }
@@ -250,7 +250,7 @@ async fn a_scope_that_does_not_follow_from_the_name_is_heard_each_time() {
     .await;
     let (set, _) = set(vec![upstream("harbor", &registry.url())]);
     for _ in 0..2 {
-        set.manifest(&manifest_by_digest(), deadline()).await.unwrap();
+        set.manifest(&manifest_by_digest(), Purpose::Miss, deadline()).await.unwrap();
     }
     assert_eq!(tokens.count(), 1);
     assert_eq!(tokens.asked()[0].target, "/token?scope=repository%3Aproxy%2Facme%2Fapp%3Apull");
