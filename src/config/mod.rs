@@ -5,6 +5,7 @@
 //! know their places, the trees are merged, and `read` turns the result into types and notes everything that is wrong.
 //! No other room's types appear here, so that every room can import this one.
 
+pub mod credentials;
 pub mod registries;
 pub mod secret;
 pub mod server;
@@ -35,12 +36,11 @@ mod units;
 mod yaml;
 
 pub use builtin::own_url;
+pub use credentials::{Credential, CredentialRule, CredentialSource};
 pub use files::FilesRead;
 pub use load::{LoadOptions, Loaded};
 pub use problem::{ConfigError, Problem};
-pub use registries::{
-    Access, Authorities, Capability, CredentialRule, RegistryConfig, RepositoryPattern, UpstreamConfig,
-};
+pub use registries::{Access, Authorities, Capability, RegistryConfig, RepositoryPattern, UpstreamConfig};
 pub use schema::schema;
 pub use secret::Secret;
 pub use server::{AdminConfig, LogConfig, LogFormat, SendFile, ServerConfig, TlsConfig};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use url::Url;
 
-use super::secret::Secret;
+use super::credentials::CredentialRule;
 use crate::oci::{RegistryHost, RepositoryName};
 
 /// One registry that is served.
@@ -44,7 +44,7 @@ pub struct UpstreamConfig {
     pub url: Url,
     /// What it is trusted with.
     pub capabilities: Vec<Capability>,
-    /// Credentials by repository; the first rule that matches is used.
+    /// Credentials by repository; those that match are tried in this order.
     pub credentials: Vec<CredentialRule>,
     /// Whether its redirects and token server may be on private, loopback or link-local addresses.
     pub allow_private: bool,
@@ -89,17 +89,6 @@ pub enum Capability {
 impl Capability {
     /// All there are.
     pub const ALL: [Self; 2] = [Self::Pull, Self::Resolve];
-}
-
-/// Credentials for the repositories that a pattern matches.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CredentialRule {
-    /// Which repositories.
-    pub pattern: RepositoryPattern,
-    /// The user name.
-    pub username: String,
-    /// The password or access token.
-    pub password: Secret,
 }
 
 /// A pattern over repository names: `*` stands for one component, a final `**` for any number of them.

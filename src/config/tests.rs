@@ -433,6 +433,13 @@ mod credentials {
         file
     }
 
+    fn password(rule: &CredentialRule) -> &str {
+        match &rule.source {
+            CredentialSource::Given(Credential::Password { password, .. }) => password.expose(),
+            other => panic!("{other:?} is no password"),
+        }
+    }
+
     const OPEN: &str = "allow_unauthenticated: true";
 
     #[test]
@@ -441,13 +448,13 @@ mod credentials {
         let credential = format!("{{ match: 'x/**', username: u, password_file: {} }}", file.path().display());
         let config = loaded(OPEN, &credential, &[]).unwrap();
         let rule = &registry(&config, "a.b").upstreams[0].credentials[0];
-        assert_eq!((rule.username.as_str(), rule.password.expose()), ("u", "from file"));
-        assert!(rule.pattern.matches(&"x/y".parse().unwrap()));
+        assert_eq!((rule.name.as_str(), password(rule)), ("u", "from file"));
+        assert!(rule.applies_to(&"x/y".parse().unwrap()));
         assert!(config.warnings.is_empty());
 
         let credential = "{ match: '**', username: u, password_env: TOKEN }";
         let config = loaded(OPEN, credential, &[("TOKEN", "from env")]).unwrap();
-        assert_eq!(registry(&config, "a.b").upstreams[0].credentials[0].password.expose(), "from env");
+        assert_eq!(password(&registry(&config, "a.b").upstreams[0].credentials[0]), "from env");
     }
 
     #[test]

@@ -80,6 +80,8 @@ pub struct UpstreamMetrics {
     pub failovers: IntCounterVec,
     /// By registry, upstream and outcome: requests to token servers.
     pub token_requests: IntCounterVec,
+    /// By registry, upstream and name of the credential: times it was refused, where that was not for what was asked.
+    pub credentials_rejected: IntCounterVec,
 }
 
 /// The store.
@@ -221,6 +223,11 @@ impl Metrics {
                 "weir_upstream_token_requests_total",
                 "Requests to the token servers of upstreams",
                 &["registry", "upstream", "outcome"],
+            )?,
+            credentials_rejected: new.counters(
+                "weir_upstream_credential_rejected_total",
+                "Times an upstream or its token server refused configured credentials as such",
+                &["registry", "upstream", "credential"],
             )?,
         };
         let store = StoreMetrics {

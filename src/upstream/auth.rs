@@ -15,13 +15,14 @@ use tracing::warn;
 use url::Url;
 
 use super::challenge::{Challenge, challenges};
+use super::credentials::{Identity, Keyring};
 use super::error::{Outcome, UpstreamError};
 use super::realm::{RealmRule, RealmTrust};
 use super::redirect::Origin;
 use super::sent::Sent;
-use super::token::{Credentials, Identity, Token, TokenKey, TokenRequest, Tokens};
+use super::token::{Credentials, Token, TokenKey, TokenRequest, Tokens};
 use super::transport::Transport;
-use crate::config::{CredentialRule, UpstreamConfig};
+use crate::config::{Credential, UpstreamConfig};
 use crate::oci::RepositoryName;
 use crate::telemetry::metrics::UpstreamMetrics;
 
@@ -37,7 +38,7 @@ pub(crate) struct Auth {
     upstream: Arc<str>,
     home: Origin,
     realm_hosts: Vec<String>,
-    rules: Vec<CredentialRule>,
+    keyring: Keyring,
     transport: Transport,
     allow_private: bool,
     tokens: Tokens,
@@ -111,7 +112,7 @@ impl Auth {
             upstream: upstream.name.as_str().into(),
             home,
             realm_hosts: upstream.realm_hosts.clone(),
-            rules: upstream.credentials.clone(),
+            keyring: Keyring::new(&upstream.credentials),
             transport,
             allow_private: upstream.allow_private,
             tokens: Tokens::new(),
@@ -121,10 +122,14 @@ impl Auth {
         }
     }
 
-    /// As whom `repository` is asked for: the first rule that matches, else nobody.
-    pub(crate) fn identity(&self, repository: &RepositoryName) -> Identity {
-        let rule = self.rules.iter().position(|rule| rule.pattern.matches(repository));
-        rule.map_or(Identity::Anonymous, Identity::Rule)
+    /// As whom `repository` may be asked for, in the order of trial. After them comes [`Identity::Anonymous`].
+    pub(crate) fn identities(&self, repository: &RepositoryName) -> Vec<Identity> {
+        self.keyring.identities(repository)
+    }
+
+    /// What `identity` is called in logs and metrics.
+    pub(crate) fn name(&self, identity: Identity) -> &str {
+        self.keyring.name(identity)
     }
 
     /// What to bring along, by what the upstream demanded last. It is not asked again for what it would refuse.
@@ -167,18 +172,18 @@ impl Auth {
         self.meet(origin, demand, identity, repository).await
     }
 
-    /// Tells the operator that configured credentials were refused, at most once per interval.
-    pub(crate) fn warn_of_rejected_credentials(&self, identity: Identity, error: &UpstreamError) {
-        let Identity::Rule(rule) = identity else { return };
+    /// Tells the operator that configured credentials were refused; in the log at most once per interval.
+    pub(crate) fn rejected(&self, identity: Identity, error: &UpstreamError) {
+        let credential = self.name(identity);
+        self.metrics.credentials_rejected.with_label_values(&[&*self.registry, &*self.upstream, credential]).inc();
         let mut warned = self.warned.lock();
         if warned.is_some_and(|last| last.elapsed() < WARNING_INTERVAL) {
             return;
         }
         *warned = Some(Instant::now());
-        let username = self.rules.get(rule).map(|rule| rule.username.as_str());
         warn!(
-            registry = %self.registry, upstream = %self.upstream, username, reason = %error,
-            "Upstream refused the configured credentials for a repository; asking again without them"
+            registry = %self.registry, upstream = %self.upstream, credential, reason = %error,
+            "Upstream refuses configured credentials; asking with the next ones that match, and at last without any"
         );
     }
 
@@ -252,9 +257,9 @@ impl Auth {
 
     /// The credentials of `identity`, which only its own upstream ever gets.
     fn credentials(&self, origin: &Origin, identity: Identity) -> Option<Credentials> {
-        let Identity::Rule(rule) = identity else { return None };
-        let rule = self.rules.get(rule).filter(|_| *origin == self.home)?;
-        Some(Credentials { username: rule.username.clone(), password: rule.password.clone() })
+        let credential = self.keyring.credential(identity).filter(|_| *origin == self.home)?;
+        let Credential::Password { username, password } = &*credential else { return None };
+        Some(Credentials { username: username.clone(), password: password.clone() })
     }
 }
 
@@ -269,6 +274,11 @@ impl Demand {
         });
         bearer.or_else(|| challenges.iter().any(|challenge| challenge.is("Basic")).then_some(Self::Basic))
     }
+}
+
+/// Whether a refusal asks for user name and password, and for no token.
+pub(crate) fn wants_password(headers: &HeaderMap) -> bool {
+    Demand::of(&challenges(headers)) == Some(Demand::Basic)
 }
 
 fn pull_scope(repository: &RepositoryName) -> String {

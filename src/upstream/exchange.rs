@@ -13,13 +13,13 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 use url::Url;
 
-use super::auth::{Authorization, Challenged};
+use super::auth::{Authorization, Challenged, wants_password};
 use super::client::Candidate;
+use super::credentials::Identity;
 use super::error::{UpstreamError, Verdict};
 use super::question::Surface;
 use super::redirect::{Origin, is_redirect, next_hop};
 use super::sent::Sent;
-use super::token::Identity;
 use super::transport::{is_reset, printable, unanswered};
 use super::verdict::{Refusal, Speaker};
 use crate::oci::RepositoryName;
@@ -72,6 +72,28 @@ enum Answer {
     Good(Response),
     /// Anything else.
     Bad(Refusal),
+}
+
+/// A refusal that may be due to who asked.
+struct Rejection {
+    identity: Identity,
+    error: UpstreamError,
+    /// Whether it is: a token server says 401 to credentials it does not know, and a registry that takes passwords says
+    /// it to a wrong one. Other refusals are the same for what is not there.
+    is_certain: bool,
+}
+
+impl Rejection {
+    fn of(identity: Identity, answer: &Result<Answer, UpstreamError>) -> Option<Self> {
+        let (error, is_certain) = match answer {
+            Ok(Answer::Bad(refusal)) => (refusal.clone().into_error(), wants_password(&refusal.headers)),
+            // Only a token server refuses without an answer of the registry.
+            Err(error) => (error.clone(), true),
+            Ok(Answer::Good(_)) => return None,
+        };
+        let is_certain = is_certain && error.status == Some(401);
+        (error.verdict == Verdict::NotHereOrHidden).then_some(Self { identity, error, is_certain })
+    }
 }
 
 /// A request without an answer.
@@ -142,22 +164,32 @@ impl Candidate<'_> {
         Origin::of(url).is_some_and(|origin| origin == self.upstream.home)
     }
 
-    /// One hop, with the upstream's credentials where they belong. Registries refuse even public content to bad or
-    /// expired credentials, so a refusal is worth one try without them.
+    /// One hop, with the upstream's credentials where they belong: those that match one after the other, and at last
+    /// none. Registries refuse even public content to bad or expired credentials, so a refusal is worth another try.
     async fn hop(&self, ask: &Ask<'_>, url: &Url, patience: &mut Patience) -> Result<Answer, UpstreamError> {
-        let identity =
-            if self.is_home(url) { self.upstream.auth.identity(ask.repository) } else { Identity::Anonymous };
-        let answer = self.hop_as(identity, ask, url, patience).await;
-        if identity == Identity::Anonymous {
-            return answer;
+        let identities = if self.is_home(url) { self.upstream.auth.identities(ask.repository) } else { Vec::new() };
+        let mut rejections = Vec::new();
+        for identity in identities {
+            let answer = self.hop_as(identity, ask, url, patience).await;
+            match Rejection::of(identity, &answer) {
+                Some(rejection) => rejections.push(rejection),
+                None => {
+                    self.report(&rejections, &answer);
+                    return answer;
+                }
+            }
         }
-        let error = match &answer {
-            Ok(Answer::Bad(refusal)) if refusal.verdict() == Verdict::NotHereOrHidden => refusal.clone().into_error(),
-            Err(error) if error.verdict == Verdict::NotHereOrHidden => error.clone(),
-            _ => return answer,
-        };
-        self.upstream.auth.warn_of_rejected_credentials(identity, &error);
-        self.hop_as(Identity::Anonymous, ask, url, patience).await
+        let answer = self.hop_as(Identity::Anonymous, ask, url, patience).await;
+        self.report(&rejections, &answer);
+        answer
+    }
+
+    /// Tells of credentials that were refused, as opposed to content that is hidden: `answer` came after them.
+    fn report(&self, rejections: &[Rejection], answer: &Result<Answer, UpstreamError>) {
+        let others_may = matches!(answer, Ok(Answer::Good(_)));
+        for rejection in rejections.iter().filter(|rejection| others_may || rejection.is_certain) {
+            self.upstream.auth.rejected(rejection.identity, &rejection.error);
+        }
     }
 
     /// One hop as `identity`: with what the upstream is known to demand, and once more if it demands something else.

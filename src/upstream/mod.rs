@@ -7,13 +7,14 @@
 //! The one invariant: nothing an upstream says widens where its credentials go or what Weir connects to.
 //!
 //! Reading order: `question` is what is asked, `failover` asks one candidate after the other, `client` and `lists` know the operations of one,
-//! `exchange` takes a question through credentials and redirects to an answer (`auth`, `token`, `transport`, timed by
-//! `sent`). The rules they follow are pure: `verdict`, `part`, `retry_after`, `redirect`, `realm`, `challenge`, `dial`.
+//! `exchange` takes a question through credentials and redirects to an answer (`auth`, `credentials`, `token`,
+//! `transport`, timed by `sent`). The rules they follow are pure: `verdict`, `part`, `retry_after`, `redirect`, `realm`, `challenge`, `dial`.
 
 mod auth;
 mod body;
 mod challenge;
 mod client;
+mod credentials;
 mod dial;
 pub mod error;
 mod exchange;

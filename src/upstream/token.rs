@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout};
 use url::Url;
 
 use super::body::{pieces, read_document};
+use super::credentials::Identity;
 use super::error::{UpstreamError, Verdict};
 use super::transport::{printable, unanswered};
 use super::verdict::{Refusal, Speaker};
@@ -41,15 +42,6 @@ pub(crate) struct TokenKey {
     /// Scopes separated by spaces; may be empty.
     pub(crate) scope: String,
     pub(crate) identity: Identity,
-}
-
-/// As whom a request is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Identity {
-    /// Without credentials.
-    Anonymous,
-    /// With the credentials of this rule of the upstream.
-    Rule(usize),
 }
 
 /// A token, as the value of a header.

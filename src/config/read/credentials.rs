@@ -6,8 +6,8 @@ use url::Url;
 
 use super::section::{Section, Wrong, expected};
 use super::{Reading, files, keys, scalars};
+use crate::config::credentials::CredentialRule;
 use crate::config::files::FilesRead;
-use crate::config::registries::CredentialRule;
 use crate::config::secret::Secret;
 
 /// Reads the credentials of the upstream at `url`.
@@ -33,7 +33,7 @@ pub(super) fn read(upstream: &Section<'_>, url: Option<&Url>, reading: &mut Read
         let username = section.value("username", scalars::text);
         let password = password(&section, reading);
         if let (Some(pattern), Some(username), Some(password)) = (pattern, username, password) {
-            rules.push(CredentialRule { pattern, username, password });
+            rules.push(CredentialRule::password(pattern, &username, password));
         }
     }
     rules

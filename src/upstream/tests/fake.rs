@@ -151,11 +151,7 @@ pub(super) fn mirror(name: &str, url: &str) -> UpstreamConfig {
 
 /// The same with credentials for every repository.
 pub(super) fn with_credentials(upstream: UpstreamConfig) -> UpstreamConfig {
-    let rule = CredentialRule {
-        pattern: "**".parse().unwrap(),
-        username: "ci-bot".to_owned(),
-        password: Secret::new("hunter2"),
-    };
+    let rule = CredentialRule::password("**".parse().unwrap(), "ci-bot", Secret::new("hunter2"));
     UpstreamConfig { credentials: vec![rule], ..upstream }
 }
 

@@ -3,6 +3,7 @@
 mod content;
 mod failover;
 mod fake;
+mod identities;
 mod parts;
 mod redirects;
 mod renewal;

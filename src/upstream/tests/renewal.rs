@@ -47,11 +47,7 @@ fn a_registry_with_the_same_upstreams_keeps_its_set() {
 fn every_change_of_an_upstream_makes_another_of_it() {
     let metrics = Metrics::new().unwrap();
     let authorities = authorities();
-    let rule = |password: &str| CredentialRule {
-        pattern: "**".parse().unwrap(),
-        username: "u".to_owned(),
-        password: Secret::new(password),
-    };
+    let rule = |password: &str| CredentialRule::password("**".parse().unwrap(), "u", Secret::new(password));
     let base = UpstreamConfig {
         credentials: vec![rule("old")],
         ca_file: Some(authorities),

@@ -230,10 +230,11 @@ async fn credentials_that_are_refused_do_not_break_public_pulls() {
     let is_bad = |asked: &Asked| asked.header("authorization") == Some(BASIC);
     let tokens = Fake::start(move |asked| if is_bad(asked) { status(403) } else { ok(r#"{"token":"public"}"#) }).await;
     let registry = registry(format!("{}/token", tokens.url()), |header| header == "Bearer public").await;
-    let (set, _) = set(vec![with_credentials(upstream("hub", &registry.url()))]);
+    let (set, metrics) = set(vec![with_credentials(upstream("hub", &registry.url()))]);
     set.manifest(&manifest_by_digest(), Purpose::Miss, deadline()).await.unwrap();
     let sent: Vec<_> = tokens.asked().iter().map(is_bad).collect();
     assert_eq!(sent, [true, false]);
+    assert_eq!(metrics.upstream.credentials_rejected.with_label_values(&["registry.test", "hub", "ci-bot"]).get(), 1);
 }
 
 #[tokio::test]
