@@ -6,6 +6,7 @@
 //! No other room's types appear here, so that every room can import this one.
 
 pub mod registries;
+pub mod routes;
 pub mod secret;
 pub mod server;
 pub mod store;
@@ -41,6 +42,7 @@ pub use problem::{ConfigError, Problem};
 pub use registries::{
     Access, Authorities, Capability, CredentialRule, RegistryConfig, RepositoryPattern, UpstreamConfig,
 };
+pub use routes::{Equivalence, Extent, Repositories, Rewrite};
 pub use schema::schema;
 pub use secret::Secret;
 pub use server::{AdminConfig, LogConfig, LogFormat, SendFile, ServerConfig, TlsConfig};
