@@ -4,6 +4,7 @@ use url::Url;
 
 use super::address;
 use super::registries::{Access, Capability, RegistryConfig, UpstreamConfig};
+use super::routes::Rewrite;
 use crate::oci::RegistryHost;
 
 /// Name and aliases of every built-in registry. Its upstream is at [`own_url`].
@@ -47,6 +48,8 @@ pub(super) fn own_upstream(host: &RegistryHost) -> Option<UpstreamConfig> {
         allow_private: false,
         realm_hosts: Vec::new(),
         ca_file: None,
+        matches: Vec::new(),
+        rewrite: Rewrite::default(),
     })
 }
 
@@ -57,6 +60,7 @@ fn registry(host: RegistryHost) -> Option<RegistryConfig> {
         host,
         access: Access::Anonymous,
         allow_unauthenticated: false,
+        equivalents: Vec::new(),
     })
 }
 

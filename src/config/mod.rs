@@ -7,6 +7,7 @@
 
 pub mod credentials;
 pub mod registries;
+pub mod routes;
 pub mod secret;
 pub mod server;
 pub mod store;
@@ -41,6 +42,7 @@ pub use files::FilesRead;
 pub use load::{LoadOptions, Loaded};
 pub use problem::{ConfigError, Problem};
 pub use registries::{Access, Authorities, Capability, RegistryConfig, RepositoryPattern, UpstreamConfig};
+pub use routes::{Equivalence, Extent, Repositories, Rewrite};
 pub use schema::schema;
 pub use secret::Secret;
 pub use server::{AdminConfig, LogConfig, LogFormat, SendFile, ServerConfig, TlsConfig};

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use url::Url;
 
 use super::credentials::CredentialRule;
+use super::routes::{Equivalence, Rewrite};
 use crate::oci::{RegistryHost, RepositoryName};
 
 /// One registry that is served.
@@ -23,6 +24,9 @@ pub struct RegistryConfig {
     pub allow_unauthenticated: bool,
     /// Where content comes from, in the order in which it is tried. Never empty, and one of them may resolve.
     pub upstreams: Vec<UpstreamConfig>,
+    /// Repositories of other registries that hold the same as some of this one, in the order in which they are tried
+    /// when the upstreams have failed.
+    pub equivalents: Vec<Equivalence>,
 }
 
 /// Who may pull from a registry.
@@ -52,6 +56,10 @@ pub struct UpstreamConfig {
     pub realm_hosts: Vec<String>,
     /// A PEM file of certificate authorities trusted besides the system's.
     pub ca_file: Option<Authorities>,
+    /// Which repositories it is asked for, by their names at the registry; all, if none is named.
+    pub matches: Vec<RepositoryPattern>,
+    /// What they are called there, if not the same.
+    pub rewrite: Rewrite,
 }
 
 /// Certificate authorities, as read from a file.
@@ -74,6 +82,12 @@ impl UpstreamConfig {
     /// Whether it is trusted with `capability`.
     pub fn can(&self, capability: Capability) -> bool {
         self.capabilities.contains(&capability)
+    }
+
+    /// What `repository` is called at this upstream; `None` if it is not asked for it.
+    pub fn name_of(&self, repository: &RepositoryName) -> Option<RepositoryName> {
+        let is_meant = self.matches.is_empty() || self.matches.iter().any(|pattern| pattern.matches(repository));
+        if is_meant { self.rewrite.apply(repository) } else { None }
     }
 }
 

@@ -436,7 +436,7 @@ mod credentials {
     fn password(rule: &CredentialRule) -> &str {
         match &rule.source {
             CredentialSource::Given(Credential::Password { password, .. }) => password.expose(),
-            other => panic!("{other:?} is no password"),
+            other @ CredentialSource::Given(_) => panic!("{other:?} is no password"),
         }
     }
 

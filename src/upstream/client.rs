@@ -47,13 +47,19 @@ pub(super) struct Upstream {
 }
 
 /// An upstream in the course of one operation.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Candidate<'a> {
     pub(super) upstream: &'a Arc<Upstream>,
+    /// What it is called in answers.
+    pub(super) name: &'a Arc<str>,
+    /// The repository, by its name there. Questions name it as the registry does.
+    pub(super) repository: RepositoryName,
     /// When the operation has to be over.
     pub(super) deadline: Instant,
     /// Whether there is nobody else to ask.
     pub(super) sole: bool,
+    /// Whether somebody who is asked before could not tell.
+    pub(super) undecided: bool,
 }
 
 impl Upstream {
@@ -91,7 +97,7 @@ impl Upstream {
     }
 
     /// `<base>/v2/<repository>/<path>`; a path in the configured address is kept.
-    pub(super) fn url(&self, repository: &RepositoryName, path: [&str; 2]) -> Url {
+    fn url(&self, repository: &RepositoryName, path: [&str; 2]) -> Url {
         let mut url = self.config.url.clone();
         // Addresses of http and https always have path segments.
         if let Ok(mut segments) = url.path_segments_mut() {
@@ -100,25 +106,37 @@ impl Upstream {
         url
     }
 
+    /// Registry and name, as metrics have them, whatever repository asked for it.
+    pub(super) fn labels(&self) -> [&str; 2] {
+        [&self.registry, &self.name]
+    }
+
     fn meter(&self, surface: Surface) -> prometheus::IntCounter {
         self.metrics.upstream.received_bytes.with_label_values(&[&*self.registry, &*self.name, surface.as_str()])
     }
 }
 
 impl Candidate<'_> {
+    /// The address of something of the repository.
+    pub(super) fn url(&self, path: [&str; 2]) -> Url {
+        self.upstream.url(&self.repository, path)
+    }
+
     /// HEAD of a manifest by tag.
     pub(super) async fn resolve(self, request: &ManifestRequest) -> Result<Resolved, UpstreamError> {
-        let upstream = Arc::clone(&self.upstream.name);
+        let (upstream, undecided) = (Arc::clone(self.name), self.undecided);
         let headers = match self.exchange(&self.ask_manifest(Method::HEAD, request)).await {
             Ok(response) => response.headers().clone(),
             // It knows no HEAD: only a GET can tell.
-            Err(error) if matches!(error.status, Some(405 | 501)) => return Ok(Resolved { upstream, digest: None }),
+            Err(error) if matches!(error.status, Some(405 | 501)) => {
+                return Ok(Resolved { upstream, digest: None, undecided });
+            }
             Err(error) => return Err(error),
         };
         if is_html(&headers) {
             return Err(UpstreamError::broken("Answered with a web page instead of a manifest"));
         }
-        Ok(Resolved { upstream, digest: announced_digest(&headers) })
+        Ok(Resolved { upstream, digest: announced_digest(&headers), undecided })
     }
 
     /// GET of a manifest.
@@ -132,13 +150,14 @@ impl Candidate<'_> {
             headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()?.parse().ok());
         let manifest = Manifest::parse(announced.as_ref(), &body)
             .map_err(|invalid| UpstreamError::broken(format!("Answered with no manifest: {invalid}")))?;
-        Ok(FetchedManifest { upstream: Arc::clone(&self.upstream.name), digest, media_type: manifest.media_type, body })
+        let (upstream, undecided) = (Arc::clone(self.name), self.undecided);
+        Ok(FetchedManifest { upstream, digest, media_type: manifest.media_type, body, undecided })
     }
 
     /// HEAD of a blob, without following redirects: a signed address is good for one method. Where it redirects, a GET
     /// of one byte tells the size, and whether there is anything behind it: some registries redirect for any digest.
     pub(super) async fn stat_blob(self, request: &BlobRequest) -> Result<BlobStat, UpstreamError> {
-        let upstream = Arc::clone(&self.upstream.name);
+        let upstream = Arc::clone(self.name);
         let head = Ask { redirects: Redirects::Report, ..self.ask_blob(Method::HEAD, request, None) };
         let size = match self.exchange(&head).await {
             Ok(response) if is_redirect(response.status()) => self.size_by_range(request).await?,
@@ -154,7 +173,7 @@ impl Candidate<'_> {
     }
 
     /// The size of a blob, from a GET of its first byte.
-    async fn size_by_range(self, request: &BlobRequest) -> Result<Option<u64>, UpstreamError> {
+    async fn size_by_range(&self, request: &BlobRequest) -> Result<Option<u64>, UpstreamError> {
         let first_byte = Some(HeaderValue::from_static("bytes=0-0"));
         let response = match self.exchange(&self.ask_blob(Method::GET, request, first_byte)).await {
             // It is there, and has no first byte.
@@ -213,23 +232,28 @@ impl Candidate<'_> {
         Ok(self.body(extent, response))
     }
 
-    fn body(self, extent: Extent, response: Response) -> BlobBody {
+    fn body(&self, extent: Extent, response: Response) -> BlobBody {
         let meter = self.upstream.meter(Surface::Blob);
-        BlobBody::new(Arc::clone(&self.upstream.name), extent, pieces(response), meter)
+        BlobBody::new(Arc::clone(self.name), extent, pieces(response), meter)
     }
 
-    fn ask_manifest<'r>(&self, method: Method, request: &'r ManifestRequest) -> Ask<'r> {
-        let url = self.upstream.url(&request.repository, ["manifests", &request.reference.to_string()]);
-        Ask { accept: Some(ACCEPT_MANIFESTS), ..Ask::new(Surface::Manifest, method, url, &request.repository) }
+    fn ask_manifest(&self, method: Method, request: &ManifestRequest) -> Ask<'_> {
+        let url = self.url(["manifests", &request.reference.to_string()]);
+        Ask { accept: Some(ACCEPT_MANIFESTS), ..Ask::new(Surface::Manifest, method, url, &self.repository) }
     }
 
-    fn ask_blob<'r>(&self, method: Method, request: &'r BlobRequest, range: Option<HeaderValue>) -> Ask<'r> {
-        let url = self.upstream.url(&request.repository, ["blobs", &request.digest.to_string()]);
-        Ask { range, ..Ask::new(Surface::Blob, method, url, &request.repository) }
+    fn ask_blob(&self, method: Method, request: &BlobRequest, range: Option<HeaderValue>) -> Ask<'_> {
+        let url = self.url(["blobs", &request.digest.to_string()]);
+        Ask { range, ..Ask::new(Surface::Blob, method, url, &self.repository) }
     }
 
     /// The whole body of `response`, if it comes in time.
-    pub(super) async fn read(self, surface: Surface, response: Response, limit: usize) -> Result<Bytes, UpstreamError> {
+    pub(super) async fn read(
+        &self,
+        surface: Surface,
+        response: Response,
+        limit: usize,
+    ) -> Result<Bytes, UpstreamError> {
         let read = read_document(pieces(response), limit, surface.first_byte());
         let body = timeout_at(self.deadline, read)
             .await
@@ -240,7 +264,7 @@ impl Candidate<'_> {
 
     /// The digest of `body`, which is the one asked for if one was. What the upstream says it is counts for nothing
     /// (CVE-2025-24882).
-    fn verify(self, request: &ManifestRequest, headers: &HeaderMap, body: &[u8]) -> Result<Digest, UpstreamError> {
+    fn verify(&self, request: &ManifestRequest, headers: &HeaderMap, body: &[u8]) -> Result<Digest, UpstreamError> {
         let Upstream { registry, name, .. } = &**self.upstream;
         match &request.reference {
             Reference::Digest(digest) if digest.matches(body) => Ok(*digest),

@@ -155,12 +155,23 @@ impl UpstreamError {
 /// What one candidate said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
-    /// The name of the upstream.
+    /// What the upstream is called: that of an equivalent with its registry.
     pub upstream: Arc<str>,
-    /// Whether its word on existence is final: it may resolve.
-    pub authoritative: bool,
+    /// How much its word on existence counts.
+    pub standing: Standing,
     /// How it failed.
     pub error: UpstreamError,
+}
+
+/// How much the word of an upstream on existence counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It need not have all there is: it may not resolve.
+    Mirror,
+    /// Its word is final, as far as its registry goes.
+    Authority,
+    /// It speaks for an equivalent repository, which may have what this one has not.
+    Equivalent,
 }
 
 /// What all candidates said: the failure of an operation on an [`super::UpstreamSet`].
@@ -170,7 +181,7 @@ pub struct Attempts(pub Vec<Attempt>);
 /// What the attempts come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Conclusion {
-    /// An authoritative upstream is certain that it does not exist.
+    /// An authoritative upstream is certain that it does not exist, and no equivalent repository might have it.
     NotFound,
     /// Every candidate lacks or hides it.
     NotFoundOrHidden,
@@ -186,10 +197,18 @@ impl Attempts {
         self.0.iter().any(|attempt| attempt.error.outcome == Outcome::Range)
     }
 
+    /// How many are certain, or as good as certain, not to have it.
+    pub(super) fn absences(&self) -> usize {
+        self.0.iter().filter(|attempt| attempt.error.verdict.is_absence()).count()
+    }
+
     /// What the attempts come to, in the precedence that keeps a false "not found" from ever leaving Weir.
     pub fn conclusion(&self) -> Conclusion {
         let verdicts = || self.0.iter().map(|attempt| attempt.error.verdict);
-        if self.0.iter().any(|attempt| attempt.authoritative && attempt.error.verdict == Verdict::NotHere) {
+        let equivalents = self.0.iter().filter(|attempt| attempt.standing == Standing::Equivalent);
+        let is_certain =
+            |attempt: &Attempt| attempt.standing == Standing::Authority && attempt.error.verdict == Verdict::NotHere;
+        if self.0.iter().any(is_certain) && equivalents.clone().all(|attempt| attempt.error.verdict.is_absence()) {
             return Conclusion::NotFound;
         }
         if self.0.is_empty() {
@@ -241,10 +260,15 @@ pub struct SetupError {
 mod tests {
     use super::*;
 
-    fn attempts(verdicts: &[(bool, Verdict)]) -> Attempts {
-        let attempt = |&(authoritative, verdict): &(bool, Verdict)| Attempt {
-            upstream: if authoritative { "origin" } else { "mirror" }.into(),
-            authoritative,
+    fn attempts(verdicts: &[(Standing, Verdict)]) -> Attempts {
+        let attempt = |&(standing, verdict): &(Standing, Verdict)| Attempt {
+            upstream: match standing {
+                Standing::Mirror => "mirror",
+                Standing::Authority => "origin",
+                Standing::Equivalent => "other.test/origin",
+            }
+            .into(),
+            standing,
             error: UpstreamError::new(verdict, verdict.outcome().as_str()),
         };
         Attempts(verdicts.iter().map(attempt).collect())
@@ -257,8 +281,8 @@ mod tests {
         const SOON: Option<Duration> = Some(Duration::from_secs(1));
         const LATE: Option<Duration> = Some(Duration::from_secs(9));
         let limited = Verdict::RateLimited;
-        let (origin, mirror) = (true, false);
-        let table: &[(&[(bool, Verdict)], Conclusion)] = &[
+        let (origin, mirror, other) = (Standing::Authority, Standing::Mirror, Standing::Equivalent);
+        let table: &[(&[(Standing, Verdict)], Conclusion)] = &[
             (&[], Unavailable),
             (&[(origin, NotHere)], NotFound),
             (&[(mirror, Unreachable), (origin, NotHere)], NotFound),
@@ -278,6 +302,13 @@ mod tests {
             (&[(origin, Hidden), (mirror, limited(SOON))], Conclusion::RateLimited(SOON)),
             (&[(mirror, Transient), (origin, limited(SOON))], Unavailable),
             (&[(mirror, Refused), (origin, limited(SOON))], Unavailable),
+            (&[(origin, NotHere), (other, NotHere)], NotFound),
+            (&[(origin, NotHere), (other, Hidden)], NotFound),
+            (&[(origin, Hidden), (other, NotHere)], NotFoundOrHidden),
+            (&[(origin, NotHere), (other, Unreachable)], Unavailable),
+            (&[(origin, NotHere), (other, NotHere), (other, Transient)], Unavailable),
+            (&[(origin, NotHere), (other, limited(SOON))], Conclusion::RateLimited(SOON)),
+            (&[(origin, Unreachable), (other, NotHere)], Unavailable),
         ];
         for (verdicts, conclusion) in table {
             assert_eq!(attempts(verdicts).conclusion(), *conclusion, "{verdicts:?}");
@@ -286,7 +317,8 @@ mod tests {
 
     #[test]
     fn attempts_are_told_in_order() {
-        let told = attempts(&[(false, Verdict::NotHere), (true, Verdict::Transient)]).to_string();
+        let told =
+            attempts(&[(Standing::Mirror, Verdict::NotHere), (Standing::Authority, Verdict::Transient)]).to_string();
         assert_eq!(told, "mirror: not_found; origin: server_error");
         assert_eq!(Attempts::default().to_string(), "No upstream was asked");
     }

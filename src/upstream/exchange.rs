@@ -171,13 +171,11 @@ impl Candidate<'_> {
         let mut rejections = Vec::new();
         for identity in identities {
             let answer = self.hop_as(identity, ask, url, patience).await;
-            match Rejection::of(identity, &answer) {
-                Some(rejection) => rejections.push(rejection),
-                None => {
-                    self.report(&rejections, &answer);
-                    return answer;
-                }
-            }
+            let Some(rejection) = Rejection::of(identity, &answer) else {
+                self.report(&rejections, &answer);
+                return answer;
+            };
+            rejections.push(rejection);
         }
         let answer = self.hop_as(Identity::Anonymous, ask, url, patience).await;
         self.report(&rejections, &answer);

@@ -10,18 +10,17 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
 use super::UpstreamSet;
-use super::client::{Candidate, Upstream};
+use super::client::Candidate;
 use super::error::{Attempt, Attempts, Outcome, UpstreamError};
 use super::question::Question;
-use crate::config::Capability;
+use super::route::Route;
 
 impl UpstreamSet {
     /// Those that may be asked, in order.
-    fn candidates(&self, question: &Question<'_>) -> Vec<&Arc<Upstream>> {
-        let upstreams = self.upstreams.iter();
-        upstreams
-            .filter(|upstream| upstream.can(question.capability) && !question.avoid.contains(&upstream.name))
-            .collect()
+    fn candidates(&self, question: &Question<'_>) -> Vec<Route<'_>> {
+        let mut routes = self.routes(question.repository, question.capability);
+        routes.retain(|route| !question.avoid.contains(route.name));
+        routes
     }
 
     /// The first success of `attempt` over the candidates.
@@ -38,31 +37,37 @@ impl UpstreamSet {
         let candidates = self.candidates(&question);
         let sole = candidates.len() == 1;
         let mut attempts = Attempts::default();
-        for (position, upstream) in candidates.iter().copied().enumerate() {
+        for (position, route) in candidates.iter().enumerate() {
             let deadline = share(deadline, candidates.len() - position);
-            let outcome = within(deadline, attempt(Candidate { upstream, deadline, sole })).await;
+            let candidate = Candidate {
+                upstream: route.upstream,
+                name: route.name,
+                repository: route.repository.clone(),
+                deadline,
+                sole,
+                undecided: attempts.absences() < route.ahead,
+            };
+            let outcome = within(deadline, attempt(candidate)).await;
+            let labels = route.upstream.labels();
             let word = Outcome::word_of(&outcome);
-            self.metrics.requests.with_label_values(&[&*self.registry, &*upstream.name, surface.as_str(), word]).inc();
+            self.metrics.requests.with_label_values(&[labels[0], labels[1], surface.as_str(), word]).inc();
             let error = match outcome {
                 Ok(found) => return Ok(found),
                 Err(error) => error,
             };
             if let Some(next) = candidates.get(position + 1) {
-                self.report(&question, upstream, next, &error);
+                self.report(&question, route, next, &error);
             }
-            attempts.0.push(Attempt {
-                upstream: Arc::clone(&upstream.name),
-                authoritative: upstream.can(Capability::Resolve),
-                error,
-            });
+            attempts.0.push(Attempt { upstream: Arc::clone(route.name), standing: route.standing, error });
         }
         Err(attempts)
     }
 
-    fn report(&self, question: &Question<'_>, upstream: &Upstream, next: &Upstream, error: &UpstreamError) {
+    fn report(&self, question: &Question<'_>, passed: &Route<'_>, next: &Route<'_>, error: &UpstreamError) {
         let reason = error.outcome.as_str();
-        self.metrics.failovers.with_label_values(&[&*self.registry, &*upstream.name, reason]).inc();
-        let (registry, upstream, next) = (&self.registry, &upstream.name, &next.name);
+        let labels = passed.upstream.labels();
+        self.metrics.failovers.with_label_values(&[labels[0], labels[1], reason]).inc();
+        let (registry, upstream, next) = (&self.registry, passed.name, next.name);
         let Question { repository, purpose, surface, .. } = question;
         let kind = surface.as_str();
         // A partial mirror lacks things all day; only trouble is worth a line.

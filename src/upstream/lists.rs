@@ -16,7 +16,6 @@ use super::error::{UpstreamError, Verdict};
 use super::exchange::{Ask, Redirects};
 use super::question::Surface;
 use super::{Referrers, TagList};
-use crate::oci::RepositoryName;
 use crate::oci::media_type::OCI_INDEX;
 use crate::oci::request::ReferrersRequest;
 
@@ -40,34 +39,34 @@ struct Pages<'a> {
     candidate: Candidate<'a>,
     surface: Surface,
     accept: &'static str,
-    repository: &'a RepositoryName,
     /// The next page; `None` after the last one.
     next: Option<Url>,
     received: usize,
 }
 
-impl<'a> Candidate<'a> {
+impl Candidate<'_> {
     /// All tags of a repository, in the order of the upstream.
-    pub(super) async fn tags(self, repository: &'a RepositoryName) -> Result<TagList, UpstreamError> {
-        let mut url = self.upstream.url(repository, ["tags", "list"]);
+    pub(super) async fn tags(self) -> Result<TagList, UpstreamError> {
+        let (upstream, mut url) = (Arc::clone(self.name), self.url(["tags", "list"]));
         url.query_pairs_mut().append_pair("n", TAGS_PER_PAGE);
-        let mut pages = Pages::new(self, Surface::Tags, "application/json", repository, url);
+        let mut pages = Pages::new(self, Surface::Tags, "application/json", url);
         let mut tags = Vec::new();
         while let Some((_, body)) = pages.next().await? {
             let page: TagPage = serde_json::from_slice(&body).map_err(|_| no_list(Surface::Tags))?;
             tags.extend(page.tags.unwrap_or_default());
         }
-        Ok(TagList { upstream: Arc::clone(&self.upstream.name), tags: tags.into() })
+        Ok(TagList { upstream, tags: tags.into() })
     }
 
     /// The referrers of a manifest. Registries without the API answer 404 in many forms or lead to a web site; all of
     /// it means that they do not have the list.
-    pub(super) async fn referrers(self, request: &'a ReferrersRequest) -> Result<Referrers, UpstreamError> {
-        let mut url = self.upstream.url(&request.repository, ["referrers", &request.subject.to_string()]);
+    pub(super) async fn referrers(self, request: &ReferrersRequest) -> Result<Referrers, UpstreamError> {
+        let upstream = Arc::clone(self.name);
+        let mut url = self.url(["referrers", &request.subject.to_string()]);
         if let Some(artifact_type) = &request.artifact_type {
             url.query_pairs_mut().append_pair("artifactType", artifact_type);
         }
-        let mut pages = Pages::new(self, Surface::Referrers, OCI_INDEX, &request.repository, url);
+        let mut pages = Pages::new(self, Surface::Referrers, OCI_INDEX, url);
         let first = pages.next().await.map_err(|error| match error.status {
             Some(404 | 405) => error.judged(Verdict::NotHere),
             _ => error,
@@ -78,19 +77,13 @@ impl<'a> Candidate<'a> {
         while let Some((_, page)) = pages.next().await? {
             body = append(&body, &page).ok_or_else(|| no_list(Surface::Referrers))?;
         }
-        Ok(Referrers { upstream: Arc::clone(&self.upstream.name), body, filtered })
+        Ok(Referrers { upstream, body, filtered })
     }
 }
 
 impl<'a> Pages<'a> {
-    fn new(
-        candidate: Candidate<'a>,
-        surface: Surface,
-        accept: &'static str,
-        repository: &'a RepositoryName,
-        first: Url,
-    ) -> Self {
-        Self { candidate, surface, accept, repository, next: Some(first), received: 0 }
+    fn new(candidate: Candidate<'a>, surface: Surface, accept: &'static str, first: Url) -> Self {
+        Self { candidate, surface, accept, next: Some(first), received: 0 }
     }
 
     async fn next(&mut self) -> Result<Option<(HeaderMap, Bytes)>, UpstreamError> {
@@ -102,7 +95,7 @@ impl<'a> Pages<'a> {
                 Surface::Referrers => Redirects::FollowAtHome,
                 _ => Redirects::Follow,
             },
-            ..Ask::new(self.surface, Method::GET, url.clone(), self.repository)
+            ..Ask::new(self.surface, Method::GET, url.clone(), &self.candidate.repository)
         };
         let response = self.candidate.exchange(&ask).await?;
         expect_ok(&response)?;

@@ -25,6 +25,7 @@ mod question;
 mod realm;
 mod redirect;
 mod retry_after;
+mod route;
 mod sent;
 #[cfg(test)]
 mod tests;
@@ -44,12 +45,13 @@ use crate::oci::{Digest, MediaType, RegistryHost, RepositoryName};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::UpstreamMetrics;
 
-use self::client::Upstream;
+use self::client::{Candidate, Upstream};
 use self::question::{Question, Surface, capability_for};
+use self::route::Equivalent;
 use self::transport::Transports;
 
 pub use body::BlobBody;
-pub use error::{Attempt, Attempts, Conclusion, Outcome, SetupError, UpstreamError, Verdict};
+pub use error::{Attempt, Attempts, Conclusion, Outcome, SetupError, Standing, UpstreamError, Verdict};
 pub use part::BytesAsked;
 pub use question::{Purpose, WantedBlob};
 
@@ -83,11 +85,12 @@ impl Generation {
     }
 }
 
-/// The ordered upstreams of one registry.
+/// The ordered upstreams of one registry, and those that stand in for some of its repositories.
 #[derive(Debug)]
 pub struct UpstreamSet {
     registry: Arc<str>,
-    upstreams: Vec<Arc<Upstream>>,
+    upstreams: Arc<[Arc<Upstream>]>,
+    equivalents: Vec<Equivalent>,
     metrics: UpstreamMetrics,
     generation: Generation,
 }
@@ -99,6 +102,8 @@ pub struct Resolved {
     pub upstream: Arc<str>,
     /// `Docker-Content-Digest`; upstreams may leave it out, and then only a GET tells.
     pub digest: Option<Digest>,
+    /// Whether an upstream that is asked before it could not tell.
+    pub undecided: bool,
 }
 
 /// A manifest as an upstream sent it: whole, within [`crate::oci::MAX_MANIFEST_BYTES`], and hashed.
@@ -112,6 +117,8 @@ pub struct FetchedManifest {
     pub media_type: MediaType,
     /// The bytes.
     pub body: Bytes,
+    /// Whether an upstream that is asked before it could not tell.
+    pub undecided: bool,
 }
 
 /// What an upstream knows about a blob.
@@ -166,12 +173,21 @@ impl Upstreams {
         metrics: &Metrics,
     ) -> Result<Self, SetupError> {
         let mut transports = self.transports.clone();
-        let sets = registries.iter().map(|registry| {
+        // First the upstreams of all, as some stand in for the repositories of others.
+        let own = registries.iter().map(|registry| {
             let known = self.sets.get(&registry.host);
-            let set = UpstreamSet::new(registry, known, generation, &mut transports, metrics)?;
-            Ok((registry.host.clone(), set))
+            let own = UpstreamSet::upstreams_of(registry, known, &mut transports, metrics)?;
+            Ok((registry.host.clone(), own))
         });
-        let sets = sets.collect::<Result<_, _>>()?;
+        let own: HashMap<_, _> = own.collect::<Result<_, _>>()?;
+        let sets = registries.iter().filter_map(|registry| {
+            let known = self.sets.get(&registry.host);
+            let upstreams = Arc::clone(own.get(&registry.host)?);
+            let equivalents = route::equivalents(registry, &own);
+            let set = UpstreamSet::new(registry, known, upstreams, equivalents, generation, metrics);
+            Some((registry.host.clone(), set))
+        });
+        let sets = sets.collect();
         transports.keep_those_of(registries.iter().flat_map(|registry| &registry.upstreams));
         Ok(Self { sets, transports, generation })
     }
@@ -183,17 +199,16 @@ impl Upstreams {
 }
 
 impl UpstreamSet {
-    /// The set that `config` describes; `before`, if that is the same.
-    fn new(
+    /// The upstreams that `config` describes; of those of `before`, the ones that are the same.
+    fn upstreams_of(
         config: &RegistryConfig,
         before: Option<&Arc<Self>>,
-        generation: Generation,
         transports: &mut Transports,
         metrics: &Metrics,
-    ) -> Result<Arc<Self>, SetupError> {
+    ) -> Result<Arc<[Arc<Upstream>]>, SetupError> {
         let known: &[Arc<Upstream>] = before.map_or(&[], |set| &set.upstreams);
         if let Some(same) = before.filter(|_| known.iter().map(|upstream| &upstream.config).eq(&config.upstreams)) {
-            return Ok(Arc::clone(same));
+            return Ok(Arc::clone(&same.upstreams));
         }
         let registry: Arc<str> = config.host.as_str().into();
         let upstreams = config.upstreams.iter().map(|upstream| {
@@ -208,8 +223,24 @@ impl UpstreamSet {
                 message,
             })
         });
-        let upstreams = upstreams.collect::<Result<_, _>>()?;
-        Ok(Arc::new(Self { registry, upstreams, metrics: metrics.upstream.clone(), generation }))
+        upstreams.collect()
+    }
+
+    /// The set of these upstreams; `before`, if that is the same.
+    fn new(
+        config: &RegistryConfig,
+        before: Option<&Arc<Self>>,
+        upstreams: Arc<[Arc<Upstream>]>,
+        equivalents: Vec<Equivalent>,
+        generation: Generation,
+        metrics: &Metrics,
+    ) -> Arc<Self> {
+        let is_same = |set: &&Arc<Self>| Arc::ptr_eq(&set.upstreams, &upstreams) && set.equivalents == equivalents;
+        if let Some(same) = before.filter(is_same) {
+            return Arc::clone(same);
+        }
+        let registry = config.host.as_str().into();
+        Arc::new(Self { registry, upstreams, equivalents, metrics: metrics.upstream.clone(), generation })
     }
 
     /// Which of the registry's sets this is.
@@ -264,7 +295,7 @@ impl UpstreamSet {
     /// All tags of a repository, from an upstream that may say what they are.
     pub async fn tags(&self, repository: &RepositoryName, deadline: Instant) -> Result<TagList, Attempts> {
         let question = Question::new(Surface::Tags, Capability::Resolve, repository, deadline);
-        self.first(question, |candidate| candidate.tags(repository)).await
+        self.first(question, Candidate::tags).await
     }
 
     /// The referrers of a manifest, by the referrers API alone. An upstream without it answers "not here, for certain".

@@ -68,6 +68,7 @@ fn registry(host: RegistryHost, entry: &Entry, names: &mut Names, reading: &mut 
         access: section.value("access", access).unwrap_or_default(),
         allow_unauthenticated: section.value("allow_unauthenticated", scalars::boolean).unwrap_or(false),
         upstreams,
+        equivalents: Vec::new(),
     };
     check_somebody_resolves(&section, &registry);
     check_credentials_are_guarded(&section, &registry);

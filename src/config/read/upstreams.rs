@@ -6,6 +6,7 @@ use super::section::{Section, Wrong};
 use super::{Reading, credentials, keys, scalars};
 use crate::config::address;
 use crate::config::registries::{Authorities, Capability, UpstreamConfig};
+use crate::config::routes::Rewrite;
 use crate::config::tree::Node;
 use crate::oci::RegistryHost;
 
@@ -77,6 +78,8 @@ fn upstream(
         allow_private,
         realm_hosts,
         ca_file,
+        matches: Vec::new(),
+        rewrite: Rewrite::default(),
     })
 }
 

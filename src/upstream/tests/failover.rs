@@ -147,6 +147,7 @@ async fn an_upstream_that_cannot_be_used_is_named_at_start() {
             access: crate::config::Access::Anonymous,
             allow_unauthenticated: false,
             upstreams: vec![upstream("hub", url)],
+            equivalents: Vec::new(),
         };
         let metrics = crate::telemetry::Metrics::new().unwrap();
         let error: SetupError = Upstreams::new(&[registry], &metrics).unwrap_err();

@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use crate::config::{Access, Capability, CredentialRule, RegistryConfig, Secret, UpstreamConfig};
+use crate::config::{Access, Capability, CredentialRule, RegistryConfig, Rewrite, Secret, UpstreamConfig};
 use crate::oci::request::{BlobRequest, ManifestRequest};
 use crate::oci::{Digest, RegistryHost};
 use crate::telemetry::Metrics;
@@ -141,6 +141,8 @@ pub(super) fn upstream(name: &str, url: &str) -> UpstreamConfig {
         allow_private: true,
         realm_hosts: Vec::new(),
         ca_file: None,
+        matches: Vec::new(),
+        rewrite: Rewrite::default(),
     }
 }
 
@@ -167,6 +169,7 @@ pub(super) fn set(upstreams: Vec<UpstreamConfig>) -> (Arc<UpstreamSet>, Metrics)
         access: Access::Anonymous,
         allow_unauthenticated: true,
         upstreams,
+        equivalents: Vec::new(),
     };
     let metrics = Metrics::new().unwrap();
     let all = Upstreams::new(&[registry], &metrics).unwrap();

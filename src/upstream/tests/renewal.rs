@@ -14,6 +14,7 @@ fn registry(host: &str, upstreams: &[&UpstreamConfig]) -> RegistryConfig {
         access: Access::Anonymous,
         allow_unauthenticated: true,
         upstreams: upstreams.iter().copied().cloned().collect(),
+        equivalents: Vec::new(),
     }
 }
 

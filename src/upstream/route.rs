@@ -1,0 +1,80 @@
+//! Which upstreams a question may go to, in order, and what the repository is called at each: the registry's own, then
+//! those of repositories that hold the same.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::UpstreamSet;
+use super::client::Upstream;
+use super::error::Standing;
+use crate::config::{Capability, Equivalence, RegistryConfig};
+use crate::oci::{RegistryHost, RepositoryName};
+
+/// An upstream that may be asked.
+#[derive(Debug, Clone)]
+pub(super) struct Route<'a> {
+    pub(super) upstream: &'a Arc<Upstream>,
+    /// What it is called in answers: that of an equivalent with its registry.
+    pub(super) name: &'a Arc<str>,
+    /// The repository, by its name there.
+    pub(super) repository: RepositoryName,
+    pub(super) standing: Standing,
+    /// How many come before it, whether they are asked or not.
+    pub(super) ahead: usize,
+}
+
+/// Repositories of another registry that stand in for some of this one.
+#[derive(Debug)]
+pub(super) struct Equivalent {
+    equivalence: Equivalence,
+    /// The other registry's.
+    upstreams: Arc<[Arc<Upstream>]>,
+    /// What each is called in answers: `quay.io/cdn`. No two registries have a name in common.
+    names: Vec<Arc<str>>,
+}
+
+impl PartialEq for Equivalent {
+    /// The names follow from the rest.
+    fn eq(&self, other: &Self) -> bool {
+        self.equivalence == other.equivalence && Arc::ptr_eq(&self.upstreams, &other.upstreams)
+    }
+}
+
+/// What stands in for the repositories of `registry`, by the upstreams of all registries.
+pub(super) fn equivalents(
+    registry: &RegistryConfig,
+    own: &HashMap<RegistryHost, Arc<[Arc<Upstream>]>>,
+) -> Vec<Equivalent> {
+    let stands_in = |equivalence: &Equivalence| {
+        let upstreams = Arc::clone(own.get(&equivalence.there.registry)?);
+        let names = upstreams.iter().map(|upstream| upstream.labels().join("/").into()).collect();
+        Some(Equivalent { equivalence: equivalence.clone(), upstreams, names })
+    };
+    registry.equivalents.iter().filter_map(stands_in).collect()
+}
+
+impl UpstreamSet {
+    /// The upstreams that are trusted with `capability` and have `repository`, in order.
+    pub(super) fn routes(&self, repository: &RepositoryName, capability: Capability) -> Vec<Route<'_>> {
+        let own = self.upstreams.iter().map(|upstream| {
+            let is_authority = upstream.can(Capability::Resolve);
+            let standing = if is_authority { Standing::Authority } else { Standing::Mirror };
+            (upstream, &upstream.name, upstream.config.name_of(repository), standing)
+        });
+        let others = self.equivalents.iter().flat_map(|equivalent| {
+            let name = equivalent.equivalence.name_of(repository);
+            let upstreams = equivalent.upstreams.iter().zip(&equivalent.names);
+            upstreams.map(move |(upstream, label)| {
+                let name = name.as_ref().and_then(|name| upstream.config.name_of(name));
+                (upstream, label, name, Standing::Equivalent)
+            })
+        });
+        let mut routes = Vec::new();
+        for (upstream, name, repository, standing) in own.chain(others) {
+            if let Some(repository) = repository.filter(|_| upstream.can(capability)) {
+                routes.push(Route { upstream, name, repository, standing, ahead: routes.len() });
+            }
+        }
+        routes
+    }
+}
