@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+pub use super::blocks::BLOCK;
+
 use super::Disk;
 use super::error::StoreError;
 use super::files::{FileHandle, Stamp};
 use crate::oci::Digest;
 use crate::sendfile::Region;
-
-/// How much is read at once: the knee of the curve between calls and memory, per reader.
-pub const BLOCK: usize = 256 * 1024;
 
 /// An open file of content. Clones read the same file, each at its own place; a file that is evicted or renamed in the
 /// meantime stays readable.
@@ -70,7 +69,7 @@ impl BlobFile {
         ready.then(|| Region { file: Arc::clone(file), offset, length })
     }
 
-    /// Reads the next block of `offset..end`, at most [`BLOCK`] bytes and at least one. What the page cache holds is
+    /// Reads the next block of `offset..end`, at most 256 KiB and at least one byte. What the page cache holds is
     /// read right here; only a wait for the disk is worth another thread.
     ///
     /// # Errors
@@ -88,13 +87,13 @@ impl BlobFile {
 
     async fn try_read(&self, offset: u64, end: u64) -> Result<Bytes, StoreError> {
         let wanted = usize::try_from(end.saturating_sub(offset)).unwrap_or(BLOCK).min(BLOCK);
-        let mut buffer = BytesMut::zeroed(wanted);
-        let ready = self.open.handle.read_ready_at(&mut buffer, offset);
-        let (count, mut buffer) = match ready {
-            Ok(Some(count)) => (count, buffer),
+        let mut block = self.disk.blocks.take(wanted);
+        let ready = self.open.handle.read_ready_at(block.room(), offset);
+        let (count, block) = match ready {
+            Ok(Some(count)) => (count, block),
             Ok(None) => {
                 let handle = Arc::clone(&self.open.handle);
-                let read = move || handle.read_at(&mut buffer, offset).map(|count| (count, buffer));
+                let read = move || handle.read_at(block.room(), offset).map(|count| (count, block));
                 self.disk.pool.run("read", read).await?
             }
             Err(source) => return Err(StoreError::Io { operation: "read", source: Arc::new(source) }),
@@ -102,8 +101,7 @@ impl BlobFile {
         if count == 0 {
             return Err(StoreError::Truncated { offset });
         }
-        buffer.truncate(count);
-        Ok(buffer.freeze())
+        Ok(block.freeze(count))
     }
 
     /// Reads all of it, if it is no longer than `limit`.

@@ -8,12 +8,13 @@
 //! - A failure of the store is an error value for the caller, who goes on without it; it is counted and logged here.
 //!
 //! Reading order: `layout` spells the paths, `files` is the seam to the file system and `pool` the threads behind
-//! it; `spool` grows and publishes content, `lookup` finds it, `blob` reads it, `open_files` keeps it open, `verify`
-//! hashes it again and `verified` remembers that; `halves` keeps what an interrupted download had, with a `record`
-//! beside it and a `flush` now and then; `tags` and `links` are the records beside content; `capacity` bounds it all,
-//! and `janitor` brings order at start.
+//! it; `spool` grows and publishes content, `lookup` finds it, `blob` reads it into `blocks`, `open_files` keeps it open,
+//! `verify` hashes it again and `verified` remembers that; `halves` keeps what an interrupted download had, with a
+//! `record` beside it and a `flush` now and then; `tags` and `links` are the records beside content; `capacity` bounds
+//! it all, and `janitor` brings order at start.
 
 pub mod blob;
+mod blocks;
 pub mod capacity;
 pub mod disk;
 pub mod error;
@@ -57,6 +58,7 @@ pub use spool::Spool;
 pub use tags::{TagRecord, Tags};
 pub use verify::{Verdict, Verification};
 
+use blocks::Blocks;
 use capacity::{Capacity, Reservation};
 use files::Space;
 use flush::Flushes;
@@ -82,6 +84,7 @@ struct Disk {
     layout: Layout,
     files: Arc<dyn Files>,
     pool: Pool,
+    blocks: Arc<Blocks>,
     capacity: Arc<Capacity>,
     halves: Arc<Halves>,
     /// Tells this run of the machine from others, if that can be told.
@@ -136,6 +139,7 @@ impl Store {
             layout,
             files,
             pool,
+            blocks: Blocks::new(),
             capacity,
             halves,
             boot: prepared.boot,

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::sendfile::Region;
+use crate::store::blob::BLOCK;
 
 /// A store with one blob of `length` bytes, and that blob opened.
 async fn stored(files: Witness, metrics: &Metrics, length: usize) -> (TempDir, Store, BlobFile) {
@@ -37,6 +38,23 @@ async fn what_has_to_come_from_the_disk_is_read_on_another_thread() {
     assert_eq!(blob.read(0, 1000).await.unwrap(), vec![7; 1000]);
     assert_eq!(reads(), before + 1);
     close(store).await;
+}
+
+#[tokio::test]
+async fn however_a_read_ends_its_block_comes_back() {
+    for cold in [false, true] {
+        let length = BLOCK as u64;
+        let witness = Witness { cold, ..Witness::default() };
+        let (_root, store, blob) = stored(witness, &Metrics::new().unwrap(), BLOCK).await;
+        let count = || store.disk.blocks.count();
+        let block = blob.read(0, length).await.unwrap();
+        assert_eq!((block.len(), count()), (BLOCK, 0), "a reader has it");
+        drop(block);
+        assert_eq!(count(), 1, "nobody has it any more");
+        assert!(matches!(blob.read(length, 2 * length).await, Err(StoreError::Truncated { .. })));
+        assert_eq!(count(), 1, "the file ended before it");
+        close(store).await;
+    }
 }
 
 #[tokio::test]
