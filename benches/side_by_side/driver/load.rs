@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub(crate) struct Load<'a> {
     pub(crate) connections: usize,
     pub(crate) requests: &'a [Request],
     pub(crate) order: Order,
-    pub(crate) until: Until,
+    pub(crate) until: Until<'a>,
 }
 
 /// Which request comes next.
@@ -42,12 +42,14 @@ pub(crate) enum Order {
 
 /// When it ends. Requests under way are waited for.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Until {
+pub(crate) enum Until<'a> {
     Elapsed(Duration),
     /// Every request was sent once, or the time is up.
     AllSent {
         at_most: Duration,
     },
+    /// Somebody else says so.
+    Told(&'a AtomicBool),
 }
 
 /// What came back.
@@ -213,6 +215,7 @@ impl<'a> Worker<'a> {
         let (most, at_most) = match self.load.until {
             Until::Elapsed(at_most) => (usize::MAX, at_most),
             Until::AllSent { at_most } => (requests.len(), at_most),
+            Until::Told(over) => (if over.load(Ordering::Relaxed) { 0 } else { usize::MAX }, Duration::MAX),
         };
         if number >= most || self.started.elapsed() >= at_most {
             return None;

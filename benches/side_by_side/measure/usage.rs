@@ -1,4 +1,4 @@
-//! Processor time and memory of a process and its children, from `/proc`.
+//! Processor time, memory and reads of a process and its children, from `/proc`.
 //!
 //! Memory is summed over processes, pages they share counted for each: this flatters servers with one process.
 
@@ -14,6 +14,8 @@ pub(crate) struct Used {
     pub(crate) cpu: Duration,
     /// The most resident memory, in bytes.
     pub(crate) peak: u64,
+    /// Bytes that had to come from a disk.
+    pub(crate) read: u64,
 }
 
 /// Runs from its start to [`Meter::stop`].
@@ -21,19 +23,24 @@ pub(crate) struct Used {
 pub(crate) struct Meter {
     process: u32,
     cpu: Duration,
+    read: u64,
 }
 
 impl Meter {
-    /// Notes the time used so far and makes the kernel forget earlier peaks.
+    /// Notes what was used so far and makes the kernel forget earlier peaks.
     pub(crate) fn start(process: u32) -> Result<Self> {
         for process in family(process)? {
             fs::write(format!("/proc/{process}/clear_refs"), "5").context("Cannot reset the peak of memory")?;
         }
-        Ok(Self { process, cpu: cpu(process)? })
+        Ok(Self { process, cpu: cpu(process)?, read: read(process)? })
     }
 
     pub(crate) fn stop(&self) -> Result<Used> {
-        Ok(Used { cpu: cpu(self.process)?.saturating_sub(self.cpu), peak: memory(self.process, "VmHWM:")? })
+        Ok(Used {
+            cpu: cpu(self.process)?.saturating_sub(self.cpu),
+            peak: memory(self.process, "VmHWM:")?,
+            read: read(self.process)?.saturating_sub(self.read),
+        })
     }
 }
 
@@ -43,14 +50,19 @@ pub(crate) fn resident(process: u32) -> Result<u64> {
 }
 
 fn memory(process: u32, key: &str) -> Result<u64> {
-    family(process)?.into_iter().map(|process| line_of_status(process, key)).sum()
+    let kib: u64 = family(process)?.into_iter().map(|process| line(process, "status", key)).sum::<Result<_>>()?;
+    Ok(kib << 10)
 }
 
-fn line_of_status(process: u32, key: &str) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix(key)).with_context(|| format!("No {key} in status"))?;
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kib << 10)
+fn read(process: u32) -> Result<u64> {
+    family(process)?.into_iter().map(|process| line(process, "io", "read_bytes:")).sum()
+}
+
+/// The number in the line of `file` that begins with `key`.
+fn line(process: u32, file: &str, key: &str) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{process}/{file}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(key)).with_context(|| format!("No {key} in {file}"))?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
 fn cpu(process: u32) -> Result<Duration> {

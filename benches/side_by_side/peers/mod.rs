@@ -110,7 +110,7 @@ pub(crate) struct Peer {
     pub(crate) kind: PeerKind,
     pub(crate) address: SocketAddr,
     server: Option<Server>,
-    /// Where it keeps what it has fetched.
+    /// Where the files are that it serves.
     content: PathBuf,
 }
 
@@ -119,7 +119,10 @@ impl Peer {
     pub(crate) fn start(kind: PeerKind, name: &str, surroundings: &Surroundings) -> Result<Self> {
         let directory = surroundings.directory.join(name);
         fs::create_dir_all(&directory)?;
-        let content = directory.join("content");
+        let content = match kind {
+            PeerKind::Direct | PeerKind::NginxStatic | PeerKind::NginxOpenFiles => surroundings.files.clone(),
+            _ => directory.join("content"),
+        };
         let commands = |file_cache| nginx::serving_files(&directory, &surroundings.files, file_cache);
         let command = match kind {
             PeerKind::Direct => {
@@ -156,7 +159,7 @@ impl Peer {
         self.server.as_ref().map(|server| resident(server.process())).transpose()
     }
 
-    /// The directory of what it has fetched.
+    /// The directory of the files that it serves: of a cache, those it has made.
     pub(crate) fn content(&self) -> &Path {
         &self.content
     }

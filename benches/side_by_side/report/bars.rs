@@ -27,9 +27,9 @@ pub(crate) struct Bar {
 /// Judges what was measured; a bar whose numbers are missing is left out.
 pub(crate) fn judge(results: &Results) -> Vec<Bar> {
     use Metric::{
-        CpuSecondsPerGigabyte, FirstByteMaxMs, FirstByteP50Ms, MegabytesPerSecond, MemoryPerBlobBytes, P99Ms, PeakMib,
-        PullsPerSecond, RequestsPerSecond, RestartMs, StoredLate, TagP99Ms, TotalSeconds, UpstreamBlobs,
-        UpstreamBytesRatio, UpstreamManifests,
+        BesideP99Ms, CpuSecondsPerGigabyte, FirstByteMaxMs, FirstByteP50Ms, MegabytesPerSecond, MemoryPerBlobBytes,
+        P99Ms, PeakMib, PullsPerSecond, RequestsPerSecond, RestartMs, StoredLate, TagP99Ms, TotalSeconds,
+        UpstreamBlobs, UpstreamBytesRatio, UpstreamManifests,
     };
     let judge = Judge { results };
     let bars = [
@@ -38,7 +38,7 @@ pub(crate) fn judge(results: &Results) -> Vec<Bar> {
         judge.at_least("W2", Row::W2Digest, RequestsPerSecond, 0.9),
         judge.at_least("W3", Row::W3SmallBlobs, RequestsPerSecond, 0.85),
         judge.at_least("W4", Row::W4LargeBlob, MegabytesPerSecond, 0.9),
-        judge.at_most("W4", Row::W4LargeBlob, CpuSecondsPerGigabyte, 0.15, "CPU s per GB"),
+        judge.at_most_or_ceiling("W4", Row::W4LargeBlob, CpuSecondsPerGigabyte, 0.15, "CPU s per GB"),
         judge.near("W5", Row::W5ColdShaped, TotalSeconds, PeerKind::Direct, Allowance::Times(1.02)),
         judge.near("W5", Row::W5ColdShaped, FirstByteP50Ms, PeerKind::Direct, Allowance::Plus(5.0)),
         judge.exactly("W5", Row::W5ColdShaped, UpstreamBytesRatio, 1.0, "× bytes from upstream"),
@@ -67,6 +67,8 @@ pub(crate) fn judge(results: &Results) -> Vec<Bar> {
         judge.as_with_few(TagP99Ms),
         judge.as_with_few(P99Ms),
         judge.at_most("W9", Row::W9Many, MemoryPerBlobBytes, 250.0, "bytes of memory per blob"),
+        judge.near("W10", Row::W10Dropped, BesideP99Ms, PeerKind::NginxStatic, Allowance::Plus(5.0)),
+        judge.exactly("W10", Row::W10Dropped, UpstreamBlobs, 0.0, "upstream GET for a blob whose pages are gone"),
         judge.none_anywhere(Metric::Failures),
         judge.none_anywhere(Metric::VerifyErrors),
     ];
@@ -104,6 +106,20 @@ impl Judge<'_> {
         let wanted = format!("<= {most} {what}");
         let got = number(value, metric.digits());
         Some(Bar { row: name, wanted, got, met: value <= most, strictness: Strictness::Time })
+    }
+
+    /// At most this, or what nginx-static takes: on some machines that is more, as the kernel takes it for any server.
+    fn at_most_or_ceiling(&self, name: &'static str, row: Row, metric: Metric, most: f64, what: &str) -> Option<Bar> {
+        let value = self.weir(row, metric)?.median;
+        let ceiling = self.results.median(row, PeerKind::NginxStatic, metric)?.median;
+        let digits = metric.digits();
+        Some(Bar {
+            row: name,
+            wanted: format!("<= {most} {what}, or what nginx-static takes where that is more"),
+            got: format!("{} beside {}", number(value, digits), number(ceiling, digits)),
+            met: value <= most.max(ceiling),
+            strictness: Strictness::Time,
+        })
     }
 
     fn count_at_most(&self, name: &'static str, row: Row, metric: Metric, most: f64, what: &str) -> Option<Bar> {

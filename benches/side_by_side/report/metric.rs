@@ -18,10 +18,12 @@ pub(crate) enum Row {
     W8PullsWarm,
     W9Few,
     W9Many,
+    W10Dropped,
+    W10InMemory,
 }
 
 impl Row {
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Idle,
         Self::W1Tag,
         Self::W2Digest,
@@ -37,6 +39,8 @@ impl Row {
         Self::W8PullsWarm,
         Self::W9Few,
         Self::W9Many,
+        Self::W10Dropped,
+        Self::W10InMemory,
     ];
 
     pub(crate) fn title(self) -> &'static str {
@@ -56,6 +60,8 @@ impl Row {
             Self::W8PullsWarm => "W8 eight warm pulls at once",
             Self::W9Few => "W9 2 KiB blobs, a store with few",
             Self::W9Many => "W9 2 KiB blobs, a store with many",
+            Self::W10Dropped => "W10 256 MiB blob with its pages dropped, 4 connections, a manifest beside it",
+            Self::W10InMemory => "W10 the same, pages in memory",
         }
     }
 }
@@ -118,6 +124,15 @@ impl Row {
                 M::MemoryPerBlobBytes,
                 M::MemoryPerBlobAfterRestartBytes,
             ],
+            Self::W10Dropped | Self::W10InMemory => &[
+                M::MegabytesPerSecond,
+                M::BesideP50Ms,
+                M::BesideP99Ms,
+                M::DiskRatio,
+                M::CpuSecondsPerGigabyte,
+                M::PeakMib,
+                M::Failures,
+            ],
         }
     }
 }
@@ -138,6 +153,9 @@ pub(crate) enum Metric {
     P99Ms,
     MaxMs,
     TagP99Ms,
+    BesideP50Ms,
+    BesideP99Ms,
+    DiskRatio,
     CpuMicrosPerRequest,
     CpuSecondsPerGigabyte,
     PeakMib,
@@ -175,6 +193,9 @@ impl Metric {
             Self::P99Ms => "p99 ms",
             Self::MaxMs => "max ms",
             Self::TagP99Ms => "manifest p99 ms",
+            Self::BesideP50Ms => "manifest beside it p50 ms",
+            Self::BesideP99Ms => "manifest beside it p99 ms",
+            Self::DiskRatio => "from disk ×",
             Self::CpuMicrosPerRequest => "CPU µs/request",
             Self::CpuSecondsPerGigabyte => "CPU s/GB",
             Self::PeakMib => "peak RSS MiB",
@@ -205,6 +226,9 @@ impl Metric {
             | Self::P99Ms
             | Self::MaxMs
             | Self::TagP99Ms
+            | Self::BesideP50Ms
+            | Self::BesideP99Ms
+            | Self::DiskRatio
             | Self::FilesPerBlob
             | Self::UpstreamGetsPerBlob => 2,
             Self::CpuSecondsPerGigabyte | Self::UpstreamBytesRatio => 3,

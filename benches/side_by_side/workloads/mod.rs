@@ -1,6 +1,7 @@
 //! What is done to each peer, row by row.
 
 mod cold;
+mod dropped;
 mod growth;
 mod herd;
 mod many;
@@ -40,11 +41,12 @@ pub(crate) enum Name {
     W7,
     W8,
     W9,
+    W10,
 }
 
 impl Name {
-    pub(crate) const ALL: [Self; 9] =
-        [Self::W1, Self::W2, Self::W3, Self::W4, Self::W5, Self::W6, Self::W7, Self::W8, Self::W9];
+    pub(crate) const ALL: [Self; 10] =
+        [Self::W1, Self::W2, Self::W3, Self::W4, Self::W5, Self::W6, Self::W7, Self::W8, Self::W9, Self::W10];
 }
 
 /// How much is done.
@@ -53,7 +55,7 @@ pub(crate) struct Scale {
     pub(crate) rounds: usize,
     /// How long a closed loop runs.
     pub(crate) window: Duration,
-    /// The large blob of W4, W5 and W7.
+    /// The large blob of W4, W5, W7 and W10.
     pub(crate) large: u64,
     /// The blob of W6.
     pub(crate) herd_blob: u64,
@@ -62,6 +64,8 @@ pub(crate) struct Scale {
     /// The blobs of the two stores of W9.
     pub(crate) few_blobs: usize,
     pub(crate) many_blobs: usize,
+    /// How often the blob of W10 is read in each round.
+    pub(crate) passes: u64,
     /// After this long, everything that a peer stores behind its answers should be there.
     pub(crate) patience: Duration,
 }
@@ -76,6 +80,7 @@ impl Scale {
             image_divisor: 1,
             few_blobs: 1000,
             many_blobs: 100_000,
+            passes: 5,
             patience: Duration::from_secs(2),
         }
     }
@@ -90,6 +95,7 @@ impl Scale {
             image_divisor: 4,
             few_blobs: 200,
             many_blobs: 2000,
+            passes: 1,
             patience: Duration::from_millis(300),
         }
     }
@@ -128,5 +134,6 @@ pub(crate) fn prepare(names: &[Name], scale: &Scale, library: &mut Library) -> R
     workloads.extend(warm::prepare(names, scale, library)?);
     workloads.extend(cold::prepare(names, scale, library)?);
     workloads.extend(pulls::prepare(names, scale, library)?);
+    workloads.extend(dropped::prepare(names, scale, library)?);
     Ok(workloads)
 }

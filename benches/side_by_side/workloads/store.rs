@@ -1,7 +1,5 @@
 //! A peer whose store is filled with small blobs, step by step, and read and restarted at each.
 
-use std::fs;
-use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -12,6 +10,7 @@ use super::settled;
 use super::verify::{Check, blobs, verify};
 use crate::content::{Image, Library};
 use crate::driver::{Client, Load, Order, Outcome, Request, Until};
+use crate::measure::count_files;
 use crate::peers::{Peer, PeerKind, Surroundings};
 use crate::registry::Registry;
 use crate::report::{Metric, Sample};
@@ -85,7 +84,7 @@ impl<'a> Store<'a> {
 
     /// Pulls these images, blob by blob.
     pub(super) fn fill(&mut self, images: &[Image]) -> Result<Sample> {
-        let files_before = files_below(self.peer.content())?;
+        let files_before = count_files(self.peer.content())?;
         let mut client = Client::connect(self.peer.address)?;
         for image in images {
             client.discard(&image.get_tag(), Instant::now())?;
@@ -99,9 +98,9 @@ impl<'a> Store<'a> {
         let meter = self.peer.meter()?;
         let outcome = self.load(&requests, Order::InTurn, Until::AllSent { at_most: self.content.at_most })?;
         let used = meter.map(|meter| meter.stop()).transpose()?;
-        let files_at_end = files_below(self.peer.content())?;
+        let files_at_end = count_files(self.peer.content())?;
         thread::sleep(self.content.patience);
-        let files_in_all = files_below(self.peer.content())?;
+        let files_in_all = count_files(self.peer.content())?;
         let upstream = settled(self.registry) - upstream_before;
 
         let filled = usize::try_from(outcome.answers)?;
@@ -150,26 +149,7 @@ impl<'a> Store<'a> {
         Ok(sample)
     }
 
-    fn load(&self, requests: &[Request], order: Order, until: Until) -> Result<Outcome> {
+    fn load(&self, requests: &[Request], order: Order, until: Until<'_>) -> Result<Outcome> {
         Load { address: self.peer.address, connections: CONNECTIONS, requests, order, until }.run()
     }
-}
-
-/// How many files there are below a directory.
-fn files_below(directory: &Path) -> Result<u64> {
-    let mut files = 0;
-    let mut waiting = vec![directory.to_owned()];
-    while let Some(directory) = waiting.pop() {
-        // Gone since it was listed: temporary.
-        let Ok(entries) = fs::read_dir(&directory) else { continue };
-        for entry in entries {
-            let entry = entry?;
-            match entry.file_type() {
-                Ok(kind) if kind.is_dir() => waiting.push(entry.path()),
-                Ok(_) => files += 1,
-                Err(_) => {}
-            }
-        }
-    }
-    Ok(files)
 }
