@@ -10,8 +10,9 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
 use super::UpstreamSet;
+use super::attempts::{Attempt, Attempts};
 use super::client::{Candidate, Upstream};
-use super::error::{Attempt, Attempts, Outcome, UpstreamError};
+use super::error::{Outcome, UpstreamError};
 use super::question::Question;
 use crate::config::Capability;
 
@@ -34,13 +35,13 @@ impl UpstreamSet {
         T: Send,
         F: Future<Output = Result<T, UpstreamError>> + Send,
     {
-        let Question { surface, deadline, .. } = question;
+        let Question { surface, purpose, deadline, .. } = question;
         let candidates = self.candidates(&question);
         let sole = candidates.len() == 1;
         let mut attempts = Attempts::default();
         for (position, upstream) in candidates.iter().copied().enumerate() {
             let deadline = share(deadline, candidates.len() - position);
-            let outcome = within(deadline, attempt(Candidate { upstream, deadline, sole })).await;
+            let outcome = within(deadline, attempt(Candidate { upstream, purpose, deadline, sole })).await;
             let word = Outcome::word_of(&outcome);
             self.metrics.requests.with_label_values(&[&*self.registry, &*upstream.name, surface.as_str(), word]).inc();
             let error = match outcome {
@@ -60,7 +61,7 @@ impl UpstreamSet {
     }
 
     fn report(&self, question: &Question<'_>, upstream: &Upstream, next: &Upstream, error: &UpstreamError) {
-        let reason = error.outcome.as_str();
+        let reason = error.outcome().as_str();
         self.metrics.failovers.with_label_values(&[&*self.registry, &*upstream.name, reason]).inc();
         let (registry, upstream, next) = (&self.registry, &upstream.name, &next.name);
         let Question { repository, purpose, surface, .. } = question;

@@ -69,7 +69,7 @@ impl<'a> Candidate<'a> {
         }
         let mut pages = Pages::new(self, Surface::Referrers, OCI_INDEX, &request.repository, url);
         let first = pages.next().await.map_err(|error| match error.status {
-            Some(404 | 405) => error.judged(Verdict::NotHere),
+            Some(404 | 405) => error.judged(Verdict::NoSuchList),
             _ => error,
         })?;
         let (headers, mut body) = first.ok_or_else(|| no_list(Surface::Referrers))?;
