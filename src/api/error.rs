@@ -121,6 +121,9 @@ impl From<PullError> for ApiError {
                 detail: detail(&attempts),
                 ..Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests, message)
             },
+            PullError::Denied { attempts } => {
+                Self { detail: detail(&attempts), ..Self::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message) }
+            }
             PullError::Unavailable { attempts } | PullError::Incomplete { attempts } => {
                 Self { detail: detail(&attempts), ..unavailable(message) }
             }
@@ -148,7 +151,7 @@ fn detail(attempts: &crate::pull::Attempts) -> Option<Value> {
         .map(|attempt| {
             json!({
                 "name": &*attempt.upstream,
-                "outcome": attempt.error.outcome.as_str(),
+                "outcome": attempt.error.outcome().as_str(),
                 "status": attempt.error.status,
                 "message": attempt.error.message,
             })

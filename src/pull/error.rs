@@ -39,6 +39,14 @@ pub enum PullError {
         /// Who said so.
         attempts: Attempts,
     },
+    /// Every upstream that could answer rejects what it is asked with: a fault of the configuration, not of the client.
+    #[error(
+        "Every upstream rejects the credentials that are configured for it; check `credentials` under `registries` in weir.yaml: {attempts}"
+    )]
+    Denied {
+        /// Who said so.
+        attempts: Attempts,
+    },
     /// No upstream can be asked, and it is not stored.
     #[error("No upstream can answer now and it is not stored here: {attempts}")]
     Unavailable {

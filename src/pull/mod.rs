@@ -207,6 +207,7 @@ impl PullError {
         match attempts.conclusion() {
             Conclusion::NotFound | Conclusion::NotFoundOrHidden => Self::NotFound { subject, attempts },
             Conclusion::RateLimited(retry_after) => Self::RateLimited { retry_after, attempts },
+            Conclusion::Denied => Self::Denied { attempts },
             Conclusion::Unavailable => Self::Unavailable { attempts },
         }
     }

@@ -221,7 +221,7 @@ impl Auth {
             metrics.token_requests.with_label_values(&[&*registry, &*upstream, Outcome::word_of(result)]).inc();
             let (status, error) = match result {
                 Ok(_) => (Some(200), None),
-                Err(error) => (error.status, Some(error.outcome)),
+                Err(error) => (error.status, Some(error.outcome())),
             };
             sent.answered(status, error);
         };
@@ -248,7 +248,7 @@ impl Auth {
     fn token_client(&self, origin: &Origin, realm: &Url) -> Result<reqwest::Client, UpstreamError> {
         let at_home = *origin == self.home;
         let rule = RealmRule::new(origin.clone(), if at_home { &self.realm_hosts } else { &[] });
-        let trust = rule.judge(realm).map_err(|refused| UpstreamError::broken(refused.to_string()))?;
+        let trust = rule.judge(realm).map_err(|refused| UpstreamError::off_limits(refused.to_string()))?;
         let is_home = Origin::of(realm).is_some_and(|realm| realm.same_endpoint(&self.home));
         let trusted = is_home || self.allow_private || trust == RealmTrust::Listed;
         let client = if trusted { Ok(&self.transport.direct) } else { self.transport.guarded(realm) };

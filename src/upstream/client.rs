@@ -18,7 +18,7 @@ use super::body::{BlobBody, pieces, read_document};
 use super::error::{UpstreamError, Verdict};
 use super::exchange::{Ask, Redirects};
 use super::part::{BytesAsked, Extent, content_length};
-use super::question::Surface;
+use super::question::{Purpose, Surface};
 use super::redirect::{Origin, is_redirect};
 use super::transport::Transport;
 use super::verdict::is_html;
@@ -54,6 +54,8 @@ pub(super) struct Candidate<'a> {
     pub(super) name: &'a Arc<str>,
     /// The repository, by its name there. Questions name it as the registry does.
     pub(super) repository: RepositoryName,
+    /// Who waits for it.
+    pub(super) purpose: Purpose,
     /// When the operation has to be over.
     pub(super) deadline: Instant,
     /// Whether there is nobody else to ask.
@@ -225,10 +227,11 @@ impl Candidate<'_> {
             Some(416) => UpstreamError { status: error.status, ..UpstreamError::range(error.message) },
             _ => error,
         })?;
-        let extent = Extent::of_part(response.status(), response.headers(), asked, total)?;
-        if total.is_none() {
+        let extent = Extent::of_part(response.status(), response.headers(), asked, total);
+        if total.is_none() || extent.is_err() {
             expect_no_page(&response)?;
         }
+        let extent = extent?;
         Ok(self.body(extent, response))
     }
 

@@ -1,55 +1,213 @@
-//! How upstreams fail, classified once.
+//! How upstreams fail, classified once: every [`Verdict`] says all that is decided by it.
+//!
+//! What counts against an upstream, for how long its word is believed, when it is asked again: whoever needs to know
+//! asks the verdict, and looks neither at statuses nor at messages. What becomes which verdict is said in `verdict`.
 
-use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
 
-/// What a failed request to an upstream means. Failover, negative caching and the final answer read only this.
+use super::verdict::Speaker;
+
+/// What a failed request to an upstream means. Failover, health, cool-downs, negative answers and the final answer read
+/// only this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// This upstream does not have it, and says so in a way that can be believed.
     NotHere,
+    /// It does not offer such lists at all.
+    NoSuchList,
+    /// It must not give it out, for legal reasons.
+    Withheld,
     /// It does not have it, or does not show it to us: registries hide one behind the other.
     NotHereOrHidden,
+    /// It accepts the configured credentials for nothing.
+    CredentialsRejected,
     /// A rate limit is used up; perhaps with the time after which to come back.
     RateLimited(Option<Duration>),
+    /// "Not found", in a form in which outages say it too.
+    Doubtful,
     /// It is out of order for now, or the transfer broke.
     Transient,
-    /// It answers, but not with what a registry answers: wrong bytes, a sign-in page, a wrong length.
+    /// It is out of order, and says for how long.
+    BackIn(Duration),
+    /// The address that it redirected to is not good any more; it can name another.
+    SpentRedirect,
+    /// It answers, but not with what a registry answers: a sign-in page, a wrong length.
     Broken,
-    /// It cannot be reached: name, connection, TLS, time.
+    /// It sent bytes that do not hash to the digest that was asked for.
+    WrongBytes,
+    /// It sent another part than the one that was asked for, or none.
+    WrongPart,
+    /// It cannot be reached: name, address, connection.
     Unreachable,
+    /// It did not answer in time.
+    Silent,
+    /// No agreement on TLS: certificates mostly.
+    Untrusted,
+    /// The proxy on the way to it refuses to go there, or wants to know who we are.
+    ProxyRefused,
+    /// It leads to where Weir does not go: a token server or address that the rules forbid.
+    OffLimits,
     /// It refuses the request as malformed.
     Refused,
+    /// It has the content in none of the types that were asked for.
+    Unacceptable,
 }
 
+/// How much a failure weighs against the health of whoever failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing is wrong with it.
+    None,
+    /// Half a failure: it might be nothing.
+    Half,
+    /// A failure.
+    One,
+    /// As much as five failures: it sends wrong content, and wrong content is worse than none.
+    Five,
+    /// It is not to be asked for so long.
+    OpenFor(Duration),
+}
+
+/// Whether the same upstream is asked the same again, within the same operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Retry {
+    /// It is not: the next upstream may know better.
+    Never,
+    /// Once, from the beginning.
+    Once,
+    /// Once, for whatever type it has.
+    AnyType,
+    /// Once after this time, unless somebody else can be asked.
+    IfAlone(Duration),
+}
+
+/// Up to this long an upstream is waited for that says when it is back, where there is no other.
+const SHORT_ABSENCE: Duration = Duration::from_secs(5);
+/// How long an upstream is left alone at most for what it says itself.
+const LONGEST_ABSENCE: Duration = Duration::from_secs(5 * 60);
+/// How long an upstream with a bad certificate is left alone: certificates are not renewed within seconds.
+const UNTRUSTED_FOR: Duration = Duration::from_secs(30);
+/// The pause after "too many requests" where the upstream names none.
+const COOL_DOWN: Duration = Duration::from_secs(60);
+/// What was taken down for legal reasons does not come back soon.
+const WITHHELD_FOR: Duration = Duration::from_secs(60 * 60);
+/// A registry gets its missing API by an update.
+const NO_LIST_FOR: Duration = Duration::from_secs(5 * 60);
+/// Each question about what is hidden costs a token as well, so the answer is believed longer than a plain one.
+const HIDDEN_FACTOR: u32 = 3;
+
 impl Verdict {
-    /// What to call it when nothing more precise is known.
-    pub(crate) const fn outcome(self) -> Outcome {
+    /// How much it weighs against the upstream. Whoever says "not here" or "too much" is well.
+    pub const fn fault(self) -> Fault {
         match self {
-            Self::NotHere => Outcome::NotFound,
-            Self::NotHereOrHidden => Outcome::Unauthorized,
-            Self::RateLimited(_) => Outcome::Throttled,
-            Self::Transient => Outcome::ServerError,
-            Self::Broken => Outcome::Broken,
-            Self::Unreachable => Outcome::Connect,
-            Self::Refused => Outcome::Refused,
+            Self::NotHere
+            | Self::NoSuchList
+            | Self::Withheld
+            | Self::NotHereOrHidden
+            | Self::CredentialsRejected
+            | Self::RateLimited(_)
+            | Self::WrongPart
+            | Self::ProxyRefused
+            | Self::OffLimits
+            | Self::Refused
+            | Self::Unacceptable => Fault::None,
+            Self::Doubtful => Fault::Half,
+            Self::Transient | Self::SpentRedirect | Self::Broken | Self::Unreachable | Self::Silent => Fault::One,
+            Self::BackIn(time) if time.as_secs() <= SHORT_ABSENCE.as_secs() => Fault::One,
+            Self::BackIn(time) if time.as_secs() > LONGEST_ABSENCE.as_secs() => Fault::OpenFor(LONGEST_ABSENCE),
+            Self::BackIn(time) => Fault::OpenFor(time),
+            Self::WrongBytes => Fault::Five,
+            Self::Untrusted => Fault::OpenFor(UNTRUSTED_FOR),
         }
+    }
+
+    /// Whether the upstream itself answered as registries do, so that it is known to be up.
+    pub const fn is_sign_of_life(self) -> bool {
+        matches!(
+            self,
+            Self::NotHere
+                | Self::NoSuchList
+                | Self::Withheld
+                | Self::NotHereOrHidden
+                | Self::CredentialsRejected
+                | Self::RateLimited(_)
+                | Self::Refused
+                | Self::Unacceptable
+        )
+    }
+
+    /// How long the credential that was used, or nobody's, is not to be used at this upstream.
+    /// [`Verdict::RateLimited`] without a time is a guess, for callers to double when it was wrong.
+    pub fn cool_down(self) -> Option<Duration> {
+        match self {
+            Self::RateLimited(time) => Some(time.unwrap_or(COOL_DOWN)),
+            _ => None,
+        }
+    }
+
+    /// How long the upstream's word on absence is believed, where a plain "not found" is believed for `certain`;
+    /// `None` if it says nothing about absence. Where nothing is to be remembered, nothing is.
+    pub fn absent_for(self, certain: Duration) -> Option<Duration> {
+        let time = match self {
+            Self::NotHere => certain,
+            Self::NotHereOrHidden => certain.saturating_mul(HIDDEN_FACTOR),
+            Self::NoSuchList => NO_LIST_FOR,
+            Self::Withheld => WITHHELD_FOR,
+            _ => return None,
+        };
+        Some(if certain.is_zero() { Duration::ZERO } else { time })
+    }
+
+    /// Whether the same upstream is worth the same question again.
+    pub(crate) const fn retry(self) -> Retry {
+        match self {
+            Self::SpentRedirect => Retry::Once,
+            Self::Unacceptable => Retry::AnyType,
+            Self::BackIn(time) if time.as_secs() <= SHORT_ABSENCE.as_secs() => Retry::IfAlone(time),
+            _ => Retry::Never,
+        }
+    }
+
+    /// Whether the upstream is certain not to have it to give.
+    pub(crate) const fn is_certain_absence(self) -> bool {
+        matches!(self, Self::NotHere | Self::NoSuchList | Self::Withheld)
     }
 
     /// Whether the upstream does not have it or does not show it, as opposed to being unable to tell.
     pub(crate) const fn is_absence(self) -> bool {
-        matches!(self, Self::NotHere | Self::NotHereOrHidden)
+        self.is_certain_absence() || matches!(self, Self::NotHereOrHidden | Self::CredentialsRejected)
+    }
+
+    /// What it is called.
+    pub const fn outcome(self) -> Outcome {
+        match self {
+            Self::NotHere | Self::NoSuchList => Outcome::NotFound,
+            Self::Withheld => Outcome::Withheld,
+            Self::NotHereOrHidden | Self::CredentialsRejected => Outcome::Unauthorized,
+            Self::RateLimited(_) => Outcome::Throttled,
+            Self::Doubtful | Self::Transient | Self::BackIn(_) | Self::SpentRedirect => Outcome::ServerError,
+            Self::Broken => Outcome::Broken,
+            Self::WrongBytes => Outcome::Digest,
+            Self::WrongPart => Outcome::Range,
+            Self::Unreachable => Outcome::Connect,
+            Self::Silent => Outcome::Timeout,
+            Self::Untrusted => Outcome::Tls,
+            Self::ProxyRefused => Outcome::Proxy,
+            Self::OffLimits => Outcome::OffLimits,
+            Self::Refused | Self::Unacceptable => Outcome::Refused,
+        }
     }
 }
 
-/// What a failed request is called: finer than a [`Verdict`], and nothing is decided by it.
+/// What a failed request is called in metrics, logs and answers. Nothing is decided by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// It is not there.
     NotFound,
+    /// It is not given out for legal reasons.
+    Withheld,
     /// It is not shown, or not there.
     Unauthorized,
     /// A rate limit is used up.
@@ -58,8 +216,10 @@ pub enum Outcome {
     ServerError,
     /// No answer in time.
     Timeout,
-    /// No connection, or no answer on it: name, address, network, proxy.
+    /// No connection, or no answer on it: name, address, network.
     Connect,
+    /// The proxy on the way refuses.
+    Proxy,
     /// No agreement on TLS: certificates mostly.
     Tls,
     /// The bytes do not hash to the digest asked for.
@@ -68,6 +228,8 @@ pub enum Outcome {
     Range,
     /// Not what a registry answers.
     Broken,
+    /// It leads to where Weir does not go.
+    OffLimits,
     /// The request is said to be malformed.
     Refused,
 }
@@ -77,22 +239,25 @@ impl Outcome {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NotFound => "not_found",
+            Self::Withheld => "withheld",
             Self::Unauthorized => "unauthorized",
             Self::Throttled => "throttled",
             Self::ServerError => "server_error",
             Self::Timeout => "timeout",
             Self::Connect => "connect",
+            Self::Proxy => "proxy",
             Self::Tls => "tls",
             Self::Digest => "digest",
             Self::Range => "range",
             Self::Broken => "broken",
+            Self::OffLimits => "off_limits",
             Self::Refused => "refused",
         }
     }
 
     /// The word for a result; success is `ok`.
     pub(crate) fn word_of<T>(result: &Result<T, UpstreamError>) -> &'static str {
-        result.as_ref().map_or_else(|error| error.outcome.as_str(), |_| "ok")
+        result.as_ref().map_or_else(|error| error.outcome().as_str(), |_| "ok")
     }
 }
 
@@ -102,8 +267,8 @@ impl Outcome {
 pub struct UpstreamError {
     /// What it means.
     pub verdict: Verdict,
-    /// What it is called.
-    pub outcome: Outcome,
+    /// Who failed: the registry, its token server, or where it redirected to.
+    pub speaker: Speaker,
     /// What happened, in words fit for a client: no secrets, no signed addresses.
     pub message: String,
     /// The status of the answer, if there was one.
@@ -111,34 +276,29 @@ pub struct UpstreamError {
 }
 
 impl UpstreamError {
-    /// A failure that no status explains.
+    /// A failure of the registry that no status explains.
     pub(crate) fn new(verdict: Verdict, message: impl Into<String>) -> Self {
-        Self { verdict, outcome: verdict.outcome(), message: message.into(), status: None }
+        Self { verdict, speaker: Speaker::Registry, message: message.into(), status: None }
     }
 
     /// No answer in time.
     pub(crate) fn timeout(message: impl Into<String>) -> Self {
-        Self { outcome: Outcome::Timeout, ..Self::new(Verdict::Unreachable, message) }
+        Self::new(Verdict::Silent, message)
     }
 
     /// No agreement on TLS.
     pub(crate) fn tls(message: impl Into<String>) -> Self {
-        Self { outcome: Outcome::Tls, ..Self::new(Verdict::Unreachable, message) }
+        Self::new(Verdict::Untrusted, message)
     }
 
     /// Bytes that do not hash to the digest asked for.
     pub(crate) fn digest(message: impl Into<String>) -> Self {
-        Self { outcome: Outcome::Digest, ..Self::broken(message) }
+        Self::new(Verdict::WrongBytes, message)
     }
 
     /// Not the part of a blob that was asked for.
     pub(crate) fn range(message: impl Into<String>) -> Self {
-        Self { outcome: Outcome::Range, ..Self::broken(message) }
-    }
-
-    /// The same failure, judged by somebody who knows more.
-    pub(crate) fn judged(self, verdict: Verdict) -> Self {
-        Self { verdict, outcome: verdict.outcome(), ..self }
+        Self::new(Verdict::WrongPart, message)
     }
 
     /// An answer that is not what a registry answers.
@@ -146,103 +306,31 @@ impl UpstreamError {
         Self::new(Verdict::Broken, message)
     }
 
+    /// The upstream leads to where Weir does not go.
+    pub(crate) fn off_limits(message: impl Into<String>) -> Self {
+        Self::new(Verdict::OffLimits, message)
+    }
+
     /// A failure explained by the answer's status.
     pub(crate) fn of_status(verdict: Verdict, message: impl Into<String>, status: StatusCode) -> Self {
         Self { status: Some(status.as_u16()), ..Self::new(verdict, message) }
     }
-}
 
-/// What one candidate said.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attempt {
-    /// What the upstream is called: that of an equivalent with its registry.
-    pub upstream: Arc<str>,
-    /// How much its word on existence counts.
-    pub standing: Standing,
-    /// How it failed.
-    pub error: UpstreamError,
-}
-
-/// How much the word of an upstream on existence counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// It need not have all there is: it may not resolve.
-    Mirror,
-    /// Its word is final, as far as its registry goes.
-    Authority,
-    /// It speaks for an equivalent repository, which may have what this one has not.
-    Equivalent,
-}
-
-/// What all candidates said: the failure of an operation on an [`super::UpstreamSet`].
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Attempts(pub Vec<Attempt>);
-
-/// What the attempts come to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Conclusion {
-    /// An authoritative upstream is certain that it does not exist, and no equivalent repository might have it.
-    NotFound,
-    /// Every candidate lacks or hides it.
-    NotFoundOrHidden,
-    /// Every candidate that might have it is rate limited.
-    RateLimited(Option<Duration>),
-    /// It cannot be told now.
-    Unavailable,
-}
-
-impl Attempts {
-    /// Whether an upstream would not send the part of a blob that was asked for. It may still send the whole.
-    pub fn is_part_refused(&self) -> bool {
-        self.0.iter().any(|attempt| attempt.error.outcome == Outcome::Range)
+    /// The same failure, judged by somebody who knows more.
+    pub(crate) fn judged(self, verdict: Verdict) -> Self {
+        Self { verdict, ..self }
     }
 
-    /// How many are certain, or as good as certain, not to have it.
-    pub(super) fn absences(&self) -> usize {
-        self.0.iter().filter(|attempt| attempt.error.verdict.is_absence()).count()
+    /// The same failure, of somebody else.
+    pub(crate) fn by(self, speaker: Speaker) -> Self {
+        Self { speaker, ..self }
     }
 
-    /// What the attempts come to, in the precedence that keeps a false "not found" from ever leaving Weir.
-    pub fn conclusion(&self) -> Conclusion {
-        let verdicts = || self.0.iter().map(|attempt| attempt.error.verdict);
-        let equivalents = self.0.iter().filter(|attempt| attempt.standing == Standing::Equivalent);
-        let is_certain =
-            |attempt: &Attempt| attempt.standing == Standing::Authority && attempt.error.verdict == Verdict::NotHere;
-        if self.0.iter().any(is_certain) && equivalents.clone().all(|attempt| attempt.error.verdict.is_absence()) {
-            return Conclusion::NotFound;
-        }
-        if self.0.is_empty() {
-            return Conclusion::Unavailable;
-        }
-        if verdicts().all(Verdict::is_absence) {
-            return Conclusion::NotFoundOrHidden;
-        }
-        if verdicts().all(|verdict| verdict.is_absence() || matches!(verdict, Verdict::RateLimited(_))) {
-            let soonest = verdicts().filter_map(|verdict| match verdict {
-                Verdict::RateLimited(after) => after,
-                _ => None,
-            });
-            return Conclusion::RateLimited(soonest.min());
-        }
-        Conclusion::Unavailable
+    /// What it is called.
+    pub const fn outcome(&self) -> Outcome {
+        self.verdict.outcome()
     }
 }
-
-/// `hub: Answered 503 Service Unavailable; mirror: Cannot be reached: connection refused`
-impl fmt::Display for Attempts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
-            return f.write_str("No upstream was asked");
-        }
-        for (position, attempt) in self.0.iter().enumerate() {
-            let separator = if position == 0 { "" } else { "; " };
-            write!(f, "{separator}{}: {}", attempt.upstream, attempt.error)?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for Attempts {}
 
 /// An upstream whose configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -254,72 +342,4 @@ pub struct SetupError {
     pub upstream: String,
     /// What is wrong.
     pub message: String,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn attempts(verdicts: &[(Standing, Verdict)]) -> Attempts {
-        let attempt = |&(standing, verdict): &(Standing, Verdict)| Attempt {
-            upstream: match standing {
-                Standing::Mirror => "mirror",
-                Standing::Authority => "origin",
-                Standing::Equivalent => "other.test/origin",
-            }
-            .into(),
-            standing,
-            error: UpstreamError::new(verdict, verdict.outcome().as_str()),
-        };
-        Attempts(verdicts.iter().map(attempt).collect())
-    }
-
-    #[test]
-    fn attempts_conclude_by_precedence() {
-        use Conclusion::{NotFound, NotFoundOrHidden, Unavailable};
-        use Verdict::{Broken, NotHere, NotHereOrHidden as Hidden, Refused, Transient, Unreachable};
-        const SOON: Option<Duration> = Some(Duration::from_secs(1));
-        const LATE: Option<Duration> = Some(Duration::from_secs(9));
-        let limited = Verdict::RateLimited;
-        let (origin, mirror, other) = (Standing::Authority, Standing::Mirror, Standing::Equivalent);
-        let table: &[(&[(Standing, Verdict)], Conclusion)] = &[
-            (&[], Unavailable),
-            (&[(origin, NotHere)], NotFound),
-            (&[(mirror, Unreachable), (origin, NotHere)], NotFound),
-            (&[(mirror, limited(SOON)), (origin, NotHere)], NotFound),
-            (&[(origin, Hidden)], NotFoundOrHidden),
-            (&[(mirror, NotHere), (origin, Hidden)], NotFoundOrHidden),
-            (&[(mirror, NotHere)], NotFoundOrHidden),
-            (&[(mirror, Refused), (origin, Refused)], Unavailable),
-            (&[(mirror, NotHere), (origin, Refused)], Unavailable),
-            (&[(mirror, NotHere), (origin, Unreachable)], Unavailable),
-            (&[(mirror, NotHere), (origin, Transient)], Unavailable),
-            (&[(mirror, Hidden), (origin, Broken)], Unavailable),
-            (&[(origin, limited(None))], Conclusion::RateLimited(None)),
-            (&[(mirror, limited(LATE)), (origin, limited(SOON))], Conclusion::RateLimited(SOON)),
-            (&[(mirror, limited(None)), (origin, limited(LATE))], Conclusion::RateLimited(LATE)),
-            (&[(mirror, NotHere), (origin, limited(SOON))], Conclusion::RateLimited(SOON)),
-            (&[(origin, Hidden), (mirror, limited(SOON))], Conclusion::RateLimited(SOON)),
-            (&[(mirror, Transient), (origin, limited(SOON))], Unavailable),
-            (&[(mirror, Refused), (origin, limited(SOON))], Unavailable),
-            (&[(origin, NotHere), (other, NotHere)], NotFound),
-            (&[(origin, NotHere), (other, Hidden)], NotFound),
-            (&[(origin, Hidden), (other, NotHere)], NotFoundOrHidden),
-            (&[(origin, NotHere), (other, Unreachable)], Unavailable),
-            (&[(origin, NotHere), (other, NotHere), (other, Transient)], Unavailable),
-            (&[(origin, NotHere), (other, limited(SOON))], Conclusion::RateLimited(SOON)),
-            (&[(origin, Unreachable), (other, NotHere)], Unavailable),
-        ];
-        for (verdicts, conclusion) in table {
-            assert_eq!(attempts(verdicts).conclusion(), *conclusion, "{verdicts:?}");
-        }
-    }
-
-    #[test]
-    fn attempts_are_told_in_order() {
-        let told =
-            attempts(&[(Standing::Mirror, Verdict::NotHere), (Standing::Authority, Verdict::Transient)]).to_string();
-        assert_eq!(told, "mirror: not_found; origin: server_error");
-        assert_eq!(Attempts::default().to_string(), "No upstream was asked");
-    }
 }

@@ -9,15 +9,15 @@ use std::time::Duration;
 use http::header::{ACCEPT, HeaderName, RANGE};
 use http::{HeaderValue, Method};
 use reqwest::{Client, RequestBuilder, Response};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
 use url::Url;
 
 use super::auth::{Authorization, Challenged, wants_password};
 use super::client::Candidate;
 use super::credentials::Identity;
-use super::error::{UpstreamError, Verdict};
-use super::question::Surface;
+use super::error::{Retry, UpstreamError, Verdict};
+use super::question::{Purpose, Surface};
 use super::redirect::{Origin, is_redirect, next_hop};
 use super::sent::Sent;
 use super::transport::{is_reset, printable, unanswered};
@@ -28,8 +28,11 @@ use crate::oci::RepositoryName;
 const REFUSAL_BYTES: usize = 64 * 1024;
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// What is asked for where the upstream has it in none of the types that it is known in.
+const ANY_TYPE: &str = "*/*";
+
 /// A question to an upstream.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Ask<'a> {
     /// GET or HEAD.
     pub(super) method: Method,
@@ -137,13 +140,38 @@ impl Patience {
 }
 
 impl Candidate<'_> {
-    /// Asks, and returns a successful answer; a redirect only if it was to be reported.
+    /// Asks, and returns a successful answer; a redirect only if it was to be reported. Some failures are worth the
+    /// same question again, once.
     pub(super) async fn exchange(&self, ask: &Ask<'_>) -> Result<Response, UpstreamError> {
         let mut patience = Patience::new(ask.first_byte, self.deadline);
+        let error = match self.follow(ask, &mut patience).await {
+            Ok(response) => return Ok(response),
+            Err(error) => error,
+        };
+        match error.verdict.retry() {
+            Retry::Once => self.follow(ask, &mut patience).await,
+            Retry::AnyType if ask.accept.is_some_and(|accept| accept != ANY_TYPE) => {
+                self.follow(&Ask { accept: Some(ANY_TYPE), ..ask.clone() }, &mut patience).await
+            }
+            Retry::IfAlone(wait) if self.is_last_resort() && Instant::now() + wait < self.deadline => {
+                sleep(wait).await;
+                self.follow(ask, &mut Patience::new(ask.first_byte, self.deadline)).await
+            }
+            Retry::Never | Retry::AnyType | Retry::IfAlone(_) => Err(error),
+        }
+    }
+
+    /// Whether a client gets nothing if this candidate does not answer.
+    fn is_last_resort(&self) -> bool {
+        self.sole && self.purpose == Purpose::Miss
+    }
+
+    /// Asks, wherever that leads.
+    async fn follow(&self, ask: &Ask<'_>, patience: &mut Patience) -> Result<Response, UpstreamError> {
         let mut url = ask.url.clone();
         let mut hops = 0;
         loop {
-            let response = match self.hop(ask, &url, &mut patience).await? {
+            let response = match self.hop(ask, &url, patience).await? {
                 Answer::Good(response) => response,
                 Answer::Bad(refusal) => return Err(refusal.into_error()),
             };
@@ -151,11 +179,11 @@ impl Candidate<'_> {
                 return Ok(response);
             }
             url = next_hop(&url, response.headers(), hops)
-                .map_err(|refused| UpstreamError::broken(refused.to_string()))?;
+                .map_err(|refused| UpstreamError::new(refused.verdict(), refused.to_string()))?;
             hops += 1;
             if ask.redirects == Redirects::FollowAtHome && !self.is_home(&url) {
                 let message = "Redirects to another host instead of answering";
-                return Err(UpstreamError::of_status(Verdict::NotHere, message, response.status()));
+                return Err(UpstreamError::of_status(Verdict::NoSuchList, message, response.status()));
             }
         }
     }
@@ -256,7 +284,8 @@ impl Candidate<'_> {
         if self.sole && matches!(&result, Err(Unanswered { stale: true, .. })) {
             result = self.timed(ask, build(), patience).await;
         }
-        let (response, sent) = result.map_err(|unanswered| unanswered.error)?;
+        let speaker = if self.is_home(url) { Speaker::Registry } else { Speaker::Elsewhere };
+        let (response, sent) = result.map_err(|unanswered| unanswered.error.by(speaker))?;
         let status = response.status();
         debug!(
             registry = %self.upstream.registry, upstream = %self.upstream.name, method = %ask.method,
@@ -266,7 +295,6 @@ impl Candidate<'_> {
             sent.answered(Some(status.as_u16()), None);
             return Ok(Answer::Good(response));
         }
-        let speaker = if self.is_home(url) { Speaker::Registry } else { Speaker::Elsewhere };
         let headers = response.headers().clone();
         let refusal = Refusal { speaker, status, headers, body: read_refusal(response).await };
         sent.answered(Some(status.as_u16()), Some(refusal.verdict().outcome()));
@@ -286,7 +314,7 @@ impl Candidate<'_> {
             Ok(Err(error)) => Unanswered { stale: is_reset(&error), error: unanswered(&error) },
             Err(error) => Unanswered { stale: false, error },
         };
-        sent.answered(None, Some(unanswered.error.outcome));
+        sent.answered(None, Some(unanswered.error.outcome()));
         Err(unanswered)
     }
 }
@@ -331,7 +359,7 @@ mod tests {
         patience.beside(slow_token).await.unwrap();
         patience.within(ready(Ok(()))).await.unwrap();
         let late = patience.within(pending::<Result<(), _>>()).await.unwrap_err();
-        assert_eq!((late.verdict, begun.elapsed().as_secs()), (Verdict::Unreachable, 15));
+        assert_eq!((late.verdict, begun.elapsed().as_secs()), (Verdict::Silent, 15));
         assert_eq!(late.message, "Cannot be reached: no answer within 8 s");
         patience.beside(pending::<Result<(), _>>()).await.unwrap_err();
         assert_eq!(begun.elapsed().as_secs(), 25);

@@ -10,8 +10,9 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
 use super::UpstreamSet;
+use super::attempts::{Attempt, Attempts};
 use super::client::Candidate;
-use super::error::{Attempt, Attempts, Outcome, UpstreamError};
+use super::error::{Outcome, UpstreamError};
 use super::question::Question;
 use super::route::Route;
 
@@ -33,7 +34,7 @@ impl UpstreamSet {
         T: Send,
         F: Future<Output = Result<T, UpstreamError>> + Send,
     {
-        let Question { surface, deadline, .. } = question;
+        let Question { surface, purpose, deadline, .. } = question;
         let candidates = self.candidates(&question);
         let sole = candidates.len() == 1;
         let mut attempts = Attempts::default();
@@ -43,6 +44,7 @@ impl UpstreamSet {
                 upstream: route.upstream,
                 name: route.name,
                 repository: route.repository.clone(),
+                purpose,
                 deadline,
                 sole,
                 undecided: attempts.absences() < route.ahead,
@@ -64,7 +66,7 @@ impl UpstreamSet {
     }
 
     fn report(&self, question: &Question<'_>, passed: &Route<'_>, next: &Route<'_>, error: &UpstreamError) {
-        let reason = error.outcome.as_str();
+        let reason = error.outcome().as_str();
         let labels = passed.upstream.labels();
         self.metrics.failovers.with_label_values(&[labels[0], labels[1], reason]).inc();
         let (registry, upstream, next) = (&self.registry, passed.name, next.name);

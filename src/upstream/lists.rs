@@ -68,7 +68,7 @@ impl Candidate<'_> {
         }
         let mut pages = Pages::new(self, Surface::Referrers, OCI_INDEX, url);
         let first = pages.next().await.map_err(|error| match error.status {
-            Some(404 | 405) => error.judged(Verdict::NotHere),
+            Some(404 | 405) => error.judged(Verdict::NoSuchList),
             _ => error,
         })?;
         let (headers, mut body) = first.ok_or_else(|| no_list(Surface::Referrers))?;

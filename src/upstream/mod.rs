@@ -10,6 +10,7 @@
 //! `exchange` takes a question through credentials and redirects to an answer (`auth`, `credentials`, `token`,
 //! `transport`, timed by `sent`). The rules they follow are pure: `verdict`, `part`, `retry_after`, `redirect`, `realm`, `challenge`, `dial`.
 
+mod attempts;
 mod auth;
 mod body;
 mod challenge;
@@ -50,10 +51,12 @@ use self::question::{Question, Surface, capability_for};
 use self::route::Equivalent;
 use self::transport::Transports;
 
+pub use attempts::{Attempt, Attempts, Conclusion, Standing};
 pub use body::BlobBody;
-pub use error::{Attempt, Attempts, Conclusion, Outcome, SetupError, Standing, UpstreamError, Verdict};
+pub use error::{Fault, Outcome, SetupError, UpstreamError, Verdict};
 pub use part::BytesAsked;
 pub use question::{Purpose, WantedBlob};
+pub use verdict::Speaker;
 
 /// Parsers of what upstreams say, for the fuzz targets in `fuzz/` and for nothing else.
 #[doc(hidden)]

@@ -61,7 +61,7 @@ impl Extent {
     /// Of a successful answer to `asked`; `total` is the size of the whole blob, where it is known.
     ///
     /// # Errors
-    /// [`super::error::Outcome::Range`] if the answer is not, or may not be, the part that was asked for.
+    /// [`super::error::Verdict::WrongPart`] if the answer is not, or may not be, the part that was asked for.
     pub(super) fn of_part(
         status: StatusCode,
         headers: &HeaderMap,
@@ -135,7 +135,7 @@ pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::Outcome;
+    use crate::upstream::Verdict;
 
     const ASKED: BytesAsked = BytesAsked::from(4);
     const CLOSED: BytesAsked = BytesAsked { first: 4, last: Some(7) };
@@ -145,12 +145,12 @@ mod tests {
         status: u16,
         headers: &[(&'static str, &'static str)],
         total: Option<u64>,
-    ) -> Result<Extent, Outcome> {
+    ) -> Result<Extent, Verdict> {
         let headers = headers
             .iter()
             .map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)))
             .collect();
-        Extent::of_part(StatusCode::from_u16(status).unwrap(), &headers, asked, total).map_err(|error| error.outcome)
+        Extent::of_part(StatusCode::from_u16(status).unwrap(), &headers, asked, total).map_err(|error| error.verdict)
     }
 
     #[test]
@@ -194,9 +194,9 @@ mod tests {
             (CLOSED, &[("content-range", "bytes 4-6/10")]),
         ];
         for (asked, headers) in rows {
-            assert_eq!(judge(*asked, 206, headers, Some(10)), Err(Outcome::Range), "{headers:?}");
+            assert_eq!(judge(*asked, 206, headers, Some(10)), Err(Verdict::WrongPart), "{headers:?}");
         }
-        assert_eq!(judge(ASKED, 204, &[], None), Err(Outcome::Range));
+        assert_eq!(judge(ASKED, 204, &[], None), Err(Verdict::WrongPart));
     }
 
     #[test]
@@ -204,11 +204,11 @@ mod tests {
         let rest = |size| Ok(Extent { size, length: Some(10), skip: 4 });
         assert_eq!(judge(ASKED, 200, &[("content-length", "10")], None), rest(Some(10)));
         assert_eq!(judge(ASKED, 200, &[], Some(10)), rest(None));
-        assert_eq!(judge(ASKED, 200, &[("content-length", "4")], None), Err(Outcome::Range));
-        assert_eq!(judge(ASKED, 200, &[("content-length", "11")], Some(10)), Err(Outcome::Range));
+        assert_eq!(judge(ASKED, 200, &[("content-length", "4")], None), Err(Verdict::WrongPart));
+        assert_eq!(judge(ASKED, 200, &[("content-length", "11")], Some(10)), Err(Verdict::WrongPart));
         assert_eq!(
             judge(CLOSED, 200, &[("content-length", "10")], Some(10)),
-            Err(Outcome::Range),
+            Err(Verdict::WrongPart),
             "all of it, for a few"
         );
     }

@@ -6,6 +6,8 @@
 use http::{HeaderMap, StatusCode, header::LOCATION};
 use url::{Host, Url};
 
+use super::error::Verdict;
+
 /// The most redirects followed for one request.
 pub(crate) const MAX_HOPS: usize = 5;
 
@@ -59,6 +61,16 @@ pub(crate) enum RefusedRedirect {
     UserInfo,
     #[error("Redirects more than {MAX_HOPS} times")]
     TooMany,
+}
+
+impl RefusedRedirect {
+    /// What it means that an upstream redirects so.
+    pub(crate) const fn verdict(self) -> Verdict {
+        match self {
+            Self::Downgrade | Self::UserInfo => Verdict::OffLimits,
+            Self::NoLocation | Self::TooMany => Verdict::Broken,
+        }
+    }
 }
 
 /// Whether `status` asks to look elsewhere.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::UpstreamSet;
 use super::client::Upstream;
-use super::error::Standing;
+use super::attempts::Standing;
 use crate::config::{Capability, Equivalence, RegistryConfig};
 use crate::oci::{RegistryHost, RepositoryName};
 

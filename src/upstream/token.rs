@@ -152,7 +152,10 @@ async fn fetch(request: &TokenRequest) -> Result<Token, UpstreamError> {
         let message = format!("No answer within {} s", TIMEOUT.as_secs());
         Err(UpstreamError::timeout(message))
     });
-    answer.map_err(|error| UpstreamError { message: format!("Token server {realm}: {}", error.message), ..error })
+    answer.map_err(|error| {
+        let message = format!("Token server {realm}: {}", error.message);
+        UpstreamError { message, ..error }.by(Speaker::TokenServer)
+    })
 }
 
 async fn ask(request: &TokenRequest) -> Result<Token, UpstreamError> {
@@ -180,13 +183,8 @@ fn token_url(key: &TokenKey) -> Url {
     url
 }
 
-/// A token server that refuses to name a repository is a registry that hides it; anything else is out of order.
 fn refused(status: StatusCode, headers: HeaderMap, body: &[u8]) -> UpstreamError {
-    let error = Refusal { speaker: Speaker::Registry, status, headers, body: body.to_vec() }.into_error();
-    match error.verdict {
-        Verdict::NotHere | Verdict::Refused => error.judged(Verdict::Broken),
-        _ => error,
-    }
+    Refusal { speaker: Speaker::TokenServer, status, headers, body: body.to_vec() }.into_error()
 }
 
 impl Token {

@@ -150,7 +150,7 @@ fn is_about_tls(error: &reqwest::Error) -> bool {
 }
 
 fn refused_address(refused: &AddressRefused) -> UpstreamError {
-    UpstreamError::new(Verdict::Unreachable, refused.to_string())
+    UpstreamError::off_limits(refused.to_string())
 }
 
 /// Whether the connection broke after it was opened and before an answer: a pooled connection that the other side

@@ -11,13 +11,25 @@ use http::{HeaderMap, StatusCode};
 use super::error::{UpstreamError, Verdict};
 use super::retry_after::retry_after;
 
-/// Who gave an answer.
+/// Who answers, or fails to: they break down one by one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Speaker {
+pub enum Speaker {
     /// The upstream itself.
     Registry,
+    /// The server that issues its tokens.
+    TokenServer,
     /// A host that the upstream redirected to, most often an object store or its content delivery network.
     Elsewhere,
+}
+
+impl Speaker {
+    /// The words behind a status, if it is not the upstream's own.
+    const fn as_words(self) -> &'static str {
+        match self {
+            Self::Registry | Self::TokenServer => "",
+            Self::Elsewhere => " after a redirect",
+        }
+    }
 }
 
 /// An answer that is no success, with the beginning of its body.
@@ -43,32 +55,41 @@ impl Refusal {
     /// The refusal as the failure of a request.
     pub(crate) fn into_error(self) -> UpstreamError {
         let code = self.code().map(|code| format!(" ({code})")).unwrap_or_default();
-        let elsewhere = match self.speaker {
-            Speaker::Registry => "",
-            Speaker::Elsewhere => " after a redirect",
-        };
-        let message = format!("Answered {}{code}{elsewhere}", self.status);
-        UpstreamError::of_status(self.verdict(), message, self.status)
+        let message = format!("Answered {}{code}{}", self.status, self.speaker.as_words());
+        UpstreamError::of_status(self.verdict(), message, self.status).by(self.speaker)
     }
 
     /// What the answer means.
     pub(crate) fn verdict(&self) -> Verdict {
+        let verdict = self.verdict_of_registry();
+        match (self.speaker, verdict) {
+            // To refuse to name a repository is to hide it. To know no tokens is to be out of order.
+            (
+                Speaker::TokenServer,
+                Verdict::NotHere | Verdict::Withheld | Verdict::Refused | Verdict::Unacceptable | Verdict::Doubtful,
+            ) => Verdict::Broken,
+            _ => verdict,
+        }
+    }
+
+    fn verdict_of_registry(&self) -> Verdict {
         let shape = self.shape();
         // An object store that dislikes its signed address says nothing about the blob.
         let is_store_complaint = self.speaker == Speaker::Elsewhere && shape == Shape::Xml;
+        let retry_after = || retry_after(&self.headers, &self.body, SystemTime::now());
         match self.status.as_u16() {
-            429 => Verdict::RateLimited(retry_after(&self.headers, &self.body, SystemTime::now())),
-            400 | 403 if self.says_throttled() => {
-                Verdict::RateLimited(retry_after(&self.headers, &self.body, SystemTime::now()))
-            }
-            400 | 403 | 404 if is_store_complaint => Verdict::Transient,
+            429 => Verdict::RateLimited(retry_after()),
+            400 | 403 if self.says_throttled() => Verdict::RateLimited(retry_after()),
+            400 | 403 | 404 if is_store_complaint => Verdict::SpentRedirect,
             403 if shape == Shape::Html => Verdict::Broken,
             401 | 403 | 412 => Verdict::NotHereOrHidden,
-            404 | 405 if matches!(shape, Shape::Html | Shape::Xml | Shape::Text) => Verdict::Transient,
-            404 | 410 | 451 => Verdict::NotHere,
+            404 | 405 if matches!(shape, Shape::Html | Shape::Xml | Shape::Text) => Verdict::Doubtful,
+            404 | 410 => Verdict::NotHere,
+            451 => Verdict::Withheld,
+            406 | 415 => Verdict::Unacceptable,
             // The egress proxy wants to know who we are: the upstream was not reached.
-            407 => Verdict::Unreachable,
-            408 | 425 | 499 | 500..=599 => Verdict::Transient,
+            407 => Verdict::ProxyRefused,
+            408 | 425 | 499 | 500..=599 => retry_after().map_or(Verdict::Transient, Verdict::BackIn),
             400..=499 => Verdict::Refused,
             _ => Verdict::Broken,
         }
@@ -143,7 +164,9 @@ mod tests {
     #[test]
     fn answers_mean_what_the_decision_table_says() {
         use Speaker::{Elsewhere, Registry};
-        use Verdict::{Broken, NotHere, NotHereOrHidden as Hidden, Refused, Transient, Unreachable};
+        use Verdict::{
+            Broken, Doubtful, NotHere, NotHereOrHidden as Hidden, Refused, SpentRedirect, Transient, Unacceptable,
+        };
         let limited = |seconds: u64| Verdict::RateLimited(Some(Duration::from_secs(seconds)));
         let rows: &[Row] = &[
             ("13 hub hides what is missing", Registry, 401, &[], r#"{"errors":[{"code":"UNAUTHORIZED"}]}"#, Hidden),
@@ -165,19 +188,19 @@ mod tests {
                 Verdict::RateLimited(None),
             ),
             ("17 too many", Registry, 403, &[("retry-after", "3")], "Too many requests", limited(3)),
-            ("18 expired signature", Elsewhere, 403, &[], XML, Transient),
-            ("18 two ways of authentication", Elsewhere, 400, &[], XML, Transient),
-            ("18 key lost behind the registry", Elsewhere, 404, &[], XML, Transient),
+            ("18 expired signature", Elsewhere, 403, &[], XML, SpentRedirect),
+            ("18 two ways of authentication", Elsewhere, 400, &[], XML, SpentRedirect),
+            ("18 key lost behind the registry", Elsewhere, 404, &[], XML, SpentRedirect),
             ("19 firewall page", Registry, 403, &[], HTML, Broken),
             ("19 firewall page, by HEAD", Registry, 403, &[("content-type", "text/html; charset=utf-8")], "", Broken),
             ("20 manifest unknown", Registry, 404, &[], r#"{"errors":[{"code":"MANIFEST_UNKNOWN"}]}"#, NotHere),
             ("20 empty", Registry, 404, &[], "", NotHere),
             ("20 by HEAD with Go's idea of JSON", Registry, 404, &[("content-type", "text/plain")], "", NotHere),
-            ("21 outage page", Registry, 404, &[], HTML, Transient),
-            ("21 outage page, by HEAD", Registry, 404, &[("content-type", "text/html")], "", Transient),
-            ("21 plain text", Registry, 404, &[("content-type", "text/plain")], "404 page not found", Transient),
-            ("24 negotiation", Registry, 406, &[], "", Refused),
-            ("24 negotiation", Registry, 415, &[], "", Refused),
+            ("21 outage page", Registry, 404, &[], HTML, Doubtful),
+            ("21 outage page, by HEAD", Registry, 404, &[("content-type", "text/html")], "", Doubtful),
+            ("21 plain text", Registry, 404, &[("content-type", "text/plain")], "404 page not found", Doubtful),
+            ("24 negotiation", Registry, 406, &[], "", Unacceptable),
+            ("24 negotiation", Registry, 415, &[], "", Unacceptable),
             ("25 timing", Registry, 408, &[], "", Transient),
             ("25 timing", Registry, 425, &[], "", Transient),
             ("25 timing", Registry, 499, &[], "", Transient),
@@ -200,19 +223,19 @@ mod tests {
                 r#"{"__type":"ThrottlingException"}"#,
                 Verdict::RateLimited(None),
             ),
-            ("27 legal", Registry, 451, &[], "", NotHere),
+            ("27 legal", Registry, 451, &[], "", Verdict::Withheld),
             ("27 gone", Registry, 410, &[], "", NotHere),
             ("28 refused", Registry, 400, &[], r#"{"errors":[{"code":"NAME_INVALID"}]}"#, Refused),
             ("28 refused", Registry, 405, &[], "", Refused),
-            ("28 outage dressed as 405", Registry, 405, &[], HTML, Transient),
+            ("28 outage dressed as 405", Registry, 405, &[], HTML, Doubtful),
             ("28 policy of a Harbor", Registry, 412, &[], r#"{"errors":[]}"#, Hidden),
             ("29 outage", Registry, 500, &[], "", Transient),
             ("29 outage", Registry, 502, &[], HTML, Transient),
-            ("29 outage", Registry, 503, &[("retry-after", "3600")], HTML, Transient),
+            ("29 outage", Registry, 503, &[("retry-after", "600")], HTML, Verdict::BackIn(Duration::from_secs(600))),
             ("29 outage", Elsewhere, 504, &[], XML, Transient),
             ("29 outage", Registry, 522, &[], "", Transient),
             ("29 outage", Registry, 599, &[], "", Transient),
-            ("36 egress proxy", Registry, 407, &[], HTML, Unreachable),
+            ("36 egress proxy", Registry, 407, &[], HTML, Verdict::ProxyRefused),
             ("no answer of a registry", Registry, 304, &[], "", Broken),
         ];
         for (row, speaker, status, headers, body, verdict) in rows {

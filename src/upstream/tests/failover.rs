@@ -90,8 +90,8 @@ async fn everything_ends_by_the_deadline() {
     let (set, _) = set(vec![mirror("silent", &first), upstream("dumb", &second)]);
     let soon = Instant::now() + Duration::from_millis(50);
     let attempts = set.manifest(&manifest_by_digest(), Purpose::Miss, soon).await.unwrap_err();
-    assert_eq!(attempts.0.iter().map(|attempt| attempt.error.outcome).collect::<Vec<_>>(), [Outcome::Timeout; 2]);
-    assert_eq!(attempts.0.iter().map(|attempt| attempt.error.verdict).collect::<Vec<_>>(), [Verdict::Unreachable; 2]);
+    assert_eq!(attempts.0.iter().map(|attempt| attempt.error.outcome()).collect::<Vec<_>>(), [Outcome::Timeout; 2]);
+    assert_eq!(attempts.0.iter().map(|attempt| attempt.error.verdict).collect::<Vec<_>>(), [Verdict::Silent; 2]);
     assert!(attempts.to_string().contains("time"), "{attempts}");
 }
 
@@ -101,7 +101,7 @@ async fn a_server_that_speaks_no_tls_is_told_from_one_that_is_not_there() {
     let tls = |url: &str| url.replace("http://", "https://");
     let (set, metrics) = set(vec![mirror("plain", &tls(&plain)), upstream("down", &tls(&closed_port().await))]);
     let attempts = set.manifest(&manifest_by_digest(), Purpose::Miss, deadline()).await.unwrap_err();
-    let outcomes: Vec<_> = attempts.0.iter().map(|attempt| attempt.error.outcome).collect();
+    let outcomes: Vec<_> = attempts.0.iter().map(|attempt| attempt.error.outcome()).collect();
     assert_eq!(outcomes, [Outcome::Tls, Outcome::Connect], "{attempts}");
     let labels = [plain.trim_start_matches("http://"), "GET", "", "tls"];
     assert_eq!(metrics.upstream.request_duration.with_label_values(&labels).get_sample_count(), 1);

@@ -3,7 +3,7 @@
 use axum::response::Response;
 
 use super::fake::{Asked, Fake, blob, mirror, ok, raw, read, reply, set, status, upstream, wanted, with_credentials};
-use crate::upstream::{BytesAsked, Conclusion, Outcome, Verdict};
+use crate::upstream::{BytesAsked, Conclusion, Verdict};
 
 const CONTENT: &[u8] = b"the content of a blob";
 const TOTAL: Option<u64> = Some(CONTENT.len() as u64);
@@ -75,7 +75,7 @@ async fn from_an_ignored_range_only_the_rest_is_handed_out() {
     assert_eq!(read(body).await, &CONTENT[4..]);
     let closed = BytesAsked { first: 4, last: Some(7) };
     let attempts = set.open_blob_range(wanted(&blob(CONTENT), TOTAL), closed).await.unwrap_err();
-    assert_eq!(attempts.0[0].error.outcome, Outcome::Range);
+    assert_eq!(attempts.0[0].error.verdict, Verdict::WrongPart);
     assert_eq!(attempts.to_string(), "hub: Answered with the whole blob when asked for a part");
 }
 

@@ -187,7 +187,7 @@ async fn a_realm_that_does_not_belong_to_the_upstream_is_never_asked() {
     let registry = registry(realm, |header| header == "Bearer t1").await;
     let (set, _) = set(vec![with_credentials(upstream("hub", &registry.url()))]);
     let attempts = set.manifest(&manifest_by_digest(), Purpose::Miss, deadline()).await.unwrap_err();
-    assert_eq!(attempts.0[0].error.verdict, Verdict::Broken);
+    assert_eq!(attempts.0[0].error.verdict, Verdict::OffLimits);
     assert!(attempts.to_string().contains("realm_hosts"), "{attempts}");
     assert_eq!(tokens.count(), 0);
 
