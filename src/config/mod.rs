@@ -47,7 +47,7 @@ pub use schema::schema;
 pub use secret::Secret;
 pub use server::{AdminConfig, LogConfig, LogFormat, SendFile, ServerConfig, TlsConfig};
 pub use store::{SizeLimit, StoreConfig};
-pub use tags::{OnUpstreamNotFound, TagsConfig};
+pub use tags::{OnDrift, OnUpstreamNotFound, TagsConfig};
 
 /// Everything an operator can decide.
 #[derive(Debug, Clone)]

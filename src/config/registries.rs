@@ -146,6 +146,25 @@ impl RepositoryPattern {
         }
         components.next().is_none()
     }
+
+    /// Whether it matches a repository below `prefix`, or `prefix` itself where that is meant, too.
+    pub fn reaches_below(&self, prefix: &RepositoryName, itself: bool) -> bool {
+        let mut parts = self.0.iter().map(String::as_str);
+        for component in prefix.components() {
+            match parts.next() {
+                Some("**") => return true,
+                Some(part) if part == "*" || part == component => {}
+                _ => return false,
+            }
+        }
+        itself || parts.next().is_some()
+    }
+}
+
+impl fmt::Display for RepositoryPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("/"))
+    }
 }
 
 #[cfg(test)]
@@ -174,6 +193,27 @@ mod tests {
             ("**", "anything/at/all", true),
         ] {
             assert_eq!(matches(pattern, repository), expected, "{pattern} and {repository}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_reaches_below_a_prefix_or_not() {
+        for (pattern, prefix, below, itself) in [
+            ("library/**", "library", true, true),
+            ("library/nginx", "library", true, true),
+            ("library", "library", false, true),
+            ("**", "library", true, true),
+            ("*/**", "a/b", true, true),
+            ("*/app", "a/b", false, false),
+            ("*", "library", false, true),
+            ("acme/**", "library", false, false),
+            ("a", "a/b", false, false),
+        ] {
+            let parsed: RepositoryPattern = pattern.parse().unwrap();
+            let prefix: RepositoryName = prefix.parse().unwrap();
+            let reaches = (parsed.reaches_below(&prefix, false), parsed.reaches_below(&prefix, true));
+            assert_eq!(reaches, (below, itself), "{pattern} below {prefix}");
+            assert_eq!(parsed.to_string(), pattern);
         }
     }
 

@@ -3,6 +3,8 @@
 //! A name is rewritten by replacing its first components, so that every repository below a prefix keeps what tells it
 //! from its neighbours, and two of them never become one.
 
+use std::fmt;
+
 use crate::oci::{RegistryHost, RepositoryName};
 
 /// Another place for the repositories below a prefix: its first components are replaced.
@@ -37,13 +39,10 @@ impl Rewrite {
             (None, rest) => rest.parse().ok(),
         }
     }
-
-    /// The way back.
-    #[must_use]
-    pub fn inverse(&self) -> Self {
-        Self { from: self.to.clone(), to: self.from.clone() }
-    }
 }
+
+/// The longest prefix that leaves room for a name below it.
+pub(super) const MAX_PREFIX_LENGTH: usize = crate::oci::repository::MAX_REPOSITORY_LENGTH - "/a".len();
 
 /// What of `name` stands below `prefix`: nothing, if it is the prefix itself.
 fn below<'n>(name: &'n str, prefix: &RepositoryName) -> Option<&'n str> {
@@ -58,6 +57,18 @@ pub struct Repositories {
     pub registry: RegistryHost,
     /// Which of its repositories.
     pub extent: Extent,
+}
+
+/// As it is written: `quay.io/acme/app`, `quay.io/acme/**`.
+impl fmt::Display for Repositories {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { registry, extent } = self;
+        match extent {
+            Extent::One(name) => write!(f, "{registry}/{name}"),
+            Extent::Below(Some(prefix)) => write!(f, "{registry}/{prefix}/**"),
+            Extent::Below(None) => write!(f, "{registry}/**"),
+        }
+    }
 }
 
 /// How many repositories are meant.
@@ -91,6 +102,84 @@ impl Equivalence {
             }
             // Not as many: the reader refuses it.
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn name(text: &str) -> Option<RepositoryName> {
+        (!text.is_empty()).then(|| text.parse().unwrap())
+    }
+
+    fn rewrite(from: &str, to: &str) -> Rewrite {
+        Rewrite { from: name(from), to: name(to) }
+    }
+
+    #[test]
+    fn the_first_components_are_replaced() {
+        for (from, to, repository, rewritten) in [
+            ("", "", "library/nginx", "library/nginx"),
+            ("library", "acme/hub", "library/nginx", "acme/hub/nginx"),
+            ("library", "acme/hub", "library", "acme/hub"),
+            ("library", "acme/hub", "librarynginx", ""),
+            ("library", "acme/hub", "other/library/nginx", ""),
+            ("library", "", "library/nginx", "nginx"),
+            ("library", "", "library", ""),
+            ("", "hub-proxy", "library/nginx", "hub-proxy/library/nginx"),
+            ("a/b", "c", "a/b/d/e", "c/d/e"),
+            ("a/b", "c", "a/x", ""),
+        ] {
+            let applied = rewrite(from, to).apply(&repository.parse().unwrap());
+            assert_eq!(applied, name(rewritten), "{repository} from {from:?} to {to:?}");
+        }
+        let long = rewrite("", &"a".repeat(MAX_PREFIX_LENGTH));
+        assert!(long.apply(&"b".parse().unwrap()).is_some());
+        assert_eq!(long.apply(&"bb".parse().unwrap()), None, "there is no such name");
+    }
+
+    fn equivalence(here: Extent, there: Extent) -> Equivalence {
+        Equivalence { here, there: Repositories { registry: "quay.io".parse().unwrap(), extent: there } }
+    }
+
+    #[test]
+    fn one_repository_stands_in_for_one_and_a_prefix_for_a_prefix() {
+        let of = |equivalence: &Equivalence, repository: &str| equivalence.name_of(&repository.parse().unwrap());
+        let one = equivalence(Extent::One("acme/app".parse().unwrap()), Extent::One("ac/app".parse().unwrap()));
+        assert_eq!(of(&one, "acme/app"), name("ac/app"));
+        assert_eq!(of(&one, "acme/app/more"), None);
+        let all = equivalence(Extent::Below(name("acme")), Extent::Below(name("ac")));
+        assert_eq!(of(&all, "acme/app/more"), name("ac/app/more"));
+        assert_eq!(of(&all, "acme"), None);
+        let whole = equivalence(Extent::Below(None), Extent::Below(name("hub")));
+        assert_eq!(of(&whole, "library/nginx"), name("hub/library/nginx"));
+    }
+
+    const NAME: &str = "[a-z0-9]{1,5}(/[a-z0-9]{1,5}){0,2}";
+
+    proptest! {
+        #[test]
+        fn whatever_is_rewritten_can_be_found_again(from in NAME, to in NAME, rest in NAME) {
+            for (from, to) in [(&*from, &*to), ("", &*to), (&*from, "")] {
+                let repository = if from.is_empty() { rest.clone() } else { format!("{from}/{rest}") };
+                let repository: RepositoryName = repository.parse().unwrap();
+                let there = rewrite(from, to).apply(&repository).unwrap();
+                prop_assert_eq!(rewrite(to, from).apply(&there), Some(repository));
+            }
+        }
+
+        #[test]
+        fn two_repositories_never_become_one(from in NAME, to in NAME, a in NAME, b in NAME) {
+            prop_assume!(a != b);
+            for rewrite in [rewrite("", ""), rewrite(&from, &to), rewrite("", &to), rewrite(&from, "")] {
+                let applied = |name: &String| rewrite.apply(&name.parse().unwrap());
+                let (a, b) = (applied(&a), applied(&b));
+                prop_assert!(a.is_none() || a != b);
+            }
         }
     }
 }

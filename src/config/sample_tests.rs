@@ -39,6 +39,7 @@ fn the_examples_in_the_sample_are_valid() {
     assert_eq!(config.registries.len(), 9);
     assert_eq!(config.registries[0].upstreams.len(), 2);
     assert_eq!(config.registries[0].upstreams[1].credentials.len(), 2);
+    assert_eq!(config.registries[0].equivalents.len(), 1);
     assert_eq!(config.tags.immutable.len(), 1);
     assert!(config.server.external_url.is_some());
     assert!(config.server.tls.is_some());
@@ -64,7 +65,7 @@ fn every_block_of_examples_alone_is_a_valid_configuration() {
         Config::load(&LoadOptions { files: vec![path], environment }).unwrap_or_else(|error| panic!("{error}"));
         blocks += 1;
     }
-    assert_eq!(blocks, 5);
+    assert_eq!(blocks, 6);
 }
 
 #[test]

@@ -79,6 +79,12 @@ const TEXTS: &[&str] = &[
     "https://u:p@a.b",
     "ftp://a.b",
     "a.b/c",
+    "a.b/c/d",
+    "docker.io/nginx",
+    "ghcr.io/**",
+    "ghcr.io/acme/**",
+    "ghcr.io/acme**",
+    "ghcr.io/*/x",
     "acme/**",
     "acme/*/app",
     "**",
@@ -125,6 +131,9 @@ const BEYOND_A_SCHEMA: &[&str] = &[
     "which is not served",
     "No registry is served",
     "is claimed twice",
+    "stands in `equivalents` twice",
+    "in a list of prefixes",
+    "changes nothing",
     "may resolve tags",
     "listens already",
     "this one does not parse",
@@ -149,7 +158,12 @@ impl File {
         let texts = TEXTS.iter().map(|text| json!(if *text == "FILE" { path } else { text }));
         let scalars = texts.chain([json!(true), json!(false), json!(0), json!(1), json!(5000)]);
         let is_list = matches!(kind, Kind::List(_) | Kind::FilledList(_));
-        let asked_for = scalars.map(|value| if is_list { json!([value]) } else { value });
+        let asked_for = scalars.map(|value| match kind {
+            // Both of another registry, so that neither is refused for standing there twice.
+            Kind::List(Kind::Group(_)) => json!([["a.b/c", value]]),
+            _ if is_list => json!([value]),
+            _ => value,
+        });
         let others = [json!("x"), json!(["x"]), json!([]), json!({}), json!([[]]), json!([null]), json!([{}])];
         asked_for.chain(others).chain([Value::Null, json!({ "x": 1 })]).collect()
     }
@@ -159,6 +173,8 @@ impl File {
         let mut map = match place {
             "server.tls" => json!({ "cert_file": self.0.path(), "key_file": self.0.path() }),
             "registries.<host>.upstreams[]" => json!({ "url": "https://a.b" }),
+            "registries.<host>.upstreams[].rewrite" => json!({ "to": "mirrored" }),
+            "" if key == "equivalents" => json!({ "registries": { "a.b": {} } }),
             "registries.<host>.upstreams[].credentials[]" if key == "password_file" => {
                 json!({ "match": "**", "username": "u" })
             }
@@ -172,6 +188,7 @@ impl File {
             "" => inner,
             "<host>" => json!({ "a.b": inner }),
             "upstreams[]" => json!({ "allow_unauthenticated": true, "upstreams": [inner] }),
+            "rewrite" => json!({ "url": "https://a.b", "rewrite": inner }),
             "credentials[]" => json!({ "url": "https://a.b", "credentials": [inner] }),
             step => json!({ step: inner }),
         })

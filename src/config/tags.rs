@@ -17,6 +17,8 @@ pub struct TagsConfig {
     pub not_found: Duration,
     /// What a known tag becomes when its upstream says it is gone.
     pub on_upstream_not_found: OnUpstreamNotFound,
+    /// What becomes of a known tag of which another upstream than the one that decides says something else.
+    pub on_drift: OnDrift,
     /// Tags that never move: once known, they are never revalidated.
     pub immutable: Vec<Regex>,
 }
@@ -28,6 +30,7 @@ impl Default for TagsConfig {
             max_stale: Duration::from_secs(7 * 24 * 60 * 60),
             not_found: Duration::from_secs(10),
             on_upstream_not_found: OnUpstreamNotFound::ServeCached,
+            on_drift: OnDrift::KeepLast,
             immutable: Vec::new(),
         }
     }
@@ -48,4 +51,17 @@ pub enum OnUpstreamNotFound {
     ServeCached,
     /// Answered 404; the content stays.
     NotFound,
+}
+
+/// What becomes of a known tag while the upstream that decides what it means cannot be asked, and the one that is asked
+/// in its place says something else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnDrift {
+    /// It stays what it was, up to `max_stale` and as long as that can be had; then it becomes what is said.
+    #[default]
+    KeepLast,
+    /// It becomes what is said, and stays that until the upstream that decides is back.
+    Accept,
+    /// It is not answered.
+    Error,
 }

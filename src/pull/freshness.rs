@@ -29,6 +29,7 @@ pub(super) fn may_serve_stale(config: &TagsConfig, age: Duration, conclusion: Co
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::OnDrift;
 
     fn config(policy: OnUpstreamNotFound) -> TagsConfig {
         TagsConfig {
@@ -36,6 +37,7 @@ mod tests {
             max_stale: Duration::from_secs(3600),
             not_found: Duration::from_secs(10),
             on_upstream_not_found: policy,
+            on_drift: OnDrift::default(),
             immutable: vec![regex::Regex::new(r"^v?\d+\.\d+\.\d+$").unwrap()],
         }
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use url::Url;
 
-use super::section::{Section, Wrong, expected};
+use super::section::{Section, Wrong};
 use super::{Reading, files, keys, scalars};
 use crate::config::credentials::CredentialRule;
 use crate::config::files::FilesRead;
@@ -27,9 +27,7 @@ pub(super) fn read(upstream: &Section<'_>, url: Option<&Url>, reading: &mut Read
                 section.wrong(key, format!("`{}` is missing", section.name(key)), help);
             }
         }
-        let pattern = section.value("match", |text| {
-            expected(text.parse().ok(), "a repository pattern, such as `acme/**`, `*/app` or `**`")
-        });
+        let pattern = section.value("match", scalars::repository_pattern);
         let username = section.value("username", scalars::text);
         let password = password(&section, reading);
         if let (Some(pattern), Some(username), Some(password)) = (pattern, username, password) {

@@ -13,13 +13,10 @@ pub(in crate::config) const ROOT: Keys = Keys {
         ("tags", Kind::Map(&TAGS)),
         ("registries", Kind::MapByRegistry(&REGISTRY)),
         ("builtin_registries", Kind::Boolean),
+        ("equivalents", Kind::List(&Kind::Group(&Kind::Text(Text::Repositories)))),
         ("log", Kind::Map(&LOG)),
     ],
-    refused: &[(
-        "equivalents",
-        Refusal::NotOffered,
-        "List the equivalent registries as further `upstreams` of one registry instead",
-    )],
+    refused: &[],
     one_of: &[],
 };
 
@@ -76,6 +73,7 @@ pub(in crate::config) const TAGS: Keys = Keys {
         ("max_stale", Kind::Duration),
         ("not_found", Kind::Duration),
         ("on_upstream_not_found", Kind::Word(&["serve_cached", "not_found"])),
+        ("on_drift", Kind::Word(&["keep_last", "accept", "error"])),
         ("immutable", Kind::List(&Kind::Text(Text::Regex))),
     ],
     refused: &[],
@@ -104,11 +102,20 @@ pub(in crate::config) const UPSTREAM: Keys = Keys {
         ("allow_private", Kind::Boolean),
         ("realm_hosts", Kind::List(&Kind::Text(Text::RealmHost))),
         ("ca_file", Kind::Scalar),
+        ("match", Kind::FilledList(&Kind::Text(Text::RepositoryPattern))),
+        ("rewrite", Kind::Map(&REWRITE)),
     ],
     refused: &[
         ("username", Refusal::NotOffered, "Put it into an item of `credentials`, with `match: '**'`"),
         ("password", Refusal::InlineSecret, "Use an item of `credentials` with `password_file` or `password_env`"),
     ],
+    one_of: &[],
+};
+
+/// An upstream's `rewrite`.
+pub(in crate::config) const REWRITE: Keys = Keys {
+    known: &[("from", Kind::Text(Text::RepositoryName)), ("to", Kind::Text(Text::RepositoryName))],
+    refused: &[],
     one_of: &[],
 };
 

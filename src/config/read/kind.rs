@@ -27,6 +27,8 @@ pub(in crate::config) enum Kind {
     List(&'static Self),
     /// A list that is not empty.
     FilledList(&'static Self),
+    /// A list of at least two.
+    Group(&'static Self),
     Map(&'static Keys),
     /// A map whose keys are names of registries.
     MapByRegistry(&'static Keys),
@@ -45,6 +47,9 @@ pub(in crate::config) enum Text {
     RealmHost,
     UpstreamName,
     RepositoryPattern,
+    RepositoryName,
+    /// A repository with its registry, or all below a prefix.
+    Repositories,
     Regex,
     LogLevel,
 }
@@ -86,6 +91,7 @@ impl Kind {
             Self::Text(text) => text.schema(),
             Self::List(of) => json!({ "type": "array", "items": of.schema(map) }),
             Self::FilledList(of) => json!({ "type": "array", "items": of.schema(map), "minItems": 1 }),
+            Self::Group(of) => json!({ "type": "array", "items": of.schema(map), "minItems": 2 }),
             Self::Map(keys) => map(keys),
             Self::MapByRegistry(keys) => json!({
                 "type": "object",
@@ -100,7 +106,7 @@ impl Kind {
         match self {
             Self::Map(keys) => Some((name.to_owned(), keys)),
             Self::MapByRegistry(keys) => Some((format!("{name}.<host>"), keys)),
-            Self::List(of) | Self::FilledList(of) => of.map_below(&format!("{name}[]")),
+            Self::List(of) | Self::FilledList(of) | Self::Group(of) => of.map_below(&format!("{name}[]")),
             _ => None,
         }
     }
@@ -124,6 +130,10 @@ impl Text {
             }
             Self::RepositoryPattern => json!({ "type": SCALAR, "pattern": format!(
                 r"^((({COMPONENT}|\*)/)*({COMPONENT}|\*|\*\*))$"
+            )}),
+            Self::RepositoryName => json!({ "type": SCALAR, "pattern": format!("^{COMPONENT}(/{COMPONENT})*$") }),
+            Self::Repositories => json!({ "type": "string", "pattern": format!(
+                r"^({})(/{COMPONENT})*/({COMPONENT}|\*\*)$", registry().trim_start_matches('^').trim_end_matches('$')
             )}),
             Self::Regex => json!({ "type": SCALAR, "format": "regex" }),
             Self::LogLevel => {

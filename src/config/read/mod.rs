@@ -2,11 +2,13 @@
 
 mod checks;
 mod credentials;
+mod equivalents;
 mod files;
 pub(super) mod keys;
 pub(super) mod kind;
 mod names;
 mod registries;
+mod routes;
 mod scalars;
 pub(super) mod section;
 mod tls;
@@ -18,7 +20,7 @@ use super::problem::{ConfigError, Problems};
 use super::registries::RegistryConfig;
 use super::server::{AdminConfig, LogConfig, LogFormat, SendFile, ServerConfig};
 use super::store::StoreConfig;
-use super::tags::{OnUpstreamNotFound, TagsConfig};
+use super::tags::{OnDrift, OnUpstreamNotFound, TagsConfig};
 use super::tree::Node;
 use super::{Config, builtin};
 use crate::oci::RegistryHost;
@@ -68,7 +70,8 @@ fn read_registries(root: &Section<'_>, reading: &mut Reading<'_>) -> Vec<Registr
         Some(false) => Vec::new(),
         Some(true) | None => builtin::registries(),
     };
-    registries::read(&root.section_with_any_keys("registries"), builtin, reading)
+    let registries = registries::read(&root.section_with_any_keys("registries"), builtin, reading);
+    equivalents::read(root, registries)
 }
 
 fn read_server(section: &Section<'_>, reading: &mut Reading<'_>) -> ServerConfig {
@@ -107,6 +110,7 @@ fn read_store(section: &Section<'_>) -> StoreConfig {
 fn read_tags(section: &Section<'_>) -> TagsConfig {
     let default = TagsConfig::default();
     let answers = [("serve_cached", OnUpstreamNotFound::ServeCached), ("not_found", OnUpstreamNotFound::NotFound)];
+    let drifts = [("keep_last", OnDrift::KeepLast), ("accept", OnDrift::Accept), ("error", OnDrift::Error)];
     TagsConfig {
         fresh: section.value("fresh", scalars::duration).unwrap_or(default.fresh),
         max_stale: section.value("max_stale", scalars::duration).unwrap_or(default.max_stale),
@@ -114,6 +118,7 @@ fn read_tags(section: &Section<'_>) -> TagsConfig {
         on_upstream_not_found: section
             .value("on_upstream_not_found", |text| scalars::word(text, &answers))
             .unwrap_or(default.on_upstream_not_found),
+        on_drift: section.value("on_drift", |text| scalars::word(text, &drifts)).unwrap_or(default.on_drift),
         immutable: section.values("immutable", scalars::regex).unwrap_or(default.immutable),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::names::Names;
 use super::section::{Section, Wrong};
-use super::{Reading, keys, scalars, upstreams};
+use super::{Reading, keys, routes, scalars, upstreams};
 use crate::config::builtin;
 use crate::config::mask;
 use crate::config::problem::Problem;
@@ -72,6 +72,7 @@ fn registry(host: RegistryHost, entry: &Entry, names: &mut Names, reading: &mut 
     };
     check_somebody_resolves(&section, &registry);
     check_credentials_are_guarded(&section, &registry);
+    reading.warnings.extend(routes::gap(&section.name("upstreams"), &registry));
     Some(registry)
 }
 

@@ -10,9 +10,10 @@ use url::Url;
 
 use super::section::{Wrong, expected, list, nearest};
 use crate::config::address::{self, InvalidUrl};
+use crate::config::registries::RepositoryPattern;
 use crate::config::store::SizeLimit;
 use crate::config::units;
-use crate::oci::RegistryHost;
+use crate::oci::{RegistryHost, RepositoryName};
 
 pub(super) fn boolean(text: &str) -> Result<bool, Wrong> {
     match text {
@@ -84,6 +85,15 @@ pub(super) fn alias(text: &str) -> Result<RegistryHost, Wrong> {
 pub(super) fn realm_host(text: &str) -> Result<String, Wrong> {
     let host = text.parse::<RegistryHost>().ok();
     expected(host.map(|host| host.as_str().to_owned()), "a host name, such as `auth.example.com`")
+}
+
+/// A repository, or the first components of many.
+pub(super) fn repository_name(text: &str) -> Result<RepositoryName, Wrong> {
+    expected(text.parse().ok(), "a repository name, such as `acme/app`, without a registry")
+}
+
+pub(super) fn repository_pattern(text: &str) -> Result<RepositoryPattern, Wrong> {
+    expected(text.parse().ok(), "a repository pattern, such as `acme/**`, `*/app` or `**`")
 }
 
 /// The name of an upstream, which becomes a label of metrics and a word in headers.

@@ -55,6 +55,16 @@ pub(super) enum Wrong {
     Refused(String, String),
 }
 
+/// A list of values, each with the place where it stands.
+#[derive(Debug)]
+pub(super) struct PlacedList<'a, T> {
+    pub(super) values: Vec<(T, &'a Place)>,
+    /// Where the list stands.
+    pub(super) place: &'a Place,
+    /// How many values it was meant to have; wrong ones are missing.
+    pub(super) length: usize,
+}
+
 /// The texts that a parser reads, or what it expected instead.
 pub(super) fn expected<T>(value: Option<T>, what: &str) -> Result<T, Wrong> {
     value.ok_or_else(|| Wrong::Expected(what.to_owned()))
@@ -144,14 +154,34 @@ impl<'a> Section<'a> {
         Some(self.nodes(key)?.iter().enumerate().filter_map(read).collect())
     }
 
+    /// The values of the lists in the list at `key`; wrong ones are noted and left out.
+    pub(super) fn placed_lists<T>(
+        &self,
+        key: &str,
+        parse: impl Fn(&str) -> Result<T, Wrong>,
+    ) -> Option<Vec<PlacedList<'a, T>>> {
+        let name = self.name(key);
+        let read = |(index, node): (usize, &'a Node)| {
+            let name = format!("{name}[{index}]");
+            let nodes = self.list(&name, node)?;
+            let values = nodes.iter().enumerate().filter_map(|(index, node)| {
+                self.read(&format!("{name}[{index}]"), node, &parse).map(|value| (value, &node.place))
+            });
+            Some(PlacedList { values: values.collect(), place: &node.place, length: nodes.len() })
+        };
+        Some(self.nodes(key)?.iter().enumerate().filter_map(read).collect())
+    }
+
     /// The nodes of the list at `key`. Anything but a list is noted.
     pub(super) fn nodes(&self, key: &str) -> Option<&'a [Node]> {
-        let node = self.node(key)?;
+        self.list(&self.name(key), self.node(key)?)
+    }
+
+    fn list(&self, name: &str, node: &'a Node) -> Option<&'a [Node]> {
         match &node.value {
             Value::List(nodes) => Some(nodes),
-            Value::Null => None,
             other => {
-                let message = format!("`{}` is {}, but must be a list", self.name(key), other.kind());
+                let message = format!("`{name}` is {}, but must be a list", other.kind());
                 let help = "Write it as `[first, second]`, or as one `- item` per line";
                 self.problem(Problem::at(&node.place, message).help(help));
                 None

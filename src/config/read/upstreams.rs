@@ -3,10 +3,9 @@
 use url::Url;
 
 use super::section::{Section, Wrong};
-use super::{Reading, credentials, keys, scalars};
+use super::{Reading, credentials, keys, routes, scalars};
 use crate::config::address;
 use crate::config::registries::{Authorities, Capability, UpstreamConfig};
-use crate::config::routes::Rewrite;
 use crate::config::tree::Node;
 use crate::oci::RegistryHost;
 
@@ -67,6 +66,8 @@ fn upstream(
         }
     });
 
+    let (matches, rewrite) = routes::read(section);
+
     let url = url?;
     let is_trusted = number_of_upstreams == 1 || is_own(&url, host);
     let defaults = if is_trusted { Capability::ALL.to_vec() } else { vec![Capability::Pull] };
@@ -78,8 +79,8 @@ fn upstream(
         allow_private,
         realm_hosts,
         ca_file,
-        matches: Vec::new(),
-        rewrite: Rewrite::default(),
+        matches,
+        rewrite,
     })
 }
 
