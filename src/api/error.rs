@@ -107,7 +107,9 @@ impl From<PullError> for ApiError {
             ..Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message)
         };
         match error {
-            PullError::UnknownRegistry(_) => Self::new(StatusCode::NOT_FOUND, ErrorCode::NameUnknown, message),
+            PullError::UnknownRegistry(_) | PullError::NotServed { .. } => {
+                Self::new(StatusCode::NOT_FOUND, ErrorCode::NameUnknown, message)
+            }
             PullError::NotFound { subject, attempts } => {
                 let code = match subject {
                     Subject::Manifest => ErrorCode::ManifestUnknown,
@@ -131,7 +133,7 @@ impl From<PullError> for ApiError {
                 retry_after: Some(RETRY_SECONDS),
                 ..Self::new(StatusCode::GATEWAY_TIMEOUT, ErrorCode::Unavailable, message)
             },
-            PullError::Fill(_) => unavailable(message),
+            PullError::Fill(_) | PullError::Drift { .. } => unavailable(message),
             PullError::Range { total } => Self {
                 total: Some(total),
                 ..Self::new(StatusCode::RANGE_NOT_SATISFIABLE, ErrorCode::Unsupported, message)

@@ -12,6 +12,7 @@ use super::error::{PullError, Subject};
 use super::listing::{Found, Listing};
 use super::outcome::CacheResult;
 use super::{OPEN_TIMEOUT, PullService, Scope, in_time};
+use crate::config::Capability;
 use crate::oci::request::{ReferrersRequest, TagsRequest};
 use crate::oci::{Digest, RegistryHost, Tag, media_type};
 use crate::upstream::{Conclusion, Referrers, TagList, UpstreamSet};
@@ -52,8 +53,8 @@ impl PullService {
         let ask = || async move { upstreams.tags(&repository, Instant::now() + OPEN_TIMEOUT).await };
         let documents = &self.shared.documents;
         let found = in_time(async {
-            let found = documents.tags.find(&self.terms.tags, (scope, ()), ask).await;
-            found.map_err(|attempts| PullError::of(Subject::Repository, attempts))
+            let found = documents.tags.find(&self.terms.tags, (scope.clone(), ()), ask).await;
+            found.map_err(|attempts| self.refusal(Subject::Repository, &scope, Capability::Resolve, attempts))
         });
         let Found { list, result, warning } = found.await?;
         let (tags, more) = page(&list.tags, &request);
@@ -90,7 +91,7 @@ impl PullService {
             Err(attempts) if attempts.conclusion() == Conclusion::NotFound => {
                 self.fallback_referrers(scope, upstreams, &request.subject, artifact_type.as_deref()).await
             }
-            Err(attempts) => Err(PullError::of(Subject::Manifest, attempts)),
+            Err(attempts) => Err(self.refusal(Subject::Manifest, &scope, Capability::Resolve, attempts)),
         }
     }
 

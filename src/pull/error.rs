@@ -1,8 +1,9 @@
 //! How pulls fail.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::oci::{Digest, RegistryHost};
+use crate::oci::{Digest, RegistryHost, RepositoryName};
 use crate::store::StoreError;
 use crate::upstream::{Attempts, UpstreamError, Verdict};
 
@@ -61,6 +62,26 @@ pub enum PullError {
     Incomplete {
         /// What happened upstream.
         attempts: Attempts,
+    },
+    /// The upstream that decides what a tag means cannot be asked, and another says something else than was known.
+    #[error(
+        "`{upstream}` says that the tag means {digest}, which is not what was last known, and an upstream that decides before it cannot confirm that; `tags.on_drift` in weir.yaml says that such tags are not answered"
+    )]
+    Drift {
+        /// Who says something else.
+        upstream: Arc<str>,
+        /// What it says.
+        digest: Digest,
+    },
+    /// The configuration leads to no upstream for it.
+    #[error(
+        "No upstream of `{registry}` serves `{repository}`: see `match` and `rewrite` of its upstreams in weir.yaml"
+    )]
+    NotServed {
+        /// The registry.
+        registry: RegistryHost,
+        /// The repository.
+        repository: RepositoryName,
     },
     /// Nothing was decided in time.
     #[error("No upstream answered within {} seconds", .0.as_secs())]

@@ -6,15 +6,16 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::answer::ManifestAnswer;
+use super::contested::Tagged;
 use super::error::{PullError, Subject};
 use super::freshness::{Freshness, freshness, may_serve_stale};
 use super::library::StoredManifest;
 use super::outcome::{CacheResult, Source};
-use super::tags::KnownTag;
+use super::tags::{KnownTag, Said, Trouble};
 use super::{CONFIRM_TIMEOUT, OPEN_TIMEOUT, PullService, Scope};
 use crate::oci::request::ManifestRequest;
 use crate::oci::{Digest, Reference, Tag};
-use crate::upstream::{Attempts, Conclusion, FetchedManifest, Purpose, UpstreamSet};
+use crate::upstream::{Attempts, Conclusion, FetchedManifest, Purpose, Resolved, UpstreamSet};
 
 impl PullService {
     pub(super) async fn manifest_by_tag(
@@ -32,11 +33,21 @@ impl PullService {
                     // An immutable tag is believed for ever, but its image may have become impossible to get since.
                     && (known.age() < self.terms.tags.fresh || self.can_be_finished(&scope, &manifest).await)
                 {
-                    let result = CacheResult::Hit;
-                    return Ok(ManifestAnswer { manifest, result, source, upstream: None, warning: None });
+                    let of = Tagged { scope: &scope, upstreams: &upstreams, tag: &tag };
+                    let (result, warning) = (CacheResult::Hit, of.stand_in(known.author()));
+                    return Ok(ManifestAnswer { manifest, result, source, upstream: None, warning });
                 }
-                if let Some(attempts) = known.recent_trouble() {
-                    return Box::pin(self.stale(&scope, &tag, known, attempts.clone())).await;
+                match known.recent_trouble() {
+                    Some(Trouble::Unanswered(attempts)) => {
+                        return Box::pin(self.stale(&scope, &tag, known, attempts.clone())).await;
+                    }
+                    Some(Trouble::Drift(said)) => {
+                        let of = Tagged { scope: &scope, upstreams: &upstreams, tag: &tag };
+                        if let Some(answer) = Box::pin(self.contest(of, known, said)).await {
+                            return answer;
+                        }
+                    }
+                    None => {}
                 }
             }
             None => self.check_negative(Subject::Manifest, &scope, &Reference::Tag(tag.clone())).await?,
@@ -75,7 +86,7 @@ impl PullService {
     }
 
     /// Whether a client that is given the manifest can get the rest of the image, as far as is known without asking.
-    async fn can_be_finished(&self, scope: &Scope, manifest: &StoredManifest) -> bool {
+    pub(super) async fn can_be_finished(&self, scope: &Scope, manifest: &StoredManifest) -> bool {
         self.shared.library.was_whole(&manifest.digest).await
             || self.shared.authority.was_confirmed(scope, &manifest.digest).await
             || self.shared.library.is_whole(manifest).await
@@ -108,9 +119,10 @@ impl PullService {
         let request = ManifestRequest { repository: scope.repository.clone(), reference: Reference::Tag(tag.clone()) };
         // One for both questions: what is stale must still be served in time when the second one fails.
         let deadline = within(OPEN_TIMEOUT);
+        let of = Tagged { scope: &scope, upstreams: &upstreams, tag: &tag };
         let Some(known) = known else {
             return match upstreams.manifest(&request, Purpose::Miss, deadline).await {
-                Ok(fetched) => Ok(self.learn(&scope, &tag, fetched).await),
+                Ok(fetched) => Ok(self.learn(of, None, &Said::of(&fetched), fetched).await),
                 Err(attempts) => Err(self.failure(Subject::Manifest, &scope, &request.reference, attempts).await),
             };
         };
@@ -118,35 +130,54 @@ impl PullService {
             Ok(resolved) => resolved,
             Err(attempts) => return self.trouble(&scope, &tag, known, attempts).await,
         };
-        if let Some(digest) = resolved.digest
-            && let Some((manifest, source)) = self.shared.library.load(&digest).await
+        let Resolved { upstream, digest, undecided } = resolved;
+        let (said, fetched) = match digest {
+            Some(digest) => (Said { digest, upstream, undecided }, None),
+            // Only the bytes can tell.
+            None => match upstreams.manifest(&request, Purpose::Revalidation, deadline).await {
+                Ok(fetched) => (Said::of(&fetched), Some(fetched)),
+                Err(attempts) => return self.trouble(&scope, &tag, known, attempts).await,
+            },
+        };
+        if let Some(answer) = Box::pin(self.on_drift(of, &known, &said)).await {
+            return answer;
+        }
+        if fetched.is_none()
+            && let Some((manifest, source)) = self.shared.library.load(&said.digest).await
         {
             // The upstream named the digest through this repository, which is as good as sending it.
             self.admit(&scope, &manifest).await;
-            if *known.digest() == digest {
-                self.shared.tags.confirm(&scope, &tag, known).await;
-            } else {
-                self.shared.tags.learn(&scope, &tag, &manifest, &resolved.upstream).await;
-            }
-            let upstream = Some(resolved.upstream);
-            return Ok(ManifestAnswer { manifest, result: CacheResult::Revalidated, source, upstream, warning: None });
+            let warning = self.believe(of, Some(&known), &said, &manifest).await;
+            let (result, upstream) = (CacheResult::Revalidated, Some(said.upstream));
+            return Ok(ManifestAnswer { manifest, result, source, upstream, warning });
         }
-        // By digest where the digest is known: the tag may move again between the two requests.
-        let reference = resolved.digest.map_or(request.reference, Reference::Digest);
-        let request = ManifestRequest { repository: scope.repository.clone(), reference };
-        match upstreams.manifest(&request, Purpose::Revalidation, deadline).await {
-            Ok(fetched) => Ok(self.learn(&scope, &tag, fetched).await),
+        let fetched = if let Some(fetched) = fetched {
+            Ok(fetched)
+        } else {
+            // By digest: the tag may move again between the two requests.
+            let reference = Reference::Digest(said.digest);
+            let request = ManifestRequest { repository: scope.repository.clone(), reference };
+            upstreams.manifest(&request, Purpose::Revalidation, deadline).await
+        };
+        match fetched {
+            Ok(fetched) => Ok(self.learn(of, Some(&known), &said, fetched).await),
             Err(attempts) => self.trouble(&scope, &tag, known, attempts).await,
         }
     }
 
     /// A manifest has come for a tag: keep it, let the repository serve it, remember the tag.
-    async fn learn(&self, scope: &Scope, tag: &Tag, fetched: FetchedManifest) -> ManifestAnswer {
+    async fn learn(
+        &self,
+        of: Tagged<'_>,
+        known: Option<&KnownTag>,
+        said: &Said,
+        fetched: FetchedManifest,
+    ) -> ManifestAnswer {
         let upstream = Arc::clone(&fetched.upstream);
-        let manifest = self.shared.library.keep(scope.registry.as_str(), fetched).await;
-        self.admit(scope, &manifest).await;
-        self.shared.tags.learn(scope, tag, &manifest, &upstream).await;
-        miss(manifest, upstream)
+        let manifest = self.shared.library.keep(of.scope.registry.as_str(), fetched).await;
+        self.admit(of.scope, &manifest).await;
+        let warning = self.believe(of, known, said, &manifest).await;
+        ManifestAnswer { warning, ..miss(manifest, upstream) }
     }
 
     async fn admit(&self, scope: &Scope, manifest: &StoredManifest) {
@@ -163,7 +194,8 @@ impl PullService {
         attempts: Attempts,
     ) -> Result<ManifestAnswer, PullError> {
         let fresh = self.terms.tags.fresh;
-        self.shared.tags.trouble(scope, tag, known.clone(), attempts.clone(), fresh).await;
+        let trouble = Trouble::Unanswered(attempts.clone());
+        self.shared.tags.trouble(scope, tag, known.clone(), trouble, fresh).await;
         self.stale(scope, tag, &known, attempts).await
     }
 
@@ -199,7 +231,7 @@ impl PullService {
     }
 
     /// A manifest by digest that is not here, or not this repository's, or whose image is not whole.
-    async fn confirm_or_fetch(
+    pub(super) async fn confirm_or_fetch(
         &self,
         scope: &Scope,
         upstreams: &UpstreamSet,
@@ -290,7 +322,7 @@ fn shared(
 }
 
 /// A duration as people say it, in its largest unit.
-fn in_words(duration: Duration) -> String {
+pub(super) fn in_words(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (count, unit) = match seconds {
         0..60 => (seconds, "second"),

@@ -9,15 +9,17 @@
 //!
 //! Reading order: `manifest` and `blob` are the walk of a pull, `documents` the rest of it. Below them `flight`
 //! and `fill` fetch blobs, [`reader`], `ahead` and `direct` read them, `coalesce` and `listing` ask questions once,
-//! `library` keeps manifests, `tags` and `freshness` know how long tags are believed.
+//! `library` keeps manifests, `tags` and `freshness` know how long tags are believed, `contested` and `drift` whom.
 
 mod ahead;
 mod answer;
 mod authority;
 mod blob;
 mod coalesce;
+mod contested;
 mod direct;
 mod documents;
+mod drift;
 pub mod error;
 mod fill;
 mod flight;
@@ -40,7 +42,7 @@ use moka::future::Cache;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
-use crate::config::{RegistryConfig, TagsConfig};
+use crate::config::{Capability, RegistryConfig, TagsConfig};
 use crate::oci::request::{BlobRequest, ManifestRequest};
 use crate::oci::{Digest, Reference, RegistryHost, RepositoryName, Selection, Tag};
 use crate::store::Store;
@@ -190,9 +192,23 @@ impl PullService {
         self.terms.upstreams.of(registry).cloned().ok_or_else(|| PullError::UnknownRegistry(registry.clone()))
     }
 
-    /// What a failed question to the upstreams means for the client. What does not exist is remembered for a while.
+    /// What a failed question to the upstreams means for the client.
+    fn refusal(&self, subject: Subject, scope: &Scope, capability: Capability, attempts: Attempts) -> PullError {
+        let Scope { registry, repository, .. } = scope;
+        let upstreams = self.terms.upstreams.of(registry).filter(|_| attempts.0.is_empty());
+        if upstreams.is_some_and(|upstreams| !upstreams.serves(repository, capability)) {
+            return PullError::NotServed { registry: registry.clone(), repository: repository.clone() };
+        }
+        PullError::of(subject, attempts)
+    }
+
+    /// The same. What does not exist is remembered for a while.
     async fn failure(&self, subject: Subject, scope: &Scope, reference: &Reference, attempts: Attempts) -> PullError {
-        let error = PullError::of(subject, attempts);
+        let capability = match reference {
+            Reference::Tag(_) => Capability::Resolve,
+            Reference::Digest(_) => Capability::Pull,
+        };
+        let error = self.refusal(subject, scope, capability, attempts);
         if let PullError::NotFound { attempts, .. } = &error {
             let absent = (attempts.clone(), Instant::now());
             self.shared.negative.insert((scope.clone(), subject, reference.clone()), absent).await;

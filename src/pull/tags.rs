@@ -7,9 +7,10 @@ use moka::future::Cache;
 use tokio::time::Instant;
 
 use super::Scope;
+use super::drift::Word;
 use crate::oci::{Digest, Tag};
 use crate::store::{TagRecord, Tags};
-use crate::upstream::{Attempts, Generation};
+use crate::upstream::{Attempts, FetchedManifest, Generation};
 
 /// How many tags are held in memory.
 const MEMORY_ENTRIES: u64 = 50_000;
@@ -29,8 +30,51 @@ pub(super) struct KnownTag {
     since: Instant,
     /// Whether it was read from a record of the store, and confirmed by nobody since.
     from_record: bool,
-    /// The last failure to confirm it, and until when nobody asks again.
-    trouble: Option<(Instant, Attempts)>,
+    /// Why it could not be confirmed when it was last tried, and until when nobody asks again.
+    trouble: Option<(Instant, Trouble)>,
+}
+
+/// Why a tag could not be confirmed.
+#[derive(Debug, Clone)]
+pub(super) enum Trouble {
+    /// No upstream could say what it means.
+    Unanswered(Attempts),
+    /// One that does not decide says something else.
+    Drift(Said),
+}
+
+/// What an upstream says that a tag means.
+#[derive(Debug, Clone)]
+pub(super) struct Said {
+    pub(super) digest: Digest,
+    pub(super) upstream: Arc<str>,
+    /// Whether an upstream that is asked before it could not tell.
+    pub(super) undecided: bool,
+}
+
+/// By whose word a tag means what it does.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Author<'a> {
+    pub(super) upstream: &'a str,
+    /// Whether that was said in place of an upstream that decides and could not be asked.
+    pub(super) provisional: bool,
+}
+
+impl Said {
+    /// What sending a manifest for a tag says.
+    pub(super) fn of(fetched: &FetchedManifest) -> Self {
+        let FetchedManifest { digest, upstream, undecided, .. } = fetched;
+        Self { digest: *digest, upstream: Arc::clone(upstream), undecided: *undecided }
+    }
+
+    /// As it counts among upstreams in this order.
+    pub(super) fn word(&self, order: &[Arc<str>]) -> Word {
+        Word { digest: self.digest, rank: rank(&self.upstream, order), undecided: self.undecided }
+    }
+}
+
+fn rank(upstream: &str, order: &[Arc<str>]) -> Option<usize> {
+    order.iter().position(|name| **name == *upstream)
 }
 
 impl KnownTag {
@@ -49,9 +93,20 @@ impl KnownTag {
         !self.from_record || scope.generation == Generation::FIRST
     }
 
+    /// By whose word it means that.
+    pub(super) fn author(&self) -> Author<'_> {
+        Author { upstream: &self.record.upstream, provisional: self.record.provisional }
+    }
+
+    /// As it counts among upstreams in this order.
+    pub(super) fn word(&self, order: &[Arc<str>]) -> Word {
+        let TagRecord { digest, upstream, provisional, .. } = &*self.record;
+        Word { digest: *digest, rank: rank(upstream, order), undecided: *provisional }
+    }
+
     /// Why it could not be confirmed just now, if it could not.
-    pub(super) fn recent_trouble(&self) -> Option<&Attempts> {
-        self.trouble.as_ref().filter(|(until, _)| Instant::now() < *until).map(|(_, attempts)| attempts)
+    pub(super) fn recent_trouble(&self) -> Option<&Trouble> {
+        self.trouble.as_ref().filter(|(until, _)| Instant::now() < *until).map(|(_, trouble)| trouble)
     }
 
     fn fresh(record: TagRecord) -> Self {
@@ -83,24 +138,29 @@ impl TagMemory {
         Some(known)
     }
 
-    /// An upstream confirms that `tag` still means what it did.
-    pub(super) async fn confirm(&self, scope: &Scope, tag: &Tag, known: KnownTag) {
+    /// `tag` still means what it did, by the word of `author`.
+    pub(super) async fn confirm(&self, scope: &Scope, tag: &Tag, known: KnownTag, author: Author<'_>) {
         let mut record = Arc::unwrap_or_clone(known.record);
-        if record.age(SystemTime::now()) >= PERSIST_AFTER {
+        let by_another = *author.upstream != *record.upstream || author.provisional != record.provisional;
+        if by_another {
+            (record.upstream, record.provisional) = (author.upstream.to_owned(), author.provisional);
+        }
+        if by_another || record.age(SystemTime::now()) >= PERSIST_AFTER {
             record.verified_at = seconds_now();
             self.persist(scope, tag, &record).await;
         }
         self.memory.insert((scope.clone(), tag.clone()), KnownTag::fresh(record)).await;
     }
 
-    /// An upstream says what `tag` means now.
-    pub(super) async fn learn(&self, scope: &Scope, tag: &Tag, manifest: &super::StoredManifest, upstream: &str) {
+    /// `tag` means `manifest` now, by the word of `author`.
+    pub(super) async fn learn(&self, scope: &Scope, tag: &Tag, manifest: &super::StoredManifest, author: Author<'_>) {
         let now = seconds_now();
         let record = TagRecord {
             digest: manifest.digest,
             media_type: manifest.media_type().clone(),
             size: manifest.body.len() as u64,
-            upstream: upstream.to_owned(),
+            upstream: author.upstream.to_owned(),
+            provisional: author.provisional,
             resolved_at: now,
             verified_at: now,
         };
@@ -108,17 +168,17 @@ impl TagMemory {
         self.memory.insert((scope.clone(), tag.clone()), KnownTag::fresh(record)).await;
     }
 
-    /// No upstream could confirm `tag`. For a while nobody need find that out again: at most as long as the tag would
+    /// `tag` could not be confirmed. For a while nobody need find that out again: at most as long as the tag would
     /// be believed if one had.
     pub(super) async fn trouble(
         &self,
         scope: &Scope,
         tag: &Tag,
         mut known: KnownTag,
-        attempts: Attempts,
+        trouble: Trouble,
         fresh: Duration,
     ) {
-        known.trouble = Some((Instant::now() + fresh.min(PAUSE), attempts));
+        known.trouble = Some((Instant::now() + fresh.min(PAUSE), trouble));
         self.memory.insert((scope.clone(), tag.clone()), known).await;
     }
 

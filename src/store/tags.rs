@@ -26,6 +26,9 @@ pub struct TagRecord {
     pub size: u64,
     /// Which upstream said so.
     pub upstream: String,
+    /// Whether it was said in place of an upstream that decides and could not be asked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub provisional: bool,
     /// When the tag was first seen to mean this, in seconds since 1970.
     pub resolved_at: u64,
     /// When an upstream last confirmed it, in seconds since 1970. Refreshed at most hourly.

@@ -383,6 +383,7 @@ async fn records_survive_a_restart_and_torn_ones_count_as_absent() {
         media_type: "application/vnd.oci.image.index.v1+json".parse().unwrap(),
         size: 1,
         upstream: "hub".into(),
+        provisional: true,
         resolved_at: 1,
         verified_at: 2,
     };
@@ -390,8 +391,13 @@ async fn records_survive_a_restart_and_torn_ones_count_as_absent() {
     store.tags().write(&registry, &repository, &tag, &record).await.unwrap();
     close(store).await;
     let store = open(root.path()).await;
-    assert_eq!(store.tags().read(&registry, &repository, &tag).await, Some(record));
-    std::fs::write(root.path().join("repositories/docker.io/library/nginx/_tags/1"), "{\"digest\":").unwrap();
+    assert_eq!(store.tags().read(&registry, &repository, &tag).await, Some(record.clone()));
+    let earlier = TagRecord { provisional: false, ..record };
+    store.tags().write(&registry, &repository, &tag, &earlier).await.unwrap();
+    let path = root.path().join("repositories/docker.io/library/nginx/_tags/1");
+    assert!(!std::fs::read_to_string(&path).unwrap().contains("provisional"), "as earlier versions wrote it");
+    assert_eq!(store.tags().read(&registry, &repository, &tag).await, Some(earlier));
+    std::fs::write(path, "{\"digest\":").unwrap();
     assert_eq!(store.tags().read(&registry, &repository, &tag).await, None);
 }
 

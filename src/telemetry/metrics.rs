@@ -56,6 +56,8 @@ pub struct PullMetrics {
     pub downloads_in_flight: IntGaugeVec,
     /// Clients that follow a fill which another client started.
     pub coalesced_waiters: IntGauge,
+    /// Tags of which a stand-in said something else: `registry`, `outcome`.
+    pub tag_drift: IntCounterVec,
     /// By kind: clients that left before the end of the answer.
     pub client_aborts: IntCounterVec,
     /// By registry and outcome: ranges far ahead of a download, for which an upstream was asked on its own.
@@ -78,6 +80,8 @@ pub struct UpstreamMetrics {
     pub received_bytes: IntCounterVec,
     /// By registry, upstream and reason: times an upstream was passed over for the next one.
     pub failovers: IntCounterVec,
+    /// Answers of repositories that stand in for others: `registry`, `equivalent`.
+    pub equivalent_answers: IntCounterVec,
     /// By registry, upstream and outcome: requests to token servers.
     pub token_requests: IntCounterVec,
     /// By registry, upstream and name of the credential: times it was refused, where that was not for what was asked.
@@ -175,6 +179,11 @@ impl Metrics {
                 "Blobs being fetched from upstreams",
                 &["registry"],
             )?,
+            tag_drift: new.counters(
+                "weir_tag_drift_total",
+                "Times a tag meant something else to an upstream that was asked in place of the one that decides",
+                &["registry", "outcome"],
+            )?,
             coalesced_waiters: new
                 .gauge("weir_coalesced_waiters", "Clients that follow a download another client started")?,
             client_aborts: new.counters(
@@ -213,6 +222,11 @@ impl Metrics {
                 "weir_received_bytes_total",
                 "Bytes of bodies received from upstreams; sent less received is what the cache saved",
                 &["registry", "upstream", "kind"],
+            )?,
+            equivalent_answers: new.counters(
+                "weir_upstream_equivalent_answers_total",
+                "Answers of an equivalent repository in place of one that could not give it",
+                &["registry", "equivalent"],
             )?,
             failovers: new.counters(
                 "weir_upstream_failovers_total",

@@ -53,9 +53,9 @@ impl Attempts {
         self.0.iter().any(|attempt| attempt.error.verdict == Verdict::WrongPart)
     }
 
-    /// How many are certain, or as good as certain, not to have it.
-    pub(super) fn absences(&self) -> usize {
-        self.0.iter().filter(|attempt| attempt.error.verdict.is_absence()).count()
+    /// Whether `upstream` was asked, and does not have it or does not show it.
+    pub(super) fn tells_absence(&self, upstream: &str) -> bool {
+        self.0.iter().any(|attempt| *attempt.upstream == *upstream && attempt.error.verdict.is_absence())
     }
 
     /// What the attempts come to, in the precedence that keeps a false "not found" from ever leaving Weir.

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
 use super::UpstreamSet;
-use super::attempts::{Attempt, Attempts};
+use super::attempts::{Attempt, Attempts, Standing};
 use super::client::Candidate;
 use super::error::{Outcome, UpstreamError};
 use super::question::Question;
@@ -47,12 +47,15 @@ impl UpstreamSet {
                 purpose,
                 deadline,
                 sole,
-                undecided: attempts.absences() < route.ahead,
+                undecided: route.is_undecided(&candidates, &attempts),
             };
             let outcome = within(deadline, attempt(candidate)).await;
             let labels = route.upstream.labels();
             let word = Outcome::word_of(&outcome);
             self.metrics.requests.with_label_values(&[labels[0], labels[1], surface.as_str(), word]).inc();
+            if outcome.is_ok() && route.standing == Standing::Equivalent {
+                self.metrics.equivalent_answers.with_label_values(&[&*self.registry, labels[0]]).inc();
+            }
             let error = match outcome {
                 Ok(found) => return Ok(found),
                 Err(error) => error,

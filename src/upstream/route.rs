@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::UpstreamSet;
+use super::attempts::{Attempts, Standing};
 use super::client::Upstream;
-use super::attempts::Standing;
 use crate::config::{Capability, Equivalence, RegistryConfig};
 use crate::oci::{RegistryHost, RepositoryName};
 
@@ -53,7 +53,31 @@ pub(super) fn equivalents(
     registry.equivalents.iter().filter_map(stands_in).collect()
 }
 
+impl Route<'_> {
+    /// Whether somebody who comes before this one has not said that it is not there. `asked` are those that were to be
+    /// asked, and `attempts` what they said so far.
+    pub(super) fn is_undecided(&self, asked: &[Route<'_>], attempts: &Attempts) -> bool {
+        let is_absent = |route: &&Route<'_>| route.ahead < self.ahead && attempts.tells_absence(route.name);
+        asked.iter().filter(is_absent).count() < self.ahead
+    }
+}
+
 impl UpstreamSet {
+    /// Whether anybody is trusted with `capability` for `repository`.
+    pub fn serves(&self, repository: &RepositoryName, capability: Capability) -> bool {
+        !self.routes(repository, capability).is_empty()
+    }
+
+    /// Whether `upstream` speaks for repositories of another registry.
+    pub fn is_equivalent(&self, upstream: &str) -> bool {
+        self.equivalents.iter().any(|equivalent| equivalent.names.iter().any(|name| **name == *upstream))
+    }
+
+    /// Those that may say what the tags of `repository` mean, in the order in which their word counts.
+    pub fn resolvers(&self, repository: &RepositoryName) -> Vec<Arc<str>> {
+        self.routes(repository, Capability::Resolve).into_iter().map(|route| Arc::clone(route.name)).collect()
+    }
+
     /// The upstreams that are trusted with `capability` and have `repository`, in order.
     pub(super) fn routes(&self, repository: &RepositoryName, capability: Capability) -> Vec<Route<'_>> {
         let own = self.upstreams.iter().map(|upstream| {
