@@ -9,8 +9,10 @@
 //!
 //! Reading order: `manifest` and `blob` are the walk of a pull, `documents` the rest of it. Below them `flight`
 //! and `fill` fetch blobs, [`reader`], `ahead` and `direct` read them, `coalesce` and `listing` ask questions once,
-//! `library` keeps manifests, `tags` and `freshness` know how long tags are believed.
+//! `library` keeps manifests, `tags` and `freshness` know how long tags are believed, `absence`
+//! how long they are not.
 
+mod absence;
 mod ahead;
 mod answer;
 mod authority;
@@ -36,8 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use moka::future::Cache;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{RegistryConfig, TagsConfig};
@@ -47,7 +48,7 @@ use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::upstream::{BlobStat, Conclusion, Generation, SetupError, UpstreamSet, Upstreams};
 
-pub use crate::upstream::Attempts;
+pub use crate::upstream::{Attempt, Attempts};
 pub use answer::{BlobAnswer, BlobContent, BlobFacts, ManifestAnswer, ReferrersAnswer, TagsAnswer};
 pub use error::{FillError, PullError, Subject};
 pub use library::StoredManifest;
@@ -55,6 +56,7 @@ pub use outcome::{CacheResult, Source};
 pub use parts::BlobParts;
 pub use reader::{BlobReader, ReadError};
 
+use absence::Absences;
 use authority::Authority;
 use coalesce::Coalesce;
 use documents::Documents;
@@ -71,9 +73,6 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long upstreams may take to confirm what could be served stale.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How many negative answers are remembered.
-const NEGATIVE_ENTRIES: u64 = 10_000;
 
 /// A repository of a registry: whose right it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -114,9 +113,7 @@ struct Shared {
     authority: Authority,
     tags: TagMemory,
     documents: Documents,
-    /// What upstreams said does not exist, and when: believed for [`TagsConfig::not_found`]. A digest that is no blob
-    /// may be a manifest.
-    negative: Cache<(Scope, Subject, Reference), (Attempts, Instant)>,
+    absences: Absences,
     resolutions: Coalesce<(Scope, Tag), Result<ManifestAnswer, PullError>>,
     manifests: Coalesce<(Scope, Digest), Result<ManifestAnswer, PullError>>,
     confirmations: Coalesce<(Scope, Digest), Result<BlobStat, PullError>>,
@@ -134,7 +131,7 @@ impl PullService {
             authority: Authority::new(&store),
             tags: TagMemory::new(store.tags()),
             documents: Documents::new(&tasks),
-            negative: Cache::new(NEGATIVE_ENTRIES),
+            absences: Absences::default(),
             resolutions: Coalesce::new(tasks.clone()),
             manifests: Coalesce::new(tasks.clone()),
             confirmations: Coalesce::new(tasks.clone()),
@@ -189,16 +186,6 @@ impl PullService {
     fn upstreams(&self, registry: &RegistryHost) -> Result<Arc<UpstreamSet>, PullError> {
         self.terms.upstreams.of(registry).cloned().ok_or_else(|| PullError::UnknownRegistry(registry.clone()))
     }
-
-    /// What a failed question to the upstreams means for the client. What does not exist is remembered for a while.
-    async fn failure(&self, subject: Subject, scope: &Scope, reference: &Reference, attempts: Attempts) -> PullError {
-        let error = PullError::of(subject, attempts);
-        if let PullError::NotFound { attempts, .. } = &error {
-            let absent = (attempts.clone(), Instant::now());
-            self.shared.negative.insert((scope.clone(), subject, reference.clone()), absent).await;
-        }
-        error
-    }
 }
 
 impl PullError {
@@ -225,6 +212,8 @@ fn in_time<T>(answer: impl Future<Output = Result<T, PullError>>) -> impl Future
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]

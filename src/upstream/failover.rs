@@ -17,12 +17,17 @@ use super::question::Question;
 use crate::config::Capability;
 
 impl UpstreamSet {
-    /// Those that may be asked, in order.
+    /// Those that may be asked, in order. Who sent a wrong part lately is asked for parts last.
     fn candidates(&self, question: &Question<'_>) -> Vec<&Arc<Upstream>> {
         let upstreams = self.upstreams.iter();
-        upstreams
+        let mut candidates: Vec<_> = upstreams
             .filter(|upstream| upstream.can(question.capability) && !question.avoid.contains(&upstream.name))
-            .collect()
+            .collect();
+        if question.is_part {
+            let now = Instant::now();
+            candidates.sort_by_key(|upstream| upstream.quirks.wrong_parts.holds(now));
+        }
+        candidates
     }
 
     /// The first success of `attempt` over the candidates.

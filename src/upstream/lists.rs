@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::header::LINK;
 use http::{HeaderMap, HeaderName, Method};
 use serde::Deserialize;
+use tokio::time::Instant;
 use url::Url;
 
 use super::client::{Candidate, expect_ok};
@@ -63,14 +64,24 @@ impl<'a> Candidate<'a> {
     /// The referrers of a manifest. Registries without the API answer 404 in many forms or lead to a web site; all of
     /// it means that they do not have the list.
     pub(super) async fn referrers(self, request: &'a ReferrersRequest) -> Result<Referrers, UpstreamError> {
+        let no_referrers = &self.upstream.quirks.no_referrers;
+        if no_referrers.holds(Instant::now()) {
+            return Err(UpstreamError::new(Verdict::NoSuchList, "Has no referrers API"));
+        }
         let mut url = self.upstream.url(&request.repository, ["referrers", &request.subject.to_string()]);
         if let Some(artifact_type) = &request.artifact_type {
             url.query_pairs_mut().append_pair("artifactType", artifact_type);
         }
         let mut pages = Pages::new(self, Surface::Referrers, OCI_INDEX, &request.repository, url);
-        let first = pages.next().await.map_err(|error| match error.status {
-            Some(404 | 405) => error.judged(Verdict::NoSuchList),
-            _ => error,
+        let first = pages.next().await.map_err(|error| {
+            match (error.verdict, error.status) {
+                // A registry that speaks of the repository may have the API for others.
+                (Verdict::NotHere, _) => return error.judged(Verdict::NoSuchList),
+                (Verdict::NoSuchList, _) | (_, Some(404 | 405)) => {}
+                _ => return error,
+            }
+            no_referrers.note(Instant::now());
+            error.judged(Verdict::NoSuchList)
         })?;
         let (headers, mut body) = first.ok_or_else(|| no_list(Surface::Referrers))?;
         let applied = headers.get(OCI_FILTERS_APPLIED).and_then(|value| value.to_str().ok()).unwrap_or_default();

@@ -22,6 +22,7 @@ mod failover;
 mod lists;
 mod part;
 mod question;
+mod quirks;
 mod realm;
 mod redirect;
 mod retry_after;
@@ -260,7 +261,8 @@ impl UpstreamSet {
     /// A part cannot be verified on its own. Where [`Attempts::is_part_refused`], the whole may still be had.
     pub async fn open_blob_range(&self, wanted: WantedBlob<'_>, asked: BytesAsked) -> Result<BlobBody, Attempts> {
         let WantedBlob { request, size, .. } = wanted;
-        self.first(wanted.question(), |candidate| candidate.open_blob_range(request, asked, size)).await
+        let question = Question { is_part: true, ..wanted.question() };
+        self.first(question, |candidate| candidate.open_blob_range(request, asked, size)).await
     }
 
     /// All tags of a repository, from an upstream that may say what they are.
