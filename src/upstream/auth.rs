@@ -15,7 +15,8 @@ use tracing::warn;
 use url::Url;
 
 use super::challenge::{Challenge, challenges};
-use super::error::{Outcome, UpstreamError};
+use super::error::UpstreamError;
+use super::outcome::Outcome;
 use super::realm::{RealmRule, RealmTrust};
 use super::redirect::Origin;
 use super::sent::Sent;

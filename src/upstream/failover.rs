@@ -12,7 +12,8 @@ use tracing::{debug, warn};
 use super::UpstreamSet;
 use super::attempts::{Attempt, Attempts};
 use super::client::{Candidate, Upstream};
-use super::error::{Outcome, UpstreamError};
+use super::error::UpstreamError;
+use super::outcome::Outcome;
 use super::question::Question;
 use crate::config::Capability;
 

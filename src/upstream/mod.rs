@@ -8,7 +8,8 @@
 //!
 //! Reading order: `question` is what is asked, `failover` asks one candidate after the other, `client` and `lists` know the operations of one,
 //! `exchange` takes a question through credentials and redirects to an answer (`auth`, `token`, `transport`, timed by
-//! `sent`). The rules they follow are pure: `verdict`, `part`, `retry_after`, `redirect`, `realm`, `challenge`, `dial`.
+//! `sent`; `quirks` saves it questions in vain). The rules they follow are pure: `verdict` with what follows from one in
+//! `error`, `attempts`, `part`, `retry_after`, `redirect`, `realm`, `challenge`, `dial`.
 
 mod attempts;
 mod auth;
@@ -20,6 +21,7 @@ pub mod error;
 mod exchange;
 mod failover;
 mod lists;
+mod outcome;
 mod part;
 mod question;
 mod quirks;
@@ -51,7 +53,8 @@ use self::transport::Transports;
 
 pub use attempts::{Attempt, Attempts, Conclusion};
 pub use body::BlobBody;
-pub use error::{Fault, Outcome, SetupError, UpstreamError, Verdict};
+pub use error::{Fault, SetupError, UpstreamError, Verdict};
+pub use outcome::Outcome;
 pub use part::BytesAsked;
 pub use question::{Purpose, WantedBlob};
 pub use verdict::Speaker;
