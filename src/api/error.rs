@@ -17,7 +17,7 @@ use super::{body, headers};
 use crate::mapping::MappingError;
 use crate::oci::selection::TooManyRanges;
 use crate::oci::{ErrorCode, ErrorDocument};
-use crate::pull::{CacheResult, PullError, Subject};
+use crate::pull::{Attempt, Attempts, CacheResult, PullError, Subject};
 
 /// After how many seconds a client may try again when nothing else is known.
 const RETRY_SECONDS: u64 = 5;
@@ -110,6 +110,10 @@ impl From<PullError> for ApiError {
             PullError::UnknownRegistry(_) | PullError::NotServed { .. } => {
                 Self::new(StatusCode::NOT_FOUND, ErrorCode::NameUnknown, message)
             }
+            PullError::NotFound { attempts, .. } if attempts.is_withheld() => Self {
+                detail: detail(&attempts),
+                ..Self::new(StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS, ErrorCode::Denied, message)
+            },
             PullError::NotFound { subject, attempts } => {
                 let code = match subject {
                     Subject::Manifest => ErrorCode::ManifestUnknown,
@@ -145,21 +149,10 @@ impl From<PullError> for ApiError {
     }
 }
 
-/// What each upstream said, for those who look closer than the message.
-fn detail(attempts: &crate::pull::Attempts) -> Option<Value> {
-    let upstreams: Vec<_> = attempts
-        .0
-        .iter()
-        .map(|attempt| {
-            json!({
-                "name": &*attempt.upstream,
-                "outcome": attempt.error.outcome().as_str(),
-                "status": attempt.error.status,
-                "message": attempt.error.message,
-            })
-        })
-        .collect();
-    (!upstreams.is_empty()).then(|| json!({ "upstreams": upstreams }))
+/// What each upstream said, in the order in which they were asked, for those who look closer than the message.
+fn detail(attempts: &Attempts) -> Option<Value> {
+    let said = |Attempt { upstream, error, .. }: &Attempt| json!({ "upstream": &**upstream, "outcome": error.outcome().as_str(), "status": error.status });
+    (!attempts.0.is_empty()).then(|| attempts.0.iter().map(said).collect())
 }
 
 /// At least one second: 0 would invite an immediate retry. A minute where the upstream said nothing.

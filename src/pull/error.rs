@@ -111,6 +111,9 @@ fn not_found_words(subject: Subject, attempts: &Attempts) -> String {
         Subject::Blob => "blob",
         Subject::Repository => "repository",
     };
+    if attempts.is_withheld() {
+        return format!("This {what} is withheld for legal reasons: {attempts}");
+    }
     format!("No upstream has this {what}: {attempts}")
 }
 

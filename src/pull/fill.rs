@@ -47,7 +47,7 @@ impl Fill {
     /// good.
     pub(super) async fn run(self, permit: Permit) {
         let _in_flight = InFlight::new(&self.metrics.pull.downloads_in_flight, &self.registry);
-        let fetched = timeout(TOTAL_TIMEOUT, self.fetch(&permit)).await;
+        let fetched = Box::pin(timeout(TOTAL_TIMEOUT, self.fetch(&permit))).await;
         match fetched.unwrap_or(Err(FillError::TooLong(TOTAL_TIMEOUT))) {
             Ok(spool) => {
                 self.keep(spool).await;

@@ -92,21 +92,6 @@ impl PullService {
             || self.shared.library.is_whole(manifest).await
     }
 
-    /// What is remembered not to exist is answered without asking again.
-    pub(super) async fn check_negative(
-        &self,
-        subject: Subject,
-        scope: &Scope,
-        reference: &Reference,
-    ) -> Result<(), PullError> {
-        match self.shared.negative.get(&(scope.clone(), subject, reference.clone())).await {
-            Some((attempts, since)) if since.elapsed() < self.terms.tags.not_found => {
-                Err(PullError::NotFound { subject, attempts })
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// Asks the upstreams what a tag means. A known tag costs a HEAD, which no registry counts as a pull; an unknown
     /// one is fetched at once.
     async fn resolve(

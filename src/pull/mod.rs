@@ -9,8 +9,10 @@
 //!
 //! Reading order: `manifest` and `blob` are the walk of a pull, `documents` the rest of it. Below them `flight`
 //! and `fill` fetch blobs, [`reader`], `ahead` and `direct` read them, `coalesce` and `listing` ask questions once,
-//! `library` keeps manifests, `tags` and `freshness` know how long tags are believed, `contested` and `drift` whom.
+//! `library` keeps manifests, `tags` and `freshness` know how long tags are believed, `contested` and `drift` whom, and
+//! `absence` how long nothing is.
 
+mod absence;
 mod ahead;
 mod answer;
 mod authority;
@@ -38,8 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use moka::future::Cache;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Capability, RegistryConfig, TagsConfig};
@@ -49,7 +50,7 @@ use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::upstream::{BlobStat, Conclusion, Generation, SetupError, UpstreamSet, Upstreams};
 
-pub use crate::upstream::Attempts;
+pub use crate::upstream::{Attempt, Attempts};
 pub use answer::{BlobAnswer, BlobContent, BlobFacts, ManifestAnswer, ReferrersAnswer, TagsAnswer};
 pub use error::{FillError, PullError, Subject};
 pub use library::StoredManifest;
@@ -57,6 +58,7 @@ pub use outcome::{CacheResult, Source};
 pub use parts::BlobParts;
 pub use reader::{BlobReader, ReadError};
 
+use absence::Absences;
 use authority::Authority;
 use coalesce::Coalesce;
 use documents::Documents;
@@ -73,9 +75,6 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long upstreams may take to confirm what could be served stale.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How many negative answers are remembered.
-const NEGATIVE_ENTRIES: u64 = 10_000;
 
 /// A repository of a registry: whose right it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -116,9 +115,7 @@ struct Shared {
     authority: Authority,
     tags: TagMemory,
     documents: Documents,
-    /// What upstreams said does not exist, and when: believed for [`TagsConfig::not_found`]. A digest that is no blob
-    /// may be a manifest.
-    negative: Cache<(Scope, Subject, Reference), (Attempts, Instant)>,
+    absences: Absences,
     resolutions: Coalesce<(Scope, Tag), Result<ManifestAnswer, PullError>>,
     manifests: Coalesce<(Scope, Digest), Result<ManifestAnswer, PullError>>,
     confirmations: Coalesce<(Scope, Digest), Result<BlobStat, PullError>>,
@@ -136,7 +133,7 @@ impl PullService {
             authority: Authority::new(&store),
             tags: TagMemory::new(store.tags()),
             documents: Documents::new(&tasks),
-            negative: Cache::new(NEGATIVE_ENTRIES),
+            absences: Absences::default(),
             resolutions: Coalesce::new(tasks.clone()),
             manifests: Coalesce::new(tasks.clone()),
             confirmations: Coalesce::new(tasks.clone()),
@@ -201,20 +198,6 @@ impl PullService {
         }
         PullError::of(subject, attempts)
     }
-
-    /// The same. What does not exist is remembered for a while.
-    async fn failure(&self, subject: Subject, scope: &Scope, reference: &Reference, attempts: Attempts) -> PullError {
-        let capability = match reference {
-            Reference::Tag(_) => Capability::Resolve,
-            Reference::Digest(_) => Capability::Pull,
-        };
-        let error = self.refusal(subject, scope, capability, attempts);
-        if let PullError::NotFound { attempts, .. } = &error {
-            let absent = (attempts.clone(), Instant::now());
-            self.shared.negative.insert((scope.clone(), subject, reference.clone()), absent).await;
-        }
-        error
-    }
 }
 
 impl PullError {
@@ -241,6 +224,8 @@ fn in_time<T>(answer: impl Future<Output = Result<T, PullError>>) -> impl Future
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]

@@ -16,7 +16,8 @@ use url::Url;
 
 use super::challenge::{Challenge, challenges};
 use super::credentials::{Identity, Keyring};
-use super::error::{Outcome, UpstreamError};
+use super::error::UpstreamError;
+use super::outcome::Outcome;
 use super::realm::{RealmRule, RealmTrust};
 use super::redirect::Origin;
 use super::sent::Sent;

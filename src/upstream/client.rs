@@ -19,6 +19,7 @@ use super::error::{UpstreamError, Verdict};
 use super::exchange::{Ask, Redirects};
 use super::part::{BytesAsked, Extent, content_length};
 use super::question::{Purpose, Surface};
+use super::quirks::Quirks;
 use super::redirect::{Origin, is_redirect};
 use super::transport::Transport;
 use super::verdict::is_html;
@@ -42,6 +43,7 @@ pub(super) struct Upstream {
     pub(super) transport: Transport,
     pub(super) allow_private: bool,
     pub(super) metrics: Metrics,
+    pub(super) quirks: Quirks,
     /// What it was made from.
     pub(super) config: UpstreamConfig,
 }
@@ -90,6 +92,7 @@ impl Upstream {
             allow_private: config.allow_private,
             config: config.clone(),
             metrics: metrics.clone(),
+            quirks: Quirks::default(),
         })
     }
 
@@ -127,10 +130,15 @@ impl Candidate<'_> {
     /// HEAD of a manifest by tag.
     pub(super) async fn resolve(self, request: &ManifestRequest) -> Result<Resolved, UpstreamError> {
         let (upstream, undecided) = (Arc::clone(self.name), self.undecided);
+        let no_head = &self.upstream.quirks.no_head;
+        if no_head.holds(Instant::now()) {
+            return Ok(Resolved { upstream, digest: None, undecided });
+        }
         let headers = match self.exchange(&self.ask_manifest(Method::HEAD, request)).await {
             Ok(response) => response.headers().clone(),
             // It knows no HEAD: only a GET can tell.
             Err(error) if matches!(error.status, Some(405 | 501)) => {
+                no_head.note(Instant::now());
                 return Ok(Resolved { upstream, digest: None, undecided });
             }
             Err(error) => return Err(error),
@@ -217,6 +225,20 @@ impl Candidate<'_> {
 
     /// GET of a part of a blob; `total` is the size of the whole, where it is known.
     pub(super) async fn open_blob_range(
+        self,
+        request: &BlobRequest,
+        asked: BytesAsked,
+        total: Option<u64>,
+    ) -> Result<BlobBody, UpstreamError> {
+        let upstream = self.upstream;
+        let opened = self.open_part(request, asked, total).await;
+        if opened.as_ref().is_err_and(|error| error.verdict == Verdict::WrongPart) {
+            upstream.quirks.wrong_parts.note(Instant::now());
+        }
+        opened
+    }
+
+    async fn open_part(
         self,
         request: &BlobRequest,
         asked: BytesAsked,

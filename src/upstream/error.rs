@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use super::outcome::Outcome;
 use super::verdict::Speaker;
 
 /// What a failed request to an upstream means. Failover, health, cool-downs, negative answers and the final answer read
@@ -201,66 +202,6 @@ impl Verdict {
     }
 }
 
-/// What a failed request is called in metrics, logs and answers. Nothing is decided by it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// It is not there.
-    NotFound,
-    /// It is not given out for legal reasons.
-    Withheld,
-    /// It is not shown, or not there.
-    Unauthorized,
-    /// A rate limit is used up.
-    Throttled,
-    /// The upstream is out of order, or the transfer broke.
-    ServerError,
-    /// No answer in time.
-    Timeout,
-    /// No connection, or no answer on it: name, address, network.
-    Connect,
-    /// The proxy on the way refuses.
-    Proxy,
-    /// No agreement on TLS: certificates mostly.
-    Tls,
-    /// The bytes do not hash to the digest asked for.
-    Digest,
-    /// Not the part of a blob that was asked for.
-    Range,
-    /// Not what a registry answers.
-    Broken,
-    /// It leads to where Weir does not go.
-    OffLimits,
-    /// The request is said to be malformed.
-    Refused,
-}
-
-impl Outcome {
-    /// The word for logs, metrics and the `detail` of answers.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NotFound => "not_found",
-            Self::Withheld => "withheld",
-            Self::Unauthorized => "unauthorized",
-            Self::Throttled => "throttled",
-            Self::ServerError => "server_error",
-            Self::Timeout => "timeout",
-            Self::Connect => "connect",
-            Self::Proxy => "proxy",
-            Self::Tls => "tls",
-            Self::Digest => "digest",
-            Self::Range => "range",
-            Self::Broken => "broken",
-            Self::OffLimits => "off_limits",
-            Self::Refused => "refused",
-        }
-    }
-
-    /// The word for a result; success is `ok`.
-    pub(crate) fn word_of<T>(result: &Result<T, UpstreamError>) -> &'static str {
-        result.as_ref().map_or_else(|error| error.outcome().as_str(), |_| "ok")
-    }
-}
-
 /// One failed request to one upstream.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -342,4 +283,66 @@ pub struct SetupError {
     pub upstream: String,
     /// What is wrong.
     pub message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is not said of a verdict in the table of consequences.
+    const PLAIN: Consequences = Consequences { fault: Fault::None, alive: false, rests: None, absent: None };
+
+    #[derive(Debug, PartialEq, Eq)]
+    struct Consequences {
+        fault: Fault,
+        /// Whether the upstream is known to be up.
+        alive: bool,
+        /// For how many seconds the credential rests.
+        rests: Option<u64>,
+        /// For how many seconds absence is believed, if ten is the rule.
+        absent: Option<u64>,
+    }
+
+    #[test]
+    fn verdicts_have_the_consequences_that_the_documentation_says() {
+        let seconds = Duration::from_secs;
+        let alive = |absent| Consequences { alive: true, absent, ..PLAIN };
+        let counts = |fault| Consequences { fault, ..PLAIN };
+        let rests = |seconds| Consequences { rests: Some(seconds), ..alive(None) };
+        for (verdict, expected) in [
+            (Verdict::NotHere, alive(Some(10))),
+            (Verdict::NoSuchList, alive(Some(300))),
+            (Verdict::Withheld, alive(Some(3600))),
+            (Verdict::NotHereOrHidden, alive(Some(30))),
+            (Verdict::CredentialsRejected, alive(None)),
+            (Verdict::RateLimited(None), rests(60)),
+            (Verdict::RateLimited(Some(seconds(17))), rests(17)),
+            (Verdict::Refused, alive(None)),
+            (Verdict::Unacceptable, alive(None)),
+            (Verdict::Doubtful, counts(Fault::Half)),
+            (Verdict::Transient, counts(Fault::One)),
+            (Verdict::BackIn(seconds(5)), counts(Fault::One)),
+            (Verdict::BackIn(seconds(6)), counts(Fault::OpenFor(seconds(6)))),
+            (Verdict::BackIn(seconds(900)), counts(Fault::OpenFor(seconds(300)))),
+            (Verdict::SpentRedirect, counts(Fault::One)),
+            (Verdict::Broken, counts(Fault::One)),
+            (Verdict::WrongBytes, counts(Fault::Five)),
+            (Verdict::WrongPart, PLAIN),
+            (Verdict::Unreachable, counts(Fault::One)),
+            (Verdict::Silent, counts(Fault::One)),
+            (Verdict::Untrusted, counts(Fault::OpenFor(seconds(30)))),
+            (Verdict::ProxyRefused, PLAIN),
+            (Verdict::OffLimits, PLAIN),
+        ] {
+            let found = Consequences {
+                fault: verdict.fault(),
+                alive: verdict.is_sign_of_life(),
+                rests: verdict.cool_down().map(|time| time.as_secs()),
+                absent: verdict.absent_for(seconds(10)).map(|time| time.as_secs()),
+            };
+            assert_eq!(found, expected, "{verdict:?}");
+            assert_eq!(verdict.absent_for(Duration::ZERO), expected.absent.map(|_| Duration::ZERO), "{verdict:?}");
+            assert!(expected.absent.is_none() || verdict.is_absence(), "{verdict:?}");
+        }
+    }
 }

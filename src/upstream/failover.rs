@@ -12,15 +12,20 @@ use tracing::{debug, warn};
 use super::UpstreamSet;
 use super::attempts::{Attempt, Attempts, Standing};
 use super::client::Candidate;
-use super::error::{Outcome, UpstreamError};
+use super::error::UpstreamError;
+use super::outcome::Outcome;
 use super::question::Question;
 use super::route::Route;
 
 impl UpstreamSet {
-    /// Those that may be asked, in order.
+    /// Those that may be asked, in order. Who sent a wrong part lately is asked for parts last.
     fn candidates(&self, question: &Question<'_>) -> Vec<Route<'_>> {
         let mut routes = self.routes(question.repository, question.capability);
         routes.retain(|route| !question.avoid.contains(route.name));
+        if question.is_part {
+            let now = Instant::now();
+            routes.sort_by_key(|route| route.upstream.quirks.wrong_parts.holds(now));
+        }
         routes
     }
 

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::header::LINK;
 use http::{HeaderMap, HeaderName, Method};
 use serde::Deserialize;
+use tokio::time::Instant;
 use url::Url;
 
 use super::client::{Candidate, expect_ok};
@@ -61,15 +62,24 @@ impl Candidate<'_> {
     /// The referrers of a manifest. Registries without the API answer 404 in many forms or lead to a web site; all of
     /// it means that they do not have the list.
     pub(super) async fn referrers(self, request: &ReferrersRequest) -> Result<Referrers, UpstreamError> {
-        let upstream = Arc::clone(self.name);
+        let (quirks, name) = (&self.upstream.quirks, Arc::clone(self.name));
+        if quirks.no_referrers.holds(Instant::now()) {
+            return Err(UpstreamError::new(Verdict::NoSuchList, "Has no referrers API"));
+        }
         let mut url = self.url(["referrers", &request.subject.to_string()]);
         if let Some(artifact_type) = &request.artifact_type {
             url.query_pairs_mut().append_pair("artifactType", artifact_type);
         }
         let mut pages = Pages::new(self, Surface::Referrers, OCI_INDEX, url);
-        let first = pages.next().await.map_err(|error| match error.status {
-            Some(404 | 405) => error.judged(Verdict::NoSuchList),
-            _ => error,
+        let first = pages.next().await.map_err(|error| {
+            match (error.verdict, error.status) {
+                // A registry that speaks of the repository may have the API for others.
+                (Verdict::NotHere, _) => return error.judged(Verdict::NoSuchList),
+                (Verdict::NoSuchList, _) | (_, Some(404 | 405)) => {}
+                _ => return error,
+            }
+            quirks.no_referrers.note(Instant::now());
+            error.judged(Verdict::NoSuchList)
         })?;
         let (headers, mut body) = first.ok_or_else(|| no_list(Surface::Referrers))?;
         let applied = headers.get(OCI_FILTERS_APPLIED).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -77,7 +87,7 @@ impl Candidate<'_> {
         while let Some((_, page)) = pages.next().await? {
             body = append(&body, &page).ok_or_else(|| no_list(Surface::Referrers))?;
         }
-        Ok(Referrers { upstream, body, filtered })
+        Ok(Referrers { upstream: name, body, filtered })
     }
 }
 

@@ -8,7 +8,8 @@
 //!
 //! Reading order: `question` is what is asked, `failover` asks one candidate after the other, `client` and `lists` know the operations of one,
 //! `exchange` takes a question through credentials and redirects to an answer (`auth`, `credentials`, `token`,
-//! `transport`, timed by `sent`). The rules they follow are pure: `verdict`, `part`, `retry_after`, `redirect`, `realm`, `challenge`, `dial`.
+//! `transport`, timed by `sent`; `quirks` saves it questions in vain). The rules they follow are pure: `verdict` with what
+//! follows from one in `error`, `attempts`, `part`, `retry_after`, `redirect`, `realm`, `challenge`, `dial`.
 
 mod attempts;
 mod auth;
@@ -21,8 +22,10 @@ pub mod error;
 mod exchange;
 mod failover;
 mod lists;
+mod outcome;
 mod part;
 mod question;
+mod quirks;
 mod realm;
 mod redirect;
 mod retry_after;
@@ -53,7 +56,8 @@ use self::transport::Transports;
 
 pub use attempts::{Attempt, Attempts, Conclusion, Standing};
 pub use body::BlobBody;
-pub use error::{Fault, Outcome, SetupError, UpstreamError, Verdict};
+pub use error::{Fault, SetupError, UpstreamError, Verdict};
+pub use outcome::Outcome;
 pub use part::BytesAsked;
 pub use question::{Purpose, WantedBlob};
 pub use verdict::Speaker;
@@ -292,7 +296,8 @@ impl UpstreamSet {
     /// A part cannot be verified on its own. Where [`Attempts::is_part_refused`], the whole may still be had.
     pub async fn open_blob_range(&self, wanted: WantedBlob<'_>, asked: BytesAsked) -> Result<BlobBody, Attempts> {
         let WantedBlob { request, size, .. } = wanted;
-        self.first(wanted.question(), |candidate| candidate.open_blob_range(request, asked, size)).await
+        let question = Question { is_part: true, ..wanted.question() };
+        self.first(question, |candidate| candidate.open_blob_range(request, asked, size)).await
     }
 
     /// All tags of a repository, from an upstream that may say what they are.

@@ -20,6 +20,8 @@ pub(super) struct Question<'a> {
     pub(super) repository: &'a RepositoryName,
     /// Who waits for the answer.
     pub(super) purpose: Purpose,
+    /// Whether only a part of it is wanted, which not every upstream sends as it is asked for.
+    pub(super) is_part: bool,
     /// Upstreams that are passed over, by name.
     pub(super) avoid: &'a [Arc<str>],
     /// When it has to be answered, by whomever.
@@ -34,7 +36,7 @@ impl<'a> Question<'a> {
         repository: &'a RepositoryName,
         deadline: Instant,
     ) -> Self {
-        Self { surface, capability, repository, purpose: Purpose::Miss, avoid: &[], deadline }
+        Self { surface, capability, repository, purpose: Purpose::Miss, is_part: false, avoid: &[], deadline }
     }
 }
 

@@ -4,7 +4,7 @@ use http::Method;
 use prometheus::HistogramVec;
 use tokio::time::Instant;
 
-use super::error::Outcome;
+use super::outcome::Outcome;
 use super::redirect::Origin;
 use crate::telemetry::metrics::UpstreamMetrics;
 
