@@ -116,7 +116,7 @@ impl PullService {
         };
         let resolved = match upstreams.resolve(&request, Purpose::Revalidation, within(CONFIRM_TIMEOUT)).await {
             Ok(resolved) => resolved,
-            Err(attempts) => return self.trouble(&scope, &tag, known, attempts).await,
+            Err(attempts) => return self.trouble(&scope, &upstreams, &tag, known, attempts).await,
         };
         if let Some(digest) = resolved.digest
             && let Some((manifest, source)) = self.shared.library.load(&digest).await
@@ -136,7 +136,7 @@ impl PullService {
         let request = ManifestRequest { repository: scope.repository.clone(), reference };
         match upstreams.manifest(&request, Purpose::Revalidation, deadline).await {
             Ok(fetched) => Ok(self.learn(&scope, &tag, fetched).await),
-            Err(attempts) => self.trouble(&scope, &tag, known, attempts).await,
+            Err(attempts) => self.trouble(&scope, &upstreams, &tag, known, attempts).await,
         }
     }
 
@@ -154,17 +154,32 @@ impl PullService {
         self.shared.authority.confirm(scope, &manifest.digest).await;
     }
 
-    /// The upstreams failed to confirm a known tag.
+    /// The upstreams failed to confirm a known tag. Those that were spared, because something could be served all the
+    /// same, are asked if it cannot.
     async fn trouble(
         &self,
         scope: &Scope,
+        upstreams: &UpstreamSet,
         tag: &Tag,
         known: KnownTag,
         attempts: Attempts,
     ) -> Result<ManifestAnswer, PullError> {
-        let fresh = self.terms.tags.fresh;
-        self.shared.tags.trouble(scope, tag, known.clone(), attempts.clone(), fresh).await;
-        self.stale(scope, tag, &known, attempts).await
+        let spared = attempts.is_any_left_alone();
+        let mut last = attempts.clone();
+        let mut answer = Box::pin(self.stale(scope, tag, &known, attempts)).await;
+        if spared && answer.is_err() {
+            let reference = Reference::Tag(tag.clone());
+            let request = ManifestRequest { repository: scope.repository.clone(), reference };
+            match upstreams.manifest(&request, Purpose::Miss, within(CONFIRM_TIMEOUT)).await {
+                Ok(fetched) => return Ok(self.learn(scope, tag, fetched).await),
+                Err(attempts) => {
+                    last = attempts.clone();
+                    answer = Err(PullError::of(Subject::Manifest, attempts));
+                }
+            }
+        }
+        self.shared.tags.trouble(scope, tag, known, last, self.terms.tags.fresh).await;
+        answer
     }
 
     /// Serves a known tag unconfirmed, if policy allows and a client can get all of the image.
@@ -219,7 +234,14 @@ impl PullService {
             }
             // An upstream that does not answer HEAD as it should proves it by sending the bytes.
             Ok(_) => self.fetch(scope, upstreams, request).await,
-            Err(attempts) => self.without_upstream(scope, manifest, source, attempts).await,
+            Err(attempts) => {
+                let spared = attempts.is_any_left_alone();
+                match self.without_upstream(scope, manifest, source, attempts).await {
+                    // Nothing else can be done: those that were spared are asked after all.
+                    Err(_) if spared => self.fetch(scope, upstreams, request).await,
+                    answer => answer,
+                }
+            }
         }
     }
 

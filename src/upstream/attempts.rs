@@ -53,6 +53,11 @@ impl Attempts {
         self.0.iter().any(|attempt| attempt.error.verdict == Verdict::WrongPart)
     }
 
+    /// Whether somebody was not asked who would be if nothing else helped: as [`super::Purpose::Miss`].
+    pub fn is_any_left_alone(&self) -> bool {
+        self.0.iter().any(|attempt| attempt.error.verdict == Verdict::LeftAlone)
+    }
+
     /// How many are certain, or as good as certain, not to have it.
     pub(super) fn absences(&self) -> usize {
         self.0.iter().filter(|attempt| attempt.error.verdict.is_absence()).count()

@@ -53,6 +53,10 @@ pub enum Verdict {
     Refused,
     /// It has the content in none of the types that were asked for.
     Unacceptable,
+    /// It was not asked: it failed a moment ago.
+    LeftAlone,
+    /// It was not asked: an operator wants it so.
+    Disabled,
 }
 
 /// How much a failure weighs against the health of whoever failed.
@@ -112,7 +116,9 @@ impl Verdict {
             | Self::ProxyRefused
             | Self::OffLimits
             | Self::Refused
-            | Self::Unacceptable => Fault::None,
+            | Self::Unacceptable
+            | Self::LeftAlone
+            | Self::Disabled => Fault::None,
             Self::Doubtful => Fault::Half,
             Self::Transient | Self::SpentRedirect | Self::Broken | Self::Unreachable | Self::Silent => Fault::One,
             Self::BackIn(time) if time.as_secs() <= SHORT_ABSENCE.as_secs() => Fault::One,
@@ -197,6 +203,8 @@ impl Verdict {
             Self::ProxyRefused => Outcome::Proxy,
             Self::OffLimits => Outcome::OffLimits,
             Self::Refused | Self::Unacceptable => Outcome::Refused,
+            Self::LeftAlone => Outcome::CircuitOpen,
+            Self::Disabled => Outcome::Disabled,
         }
     }
 }
@@ -232,6 +240,10 @@ pub enum Outcome {
     OffLimits,
     /// The request is said to be malformed.
     Refused,
+    /// Nothing was asked: it failed a moment ago and is left alone.
+    CircuitOpen,
+    /// Nothing was asked: an operator disabled it.
+    Disabled,
 }
 
 impl Outcome {
@@ -252,6 +264,8 @@ impl Outcome {
             Self::Broken => "broken",
             Self::OffLimits => "off_limits",
             Self::Refused => "refused",
+            Self::CircuitOpen => "circuit_open",
+            Self::Disabled => "disabled",
         }
     }
 

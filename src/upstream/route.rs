@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::UpstreamSet;
-use super::client::Upstream;
 use super::attempts::Standing;
+use super::client::Upstream;
 use crate::config::{Capability, Equivalence, RegistryConfig};
 use crate::oci::{RegistryHost, RepositoryName};
 
@@ -54,6 +54,13 @@ pub(super) fn equivalents(
 }
 
 impl UpstreamSet {
+    /// The upstream that is called `name` in answers.
+    pub(super) fn called(&self, name: &str) -> Option<&Arc<Upstream>> {
+        let own = self.upstreams.iter().find(|upstream| *upstream.name == *name);
+        let others = self.equivalents.iter().flat_map(|equivalent| equivalent.upstreams.iter().zip(&equivalent.names));
+        own.or_else(|| others.into_iter().find(|(_, label)| &***label == name).map(|(upstream, _)| upstream))
+    }
+
     /// The upstreams that are trusted with `capability` and have `repository`, in order.
     pub(super) fn routes(&self, repository: &RepositoryName, capability: Capability) -> Vec<Route<'_>> {
         let own = self.upstreams.iter().map(|upstream| {
