@@ -15,7 +15,7 @@ use crate::mapping::ImageMapping;
 use crate::pull::PullService;
 use crate::store::{Files, Store};
 use crate::telemetry::Metrics;
-use crate::upstream::Upstreams;
+use crate::upstream::{UpstreamHealth, Upstreams};
 
 /// What is served and what runs beside it.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub(super) struct Parts {
     pub(super) lifecycle: Lifecycle,
     /// The metrics of all parts.
     pub(super) metrics: Metrics,
+    /// The health of the upstreams, to be looked after while the server runs.
+    pub(super) health: UpstreamHealth,
     /// Downloads and records that outlive their clients; the drain waits for them.
     pub(super) background: TaskTracker,
 }
@@ -67,6 +69,7 @@ pub(super) async fn build(
         certificates,
         lifecycle,
         metrics,
+        health: pull.upstream_health().clone(),
         background,
     };
     Ok((parts, Adjustable { api, pull, store }))

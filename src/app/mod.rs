@@ -177,6 +177,13 @@ fn serve(
         });
         Security::Tls(Arc::new(Terminator::new(certificates, handshake)))
     });
+    let (drain, watch) = (registry.clone(), parts.health.watch());
+    registry.spawn(async move {
+        tokio::select! {
+            () = watch => {}
+            () = drain.begun() => {}
+        }
+    });
     registry.spawn(accept::accept(
         registry_listener,
         security,

@@ -20,6 +20,7 @@ use super::*;
 use crate::admin;
 use crate::api::access;
 use crate::telemetry::Metrics;
+use crate::upstream::UpstreamHealth;
 
 const HELLO: &[u8] = b"GET /hello HTTP/1.1\r\nHost: weir\r\n\r\n";
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -42,6 +43,7 @@ fn parts(router: Router) -> Parts {
         admin: admin::router(metrics.clone(), lifecycle.clone(), Vec::new()).into(),
         lifecycle,
         metrics,
+        health: UpstreamHealth::default(),
         background: TaskTracker::new(),
     }
 }

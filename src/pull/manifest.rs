@@ -13,6 +13,7 @@ use super::library::StoredManifest;
 use super::outcome::{CacheResult, Source};
 use super::tags::{KnownTag, Said, Trouble};
 use super::{CONFIRM_TIMEOUT, OPEN_TIMEOUT, PullService, Scope};
+use crate::config::Capability;
 use crate::oci::request::ManifestRequest;
 use crate::oci::{Digest, Reference, Tag};
 use crate::upstream::{Attempts, Conclusion, FetchedManifest, Purpose, Resolved, UpstreamSet};
@@ -113,7 +114,7 @@ impl PullService {
         };
         let resolved = match upstreams.resolve(&request, Purpose::Revalidation, within(CONFIRM_TIMEOUT)).await {
             Ok(resolved) => resolved,
-            Err(attempts) => return self.trouble(&scope, &tag, known, attempts).await,
+            Err(attempts) => return self.trouble(of, known, attempts).await,
         };
         let Resolved { upstream, digest, undecided } = resolved;
         let (said, fetched) = match digest {
@@ -121,7 +122,7 @@ impl PullService {
             // Only the bytes can tell.
             None => match upstreams.manifest(&request, Purpose::Revalidation, deadline).await {
                 Ok(fetched) => (Said::of(&fetched), Some(fetched)),
-                Err(attempts) => return self.trouble(&scope, &tag, known, attempts).await,
+                Err(attempts) => return self.trouble(of, known, attempts).await,
             },
         };
         if let Some(answer) = Box::pin(self.on_drift(of, &known, &said)).await {
@@ -146,7 +147,7 @@ impl PullService {
         };
         match fetched {
             Ok(fetched) => Ok(self.learn(of, Some(&known), &said, fetched).await),
-            Err(attempts) => self.trouble(&scope, &tag, known, attempts).await,
+            Err(attempts) => self.trouble(of, known, attempts).await,
         }
     }
 
@@ -170,18 +171,33 @@ impl PullService {
         self.shared.authority.confirm(scope, &manifest.digest).await;
     }
 
-    /// The upstreams failed to confirm a known tag.
-    async fn trouble(
-        &self,
-        scope: &Scope,
-        tag: &Tag,
-        known: KnownTag,
-        attempts: Attempts,
-    ) -> Result<ManifestAnswer, PullError> {
+    /// The upstreams failed to confirm a known tag. Those that were spared, because something could be served all the
+    /// same, are asked if it cannot.
+    async fn trouble(&self, of: Tagged<'_>, known: KnownTag, attempts: Attempts) -> Result<ManifestAnswer, PullError> {
+        let Tagged { scope, upstreams, tag } = of;
+        let spared = attempts.is_any_left_alone();
+        let mut last = attempts.clone();
+        let mut answer = Box::pin(self.stale(scope, tag, &known, attempts)).await;
+        if spared && answer.is_err() {
+            let reference = Reference::Tag(tag.clone());
+            let request = ManifestRequest { repository: scope.repository.clone(), reference };
+            match upstreams.manifest(&request, Purpose::Miss, within(CONFIRM_TIMEOUT)).await {
+                Ok(fetched) => {
+                    let said = Said::of(&fetched);
+                    return match Box::pin(self.on_drift(of, &known, &said)).await {
+                        Some(answer) => answer,
+                        None => Ok(self.learn(of, Some(&known), &said, fetched).await),
+                    };
+                }
+                Err(attempts) => {
+                    last = attempts.clone();
+                    answer = Err(self.refusal(Subject::Manifest, scope, Capability::Resolve, attempts));
+                }
+            }
+        }
         let fresh = self.terms.tags.fresh;
-        let trouble = Trouble::Unanswered(attempts.clone());
-        self.shared.tags.trouble(scope, tag, known.clone(), trouble, fresh).await;
-        self.stale(scope, tag, &known, attempts).await
+        self.shared.tags.trouble(scope, tag, known, Trouble::Unanswered(last), fresh).await;
+        answer
     }
 
     /// Serves a known tag unconfirmed, if policy allows and a client can get all of the image.
@@ -236,7 +252,14 @@ impl PullService {
             }
             // An upstream that does not answer HEAD as it should proves it by sending the bytes.
             Ok(_) => self.fetch(scope, upstreams, request).await,
-            Err(attempts) => self.without_upstream(scope, manifest, source, attempts).await,
+            Err(attempts) => {
+                let spared = attempts.is_any_left_alone();
+                match self.without_upstream(scope, manifest, source, attempts).await {
+                    // Nothing else can be done: those that were spared are asked after all.
+                    Err(_) if spared => self.fetch(scope, upstreams, request).await,
+                    answer => answer,
+                }
+            }
         }
     }
 

@@ -48,7 +48,7 @@ use crate::oci::request::{BlobRequest, ManifestRequest};
 use crate::oci::{Digest, Reference, RegistryHost, RepositoryName, Selection, Tag};
 use crate::store::Store;
 use crate::telemetry::Metrics;
-use crate::upstream::{BlobStat, Conclusion, Generation, SetupError, UpstreamSet, Upstreams};
+use crate::upstream::{BlobStat, Conclusion, Generation, SetupError, UpstreamHealth, UpstreamSet, Upstreams};
 
 pub use crate::upstream::{Attempt, Attempts};
 pub use answer::{BlobAnswer, BlobContent, BlobFacts, ManifestAnswer, ReferrersAnswer, TagsAnswer};
@@ -149,6 +149,16 @@ impl PullService {
     pub fn renewed(&self, registries: &[RegistryConfig], tags: TagsConfig) -> Result<Self, SetupError> {
         let upstreams = self.terms.upstreams.renewed(registries, &self.shared.metrics)?;
         Ok(Self { shared: Arc::clone(&self.shared), terms: Arc::new(Terms { upstreams, tags }) })
+    }
+
+    /// From now on the upstreams of this service are those whose health is looked after and told.
+    pub fn enter_into_force(&self) {
+        self.terms.upstreams.enter_into_force();
+    }
+
+    /// The health of the upstreams in force, those of later configurations included.
+    pub fn upstream_health(&self) -> &UpstreamHealth {
+        self.terms.upstreams.health()
     }
 
     /// A manifest, by tag or digest.

@@ -10,7 +10,7 @@ use super::Scope;
 use super::drift::Word;
 use crate::oci::{Digest, Tag};
 use crate::store::{TagRecord, Tags};
-use crate::upstream::{Attempts, FetchedManifest, Generation};
+use crate::upstream::{Attempts, FetchedManifest, Generation, equal_jitter, fraction};
 
 /// How many tags are held in memory.
 const MEMORY_ENTRIES: u64 = 50_000;
@@ -18,7 +18,8 @@ const MEMORY_ENTRIES: u64 = 50_000;
 /// How old the confirmation on disk may become before it is written again.
 const PERSIST_AFTER: Duration = Duration::from_secs(60 * 60);
 
-/// How long a tag whose upstreams just failed is served stale without asking them again, at most.
+/// How long a tag whose upstreams just failed is served stale without asking them again, at most. Half of it at least:
+/// the tags that failed together do not come back together.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// A known tag.
@@ -178,7 +179,7 @@ impl TagMemory {
         trouble: Trouble,
         fresh: Duration,
     ) {
-        known.trouble = Some((Instant::now() + fresh.min(PAUSE), trouble));
+        known.trouble = Some((Instant::now() + equal_jitter(fresh.min(PAUSE), fraction()), trouble));
         self.memory.insert((scope.clone(), tag.clone()), known).await;
     }
 

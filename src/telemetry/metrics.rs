@@ -1,5 +1,7 @@
 //! The Prometheus metrics, a struct per room. The help texts are the reference.
 
+mod health;
+
 use std::sync::Arc;
 
 #[cfg(target_os = "linux")]
@@ -8,6 +10,8 @@ use prometheus::{
     HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
     core::Collector,
 };
+
+pub use health::HealthMetrics;
 
 /// Buckets of request durations, in seconds: OpenTelemetry's, and longer ones for blobs.
 const DURATION_BUCKETS: &[f64] =
@@ -24,6 +28,8 @@ pub struct Metrics {
     pub pull: PullMetrics,
     /// Requests to upstreams.
     pub upstream: UpstreamMetrics,
+    /// The health of upstreams.
+    pub health: HealthMetrics,
     /// The store.
     pub store: StoreMetrics,
     /// The configuration.
@@ -244,6 +250,7 @@ impl Metrics {
                 &["registry", "upstream", "credential"],
             )?,
         };
+        let health = HealthMetrics::register(&mut new)?;
         let store = StoreMetrics {
             bytes: new
                 .gauge("weir_store_bytes", "Bytes of blobs, manifests and downloads, in progress or interrupted")?,
@@ -303,7 +310,7 @@ impl Metrics {
                 &["reason"],
             )?,
         };
-        Ok(Self { registry: new.registry, names: new.names.into(), http, pull, upstream, store, config, tls })
+        Ok(Self { registry: new.registry, names: new.names.into(), http, pull, upstream, health, store, config, tls })
     }
 
     /// The names of all metrics, those without a series yet included.

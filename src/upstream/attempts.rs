@@ -53,6 +53,11 @@ impl Attempts {
         self.0.iter().any(|attempt| attempt.error.verdict == Verdict::WrongPart)
     }
 
+    /// Whether somebody was not asked who would be if nothing else helped: as [`super::Purpose::Miss`].
+    pub fn is_any_left_alone(&self) -> bool {
+        self.0.iter().any(|attempt| attempt.error.verdict == Verdict::LeftAlone)
+    }
+
     /// Whether `upstream` was asked, and does not have it or does not show it.
     pub(super) fn tells_absence(&self, upstream: &str) -> bool {
         self.0.iter().any(|attempt| *attempt.upstream == *upstream && attempt.error.verdict.is_absence())

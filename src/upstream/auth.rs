@@ -16,7 +16,8 @@ use url::Url;
 
 use super::challenge::{Challenge, challenges};
 use super::credentials::{Identity, Keyring};
-use super::error::UpstreamError;
+use super::error::{UpstreamError, Verdict};
+use super::health::{Asking, Health, Part};
 use super::outcome::Outcome;
 use super::realm::{RealmRule, RealmTrust};
 use super::redirect::Origin;
@@ -47,6 +48,7 @@ pub(crate) struct Auth {
     learned: Mutex<Option<Demand>>,
     warned: Mutex<Option<Instant>>,
     metrics: UpstreamMetrics,
+    health: Arc<Health>,
 }
 
 /// What a challenge demands.
@@ -97,6 +99,8 @@ pub(crate) struct Challenged<'a> {
     pub(crate) identity: Identity,
     /// The repository it was about.
     pub(crate) repository: &'a RepositoryName,
+    /// Whether the token server is asked even if it has been failing.
+    pub(crate) tokens: Asking,
 }
 
 impl Auth {
@@ -107,6 +111,7 @@ impl Auth {
         home: Origin,
         transport: Transport,
         metrics: UpstreamMetrics,
+        health: Arc<Health>,
     ) -> Self {
         Self {
             registry,
@@ -120,6 +125,7 @@ impl Auth {
             learned: Mutex::new(None),
             warned: Mutex::new(None),
             metrics,
+            health,
         }
     }
 
@@ -138,10 +144,12 @@ impl Auth {
         &self,
         identity: Identity,
         repository: &RepositoryName,
+        tokens: Asking,
     ) -> Result<Option<Authorization>, UpstreamError> {
         let Some(demand) = self.learned.lock().clone() else { return Ok(None) };
-        let result = self.meet(&self.home, demand, identity, repository).await;
-        if result.as_ref().is_err_and(|error| !error.verdict.is_absence()) {
+        let result = self.meet(&self.home, demand, identity, repository, tokens).await;
+        let has_failed = |error: &UpstreamError| !error.verdict.is_absence() && error.verdict != Verdict::LeftAlone;
+        if result.as_ref().is_err_and(has_failed) {
             // The token server may have moved; the next request asks the upstream where to.
             *self.learned.lock() = None;
         }
@@ -150,7 +158,7 @@ impl Auth {
 
     /// What to carry instead, if anything can help.
     pub(crate) async fn reply(&self, challenged: Challenged<'_>) -> Result<Option<Authorization>, UpstreamError> {
-        let Challenged { origin, headers, sent, since, identity, repository } = challenged;
+        let Challenged { origin, headers, sent, since, identity, repository, tokens } = challenged;
         let at_home = *origin == self.home;
         // An expired token may be refused without a challenge.
         let learned = || self.learned.lock().clone().filter(|_| at_home && sent.is_some());
@@ -170,7 +178,7 @@ impl Auth {
             Some(Authorization::Basic(_)) if demand == Demand::Basic => return Ok(None),
             _ => {}
         }
-        self.meet(origin, demand, identity, repository).await
+        self.meet(origin, demand, identity, repository, tokens).await
     }
 
     /// Tells the operator that configured credentials were refused; in the log at most once per interval.
@@ -209,11 +217,14 @@ impl Auth {
         demand: Demand,
         identity: Identity,
         repository: &RepositoryName,
+        tokens: Asking,
     ) -> Result<Option<Authorization>, UpstreamError> {
         let Some(key) = self.key(origin, &demand, identity, repository) else {
             return Ok(self.credentials(origin, identity).map(Authorization::Basic));
         };
         let client = self.token_client(origin, &key.realm)?;
+        // What is kept needs no server. Asked for by somebody else meanwhile, the leave is given back unused.
+        let pending = if self.tokens.has(&key) { None } else { Some(self.health.ask(Part::Token, tokens)?) };
         let request = TokenRequest { key: key.clone(), client, credentials: self.credentials(origin, identity) };
         let (metrics, registry, upstream) =
             (self.metrics.clone(), Arc::clone(&self.registry), Arc::clone(&self.upstream));
@@ -225,6 +236,9 @@ impl Auth {
                 Err(error) => (error.status, Some(error.outcome())),
             };
             sent.answered(status, error);
+            if let Some(pending) = pending {
+                pending.ended(result);
+            }
         };
         let token = self.tokens.get(request, fetched).await?;
         Ok(Some(Authorization::Bearer(key, token)))

@@ -11,6 +11,7 @@ use prometheus::IntCounter;
 use tokio::time::timeout;
 
 use super::error::{UpstreamError, Verdict};
+use super::health::Pending;
 use super::part::Extent;
 use super::transport::root_cause;
 
@@ -31,12 +32,19 @@ pub struct BlobBody {
     /// How it failed, to be said again to whoever asks again.
     failure: Option<UpstreamError>,
     meter: IntCounter,
+    /// Whoever wants to know how it ended.
+    pending: Option<Pending>,
 }
 
 impl BlobBody {
     /// A body that should come to `extent`.
     pub(super) fn new(upstream: Arc<str>, extent: Extent, pieces: Pieces, meter: IntCounter) -> Self {
-        Self { upstream, extent, received: 0, pieces: Some(pieces), failure: None, meter }
+        Self { upstream, extent, received: 0, pieces: Some(pieces), failure: None, meter, pending: None }
+    }
+
+    /// The same, its end to be told to `pending`. A body that is dropped before its end says nothing.
+    pub(super) fn watched_by(self, pending: Pending) -> Self {
+        Self { pending: Some(pending), ..self }
     }
 
     /// Which upstream sends it.
@@ -84,6 +92,9 @@ impl BlobBody {
         if !matches!(result, Ok(Some(_))) {
             self.pieces = None;
             self.failure = result.as_ref().err().cloned();
+            if let Some(pending) = self.pending.take() {
+                pending.ended(&result);
+            }
         }
         result
     }

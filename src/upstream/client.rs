@@ -4,11 +4,13 @@
 //! the length that was expected. Whether the bytes of a blob are right only their reader can tell.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_RANGE, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use reqwest::Response;
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 use url::Url;
@@ -17,6 +19,7 @@ use super::auth::Auth;
 use super::body::{BlobBody, pieces, read_document};
 use super::error::{UpstreamError, Verdict};
 use super::exchange::{Ask, Redirects};
+use super::health::{Admission, Asking, Health, Part};
 use super::part::{BytesAsked, Extent, content_length};
 use super::question::{Purpose, Surface};
 use super::quirks::Quirks;
@@ -44,6 +47,7 @@ pub(super) struct Upstream {
     pub(super) allow_private: bool,
     pub(super) metrics: Metrics,
     pub(super) quirks: Quirks,
+    pub(super) health: Arc<Health>,
     /// What it was made from.
     pub(super) config: UpstreamConfig,
 }
@@ -64,6 +68,37 @@ pub(super) struct Candidate<'a> {
     pub(super) sole: bool,
     /// Whether somebody who is asked before could not tell.
     pub(super) undecided: bool,
+    /// How long it may keep one waiting.
+    pub(super) pace: Pace,
+    /// The leave to ask it.
+    pub(super) admission: Admission,
+    /// Whether its token server is asked even if that has been failing.
+    pub(super) tokens: Asking,
+}
+
+/// How long a candidate may keep one waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// As long as it usually takes.
+    Usual,
+    /// Another one stands ready: not long.
+    Hurried,
+    /// It is known to be down, and so are the others.
+    Halved,
+}
+
+/// How long a candidate has while another one stands ready.
+pub(super) const HURRIED: Duration = Duration::from_secs(3);
+
+impl Pace {
+    /// How long the head of an answer may take that usually may take `usual`.
+    pub(super) fn of(self, usual: Duration) -> Duration {
+        match self {
+            Self::Usual => usual,
+            Self::Hurried => usual.min(HURRIED),
+            Self::Halved => usual / 2,
+        }
+    }
 }
 
 impl Upstream {
@@ -73,6 +108,7 @@ impl Upstream {
         config: &UpstreamConfig,
         transport: Transport,
         metrics: &Metrics,
+        bell: Arc<Notify>,
     ) -> Result<Self, String> {
         let base = &config.url;
         let home = Origin::of(base).ok_or("`url` must be an http or https address")?;
@@ -82,9 +118,13 @@ impl Upstream {
         if base.query().is_some() || base.fragment().is_some() {
             return Err("`url` must not hold a query or fragment".to_owned());
         }
-        let auth = Auth::new(Arc::clone(registry), config, home.clone(), transport.clone(), metrics.upstream.clone());
+        let name: Arc<str> = config.name.as_str().into();
+        let health = Health::new(Arc::clone(registry), Arc::clone(&name), metrics.health.clone(), bell);
+        let (transports, watch) = (transport.clone(), Arc::clone(&health));
+        let auth = Auth::new(Arc::clone(registry), config, home.clone(), transports, metrics.upstream.clone(), watch);
         Ok(Self {
-            name: config.name.as_str().into(),
+            name,
+            health,
             registry: Arc::clone(registry),
             home,
             auth,
@@ -259,7 +299,8 @@ impl Candidate<'_> {
 
     fn body(&self, extent: Extent, response: Response) -> BlobBody {
         let meter = self.upstream.meter(Surface::Blob);
-        BlobBody::new(Arc::clone(self.name), extent, pieces(response), meter)
+        let pending = self.upstream.health.hand_on(Part::Blob, self.admission);
+        BlobBody::new(Arc::clone(self.name), extent, pieces(response), meter).watched_by(pending)
     }
 
     fn ask_manifest(&self, method: Method, request: &ManifestRequest) -> Ask<'_> {

@@ -54,6 +54,10 @@ pub enum Verdict {
     Refused,
     /// It has the content in none of the types that were asked for.
     Unacceptable,
+    /// It was not asked: it failed a moment ago.
+    LeftAlone,
+    /// It was not asked: an operator wants it so.
+    Disabled,
 }
 
 /// How much a failure weighs against the health of whoever failed.
@@ -113,7 +117,9 @@ impl Verdict {
             | Self::ProxyRefused
             | Self::OffLimits
             | Self::Refused
-            | Self::Unacceptable => Fault::None,
+            | Self::Unacceptable
+            | Self::LeftAlone
+            | Self::Disabled => Fault::None,
             Self::Doubtful => Fault::Half,
             Self::Transient | Self::SpentRedirect | Self::Broken | Self::Unreachable | Self::Silent => Fault::One,
             Self::BackIn(time) if time.as_secs() <= SHORT_ABSENCE.as_secs() => Fault::One,
@@ -198,6 +204,8 @@ impl Verdict {
             Self::ProxyRefused => Outcome::Proxy,
             Self::OffLimits => Outcome::OffLimits,
             Self::Refused | Self::Unacceptable => Outcome::Refused,
+            Self::LeftAlone => Outcome::CircuitOpen,
+            Self::Disabled => Outcome::Disabled,
         }
     }
 }

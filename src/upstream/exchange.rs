@@ -14,7 +14,7 @@ use tracing::debug;
 use url::Url;
 
 use super::auth::{Authorization, Challenged, wants_password};
-use super::client::Candidate;
+use super::client::{Candidate, HURRIED, Pace};
 use super::credentials::Identity;
 use super::error::{Retry, UpstreamError, Verdict};
 use super::question::{Purpose, Surface};
@@ -110,12 +110,18 @@ struct Unanswered {
 struct Patience {
     first_byte: Duration,
     until: Instant,
+    /// How long a token may take, if that is less than its server has.
+    token: Option<Duration>,
     deadline: Instant,
 }
 
 impl Patience {
     fn new(first_byte: Duration, deadline: Instant) -> Self {
-        Self { first_byte, until: Instant::now() + first_byte, deadline }
+        Self { first_byte, until: Instant::now() + first_byte, token: None, deadline }
+    }
+
+    fn of(pace: Pace, usual: Duration, deadline: Instant) -> Self {
+        Self { token: (pace == Pace::Hurried).then_some(HURRIED), ..Self::new(pace.of(usual), deadline) }
     }
 
     /// The outcome of `request`, if it comes before the first byte is overdue.
@@ -133,9 +139,11 @@ impl Patience {
     /// The outcome of `token`, which has time limits of its own.
     async fn beside<T>(&mut self, token: impl Future<Output = Result<T, UpstreamError>>) -> Result<T, UpstreamError> {
         let begun = Instant::now();
-        let outcome = timeout_at(self.deadline, token).await;
+        let limit = self.token.map_or(self.deadline, |token| self.deadline.min(begun + token));
+        let outcome = timeout_at(limit, token).await;
         self.until += begun.elapsed();
-        outcome.unwrap_or_else(|_| Err(UpstreamError::timeout("No token in time")))
+        let late = || UpstreamError::timeout("No token in time").by(Speaker::TokenServer);
+        outcome.unwrap_or_else(|_| Err(late()))
     }
 }
 
@@ -143,7 +151,7 @@ impl Candidate<'_> {
     /// Asks, and returns a successful answer; a redirect only if it was to be reported. Some failures are worth the
     /// same question again, once.
     pub(super) async fn exchange(&self, ask: &Ask<'_>) -> Result<Response, UpstreamError> {
-        let mut patience = Patience::new(ask.first_byte, self.deadline);
+        let mut patience = Patience::of(self.pace, ask.first_byte, self.deadline);
         let error = match self.follow(ask, &mut patience).await {
             Ok(response) => return Ok(response),
             Err(error) => error,
@@ -155,7 +163,7 @@ impl Candidate<'_> {
             }
             Retry::IfAlone(wait) if self.is_last_resort() && Instant::now() + wait < self.deadline => {
                 sleep(wait).await;
-                self.follow(ask, &mut Patience::new(ask.first_byte, self.deadline)).await
+                self.follow(ask, &mut Patience::of(self.pace, ask.first_byte, self.deadline)).await
             }
             Retry::Never | Retry::AnyType | Retry::IfAlone(_) => Err(error),
         }
@@ -229,8 +237,11 @@ impl Candidate<'_> {
         let since = Instant::now();
         let auth = &self.upstream.auth;
         let Some(origin) = Origin::of(url) else { return Err(UpstreamError::broken("Redirects to no address")) };
-        let sent =
-            if self.is_home(url) { patience.beside(auth.in_advance(identity, ask.repository)).await? } else { None };
+        let sent = if self.is_home(url) {
+            patience.beside(auth.in_advance(identity, ask.repository, self.tokens)).await?
+        } else {
+            None
+        };
         let refusal = match self.send(ask, url, sent.as_ref(), patience).await? {
             Answer::Bad(refusal) if may_be_cured(&refusal, sent.as_ref()) => refusal,
             answer => return Ok(answer),
@@ -242,6 +253,7 @@ impl Candidate<'_> {
             since,
             identity,
             repository: ask.repository,
+            tokens: self.tokens,
         };
         match patience.beside(auth.reply(challenged)).await? {
             Some(authorization) => self.send(ask, url, Some(&authorization), patience).await,

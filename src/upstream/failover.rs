@@ -1,7 +1,8 @@
 //! One candidate after the other, in the configured order, until one succeeds or all have said why not.
 //!
-//! The order is the operator's; nothing is balanced or raced. Skipping a candidate that is known to be down belongs in
-//! `UpstreamSet::candidates`.
+//! The order is the operator's; nothing is balanced or raced. Those that are known to be down are passed over. Where
+//! nothing can be answered otherwise, and nobody else could help, they are asked all the same: that something seems to
+//! be down never makes a failure out of what might have succeeded.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -10,18 +11,40 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
 use super::UpstreamSet;
-use super::attempts::{Attempt, Attempts, Standing};
-use super::client::Candidate;
-use super::error::UpstreamError;
+use super::attempts::{Attempt, Attempts, Conclusion, Standing};
+use super::client::{Candidate, HURRIED, Pace};
+use super::error::{UpstreamError, Verdict};
+use super::health::{Asking, Evidence, Part, Pending, TimeGiven};
 use super::outcome::Outcome;
-use super::question::Question;
+use super::question::{Purpose, Question, Surface};
 use super::route::Route;
+use super::verdict::Speaker;
+
+/// The turn of one candidate.
+struct Turn<'a, 'r> {
+    route: &'r Route<'a>,
+    pending: Pending,
+    pace: Pace,
+    /// Whether its token server is asked even if that has been failing.
+    tokens: Asking,
+    sole: bool,
+    undecided: bool,
+    deadline: Instant,
+}
 
 impl UpstreamSet {
-    /// Those that may be asked, in order. Who sent a wrong part lately is asked for parts last.
-    fn candidates(&self, question: &Question<'_>) -> Vec<Route<'_>> {
+    /// Those that may be asked, in order; `attempts` says who may not be for now. Who sent a wrong part lately is asked
+    /// for parts last.
+    fn candidates(&self, question: &Question<'_>, attempts: &mut Attempts) -> Vec<Route<'_>> {
         let mut routes = self.routes(question.repository, question.capability);
-        routes.retain(|route| !question.avoid.contains(route.name));
+        routes.retain(|route| {
+            let disabled = route.upstream.health.disabled();
+            let is_asked = disabled.is_none() && !question.avoid.contains(route.name);
+            if let Some(error) = disabled {
+                attempts.note(route, error);
+            }
+            is_asked
+        });
         if question.is_part {
             let now = Instant::now();
             routes.sort_by_key(|route| route.upstream.quirks.wrong_parts.holds(now));
@@ -39,38 +62,125 @@ impl UpstreamSet {
         T: Send,
         F: Future<Output = Result<T, UpstreamError>> + Send,
     {
-        let Question { surface, purpose, deadline, .. } = question;
-        let candidates = self.candidates(&question);
-        let sole = candidates.len() == 1;
+        let (part, deadline) = (Part::of(question.surface), question.deadline);
+        let insists = question.purpose == Purpose::Miss;
         let mut attempts = Attempts::default();
+        let candidates = self.candidates(&question, &mut attempts);
+        let sole = candidates.len() == 1;
+        let mut left_alone = Vec::new();
         for (position, route) in candidates.iter().enumerate() {
-            let deadline = share(deadline, candidates.len() - position);
-            let candidate = Candidate {
-                upstream: route.upstream,
-                name: route.name,
-                repository: route.repository.clone(),
-                purpose,
-                deadline,
-                sole,
-                undecided: route.is_undecided(&candidates, &attempts),
+            let next = candidates[position + 1..].iter().find(|route| route.upstream.health.is_ready(part));
+            let outcome = match route.upstream.health.ask(part, Asking::IfItWorks) {
+                Ok(pending) => {
+                    let pace = if next.is_some() { Pace::Hurried } else { Pace::Usual };
+                    let tokens = if insists && next.is_none() { Asking::InAnyCase } else { Asking::IfItWorks };
+                    let waiting = if insists { candidates.len() - position } else { 1 + usize::from(next.is_some()) };
+                    let deadline = share(deadline, waiting);
+                    let undecided = route.is_undecided(&candidates, &attempts);
+                    let turn = Turn { route, pending, pace, tokens, sole, undecided, deadline };
+                    self.take(&question, turn, &attempt).await
+                }
+                Err(left_alone) => Err(left_alone),
             };
-            let outcome = within(deadline, attempt(candidate)).await;
-            let labels = route.upstream.labels();
-            let word = Outcome::word_of(&outcome);
-            self.metrics.requests.with_label_values(&[labels[0], labels[1], surface.as_str(), word]).inc();
-            if outcome.is_ok() && route.standing == Standing::Equivalent {
-                self.metrics.equivalent_answers.with_label_values(&[&*self.registry, labels[0]]).inc();
-            }
             let error = match outcome {
                 Ok(found) => return Ok(found),
                 Err(error) => error,
             };
-            if let Some(next) = candidates.get(position + 1) {
+            if let Some(next) = next {
                 self.report(&question, route, next, &error);
             }
-            attempts.0.push(Attempt { upstream: Arc::clone(route.name), standing: route.standing, error });
+            if error.verdict == Verdict::LeftAlone {
+                left_alone.push(route);
+            }
+            attempts.note(route, error);
+        }
+        if !insists || attempts.conclusion() == Conclusion::NotFound {
+            return Err(attempts);
+        }
+        // Boxed: it is rare, and would make the future twice as large.
+        Box::pin(self.insist(&question, &candidates, &left_alone, attempts, &attempt)).await
+    }
+
+    /// Asks those that were left alone: nobody else has it.
+    async fn insist<'a, T, F>(
+        &'a self,
+        question: &Question<'_>,
+        candidates: &[Route<'a>],
+        left_alone: &[&Route<'a>],
+        mut attempts: Attempts,
+        attempt: &(impl Fn(Candidate<'a>) -> F + Send + Sync),
+    ) -> Result<T, Attempts>
+    where
+        T: Send,
+        F: Future<Output = Result<T, UpstreamError>> + Send,
+    {
+        let sole = candidates.len() == 1;
+        let pace = if sole { Pace::Usual } else { Pace::Halved };
+        for (position, route) in left_alone.iter().copied().enumerate() {
+            if question.deadline <= Instant::now() {
+                break;
+            }
+            let asked = route.upstream.health.ask(Part::of(question.surface), Asking::InAnyCase);
+            let Ok(pending) = asked else { continue };
+            let deadline = share(question.deadline, left_alone.len() - position);
+            let undecided = route.is_undecided(candidates, &attempts);
+            let turn = Turn { route, pending, pace, tokens: Asking::InAnyCase, sole, undecided, deadline };
+            match self.take(question, turn, attempt).await {
+                Ok(found) => return Ok(found),
+                Err(error) => attempts.note(route, error),
+            }
         }
         Err(attempts)
+    }
+
+    /// Asks one candidate, and lets its health know what came of it.
+    async fn take<'a, T, F>(
+        &'a self,
+        question: &Question<'_>,
+        turn: Turn<'a, '_>,
+        attempt: &(impl Fn(Candidate<'a>) -> F + Send + Sync),
+    ) -> Result<T, UpstreamError>
+    where
+        T: Send,
+        F: Future<Output = Result<T, UpstreamError>> + Send,
+    {
+        let Turn { route, pending, pace, tokens, sole, undecided, deadline } = turn;
+        let begun = Instant::now();
+        let candidate = Candidate {
+            upstream: route.upstream,
+            name: route.name,
+            repository: route.repository.clone(),
+            purpose: question.purpose,
+            deadline,
+            sole,
+            undecided,
+            pace,
+            admission: pending.admission(),
+            tokens,
+        };
+        let outcome = within(deadline, attempt(candidate)).await;
+        if !outcome.as_ref().is_err_and(|error| error.verdict == Verdict::LeftAlone) {
+            let labels = route.upstream.labels();
+            let (kind, word) = (question.surface.as_str(), Outcome::word_of(&outcome));
+            self.metrics.requests.with_label_values(&[labels[0], labels[1], kind, word]).inc();
+        }
+        if outcome.is_ok() && route.standing == Standing::Equivalent {
+            self.metrics.equivalent_answers.with_label_values(&[&*self.registry, route.upstream.labels()[0]]).inc();
+        }
+        match &outcome {
+            // Whether it can send a blob shows at the end of it.
+            Ok(_) if question.surface == Surface::Blob => pending.settle(Evidence::Alive, None),
+            Ok(_) => pending.settle(Evidence::Works, None),
+            Err(error) => {
+                let time = match pace {
+                    _ if begun.elapsed() < HURRIED => TimeGiven::Scant,
+                    Pace::Hurried => TimeGiven::EnoughWithOthers,
+                    Pace::Usual | Pace::Halved => TimeGiven::Enough,
+                };
+                tell(route, pending, error, time);
+            }
+        }
+        outcome
     }
 
     fn report(&self, question: &Question<'_>, passed: &Route<'_>, next: &Route<'_>, error: &UpstreamError) {
@@ -80,11 +190,35 @@ impl UpstreamSet {
         let (registry, upstream, next) = (&self.registry, passed.name, next.name);
         let Question { repository, purpose, surface, .. } = question;
         let kind = surface.as_str();
-        // A partial mirror lacks things all day; only trouble is worth a line.
-        if error.verdict.is_absence() {
+        // A partial mirror lacks things all day, and what is left alone has had its line; only news are worth one.
+        if error.verdict.is_absence() || error.verdict == Verdict::LeftAlone {
             debug!(%registry, %repository, %upstream, %next, kind, ?purpose, reason, %error, "Passed an upstream over");
         } else {
             warn!(%registry, %repository, %upstream, %next, kind, ?purpose, reason, %error, "Passed an upstream over");
+        }
+    }
+}
+
+/// Lets the health of an upstream know how it failed. Its token server is judged where it answers; that it did not in
+/// time is seen here.
+fn tell(route: &Route<'_>, pending: Pending, error: &UpstreamError, time: TimeGiven) {
+    let evidence = Evidence::of(error, time);
+    match (error.speaker, evidence) {
+        (Speaker::TokenServer, Evidence::Down(_)) if error.verdict == Verdict::Silent => {
+            route.upstream.health.note(Part::Token, evidence, &error.message);
+        }
+        (Speaker::TokenServer, _) => {}
+        (Speaker::Registry | Speaker::Elsewhere, _) => pending.settle(evidence, Some(&error.message)),
+    }
+}
+
+impl Attempts {
+    /// Notes what came of asking, in place of what came of it before.
+    fn note(&mut self, route: &Route<'_>, error: UpstreamError) {
+        let attempt = Attempt { upstream: Arc::clone(route.name), standing: route.standing, error };
+        match self.0.iter_mut().find(|earlier| earlier.upstream == attempt.upstream) {
+            Some(earlier) => *earlier = attempt,
+            None => self.0.push(attempt),
         }
     }
 }

@@ -6,7 +6,8 @@
 //!
 //! The one invariant: nothing an upstream says widens where its credentials go or what Weir connects to.
 //!
-//! Reading order: `question` is what is asked, `failover` asks one candidate after the other, `client` and `lists` know the operations of one,
+//! Reading order: `question` is what is asked, `failover` asks one candidate after the other and
+//! passes over those that `health` knows to be down, `client` and `lists` know the operations of one,
 //! `exchange` takes a question through credentials and redirects to an answer (`auth`, `credentials`, `token`,
 //! `transport`, timed by `sent`; `quirks` saves it questions in vain). The rules they follow are pure: `verdict` with what
 //! follows from one in `error`, `attempts`, `part`, `retry_after`, `redirect`, `realm`, `challenge`, `dial`.
@@ -21,6 +22,7 @@ mod dial;
 pub mod error;
 mod exchange;
 mod failover;
+mod health;
 mod lists;
 mod outcome;
 mod part;
@@ -50,6 +52,7 @@ use crate::telemetry::Metrics;
 use crate::telemetry::metrics::UpstreamMetrics;
 
 use self::client::{Candidate, Upstream};
+use self::health::{Evidence, TimeGiven};
 use self::question::{Question, Surface, capability_for};
 use self::route::Equivalent;
 use self::transport::Transports;
@@ -57,6 +60,8 @@ use self::transport::Transports;
 pub use attempts::{Attempt, Attempts, Conclusion, Standing};
 pub use body::BlobBody;
 pub use error::{Fault, SetupError, UpstreamError, Verdict};
+pub use health::{Circuit, Part, PartReport, UnknownUpstream, UpstreamHealth, UpstreamReport};
+pub(crate) use health::{equal_jitter, fraction};
 pub use outcome::Outcome;
 pub use part::BytesAsked;
 pub use question::{Purpose, WantedBlob};
@@ -76,6 +81,7 @@ pub struct Upstreams {
     sets: HashMap<RegistryHost, Arc<UpstreamSet>>,
     transports: Transports,
     generation: Generation,
+    health: UpstreamHealth,
 }
 
 /// How often the configuration had been replaced when a set of upstreams was made. With the name of the registry it
@@ -160,15 +166,19 @@ pub struct Referrers {
 impl Upstreams {
     /// Prepares the clients of all upstreams. Nothing is dialled.
     pub fn new(registries: &[RegistryConfig], metrics: &Metrics) -> Result<Self, SetupError> {
-        Self { sets: HashMap::new(), transports: Transports::default(), generation: Generation::FIRST }.with(
-            registries,
-            Generation::FIRST,
-            metrics,
-        )
+        let nothing = Self {
+            sets: HashMap::new(),
+            transports: Transports::default(),
+            generation: Generation::FIRST,
+            health: UpstreamHealth::default(),
+        };
+        let first = nothing.with(registries, Generation::FIRST, metrics)?;
+        first.enter_into_force();
+        Ok(first)
     }
 
-    /// The upstreams by another configuration. What has not changed stays the same: an upstream its tokens, and a
-    /// registry with the same upstreams its very [`UpstreamSet`].
+    /// The upstreams by another configuration. What has not changed stays the same: an upstream its tokens and its
+    /// health, and a registry with the same upstreams its very [`UpstreamSet`]. [`Upstreams::enter_into_force`] follows.
     pub fn renewed(&self, registries: &[RegistryConfig], metrics: &Metrics) -> Result<Self, SetupError> {
         self.with(registries, self.generation.next(), metrics)
     }
@@ -183,7 +193,7 @@ impl Upstreams {
         // First the upstreams of all, as some stand in for the repositories of others.
         let own = registries.iter().map(|registry| {
             let known = self.sets.get(&registry.host);
-            let own = UpstreamSet::upstreams_of(registry, known, &mut transports, metrics)?;
+            let own = UpstreamSet::upstreams_of(registry, known, &mut transports, metrics, &self.health)?;
             Ok((registry.host.clone(), own))
         });
         let own: HashMap<_, _> = own.collect::<Result<_, _>>()?;
@@ -196,7 +206,17 @@ impl Upstreams {
         });
         let sets = sets.collect();
         transports.keep_those_of(registries.iter().flat_map(|registry| &registry.upstreams));
-        Ok(Self { sets, transports, generation })
+        Ok(Self { sets, transports, generation, health: self.health.clone() })
+    }
+
+    /// From now on these are the upstreams whose health is looked after and told.
+    pub fn enter_into_force(&self) {
+        self.health.follow(self.sets.values().cloned().collect());
+    }
+
+    /// The health of the upstreams in force, those of later configurations included.
+    pub const fn health(&self) -> &UpstreamHealth {
+        &self.health
     }
 
     /// The upstreams of `registry`, if it is served.
@@ -212,6 +232,7 @@ impl UpstreamSet {
         before: Option<&Arc<Self>>,
         transports: &mut Transports,
         metrics: &Metrics,
+        health: &UpstreamHealth,
     ) -> Result<Arc<[Arc<Upstream>]>, SetupError> {
         let known: &[Arc<Upstream>] = before.map_or(&[], |set| &set.upstreams);
         if let Some(same) = before.filter(|_| known.iter().map(|upstream| &upstream.config).eq(&config.upstreams)) {
@@ -223,7 +244,10 @@ impl UpstreamSet {
                 return Ok(Arc::clone(known));
             }
             let made = transports.get(upstream.ca_file.as_ref());
-            let made = made.and_then(|transport| Upstream::new(&registry, upstream, transport, metrics));
+            let made = made.and_then(|transport| Upstream::new(&registry, upstream, transport, metrics, health.bell()));
+            if let (Ok(made), Some(before)) = (&made, known.iter().find(|known| *known.name == *upstream.name)) {
+                made.health.succeed(&before.health);
+            }
             made.map(Arc::new).map_err(|message| SetupError {
                 registry: registry.to_string(),
                 upstream: upstream.name.clone(),
@@ -253,6 +277,15 @@ impl UpstreamSet {
     /// Which of the registry's sets this is.
     pub const fn generation(&self) -> Generation {
         self.generation
+    }
+
+    /// An upstream, by the name under which it answered, has sent a blob that does not hash to its digest: it is asked
+    /// for no more blobs for a while.
+    pub fn blame(&self, upstream: &str) {
+        let why = "Sent a blob that does not hash to its digest";
+        if let Some(upstream) = self.called(upstream) {
+            upstream.health.note(Part::Blob, Evidence::of(&UpstreamError::digest(why), TimeGiven::Enough), why);
+        }
     }
 
     /// Asks by HEAD what a tag means, at the upstreams that may resolve, or whether there is a digest, at those that

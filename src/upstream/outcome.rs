@@ -33,6 +33,10 @@ pub enum Outcome {
     OffLimits,
     /// The request is said to be malformed.
     Refused,
+    /// Nothing was asked: it failed a moment ago and is left alone.
+    CircuitOpen,
+    /// Nothing was asked: an operator disabled it.
+    Disabled,
 }
 
 impl Outcome {
@@ -53,6 +57,8 @@ impl Outcome {
             Self::Broken => "broken",
             Self::OffLimits => "off_limits",
             Self::Refused => "refused",
+            Self::CircuitOpen => "circuit_open",
+            Self::Disabled => "disabled",
         }
     }
 

@@ -78,6 +78,13 @@ impl UpstreamSet {
         self.routes(repository, Capability::Resolve).into_iter().map(|route| Arc::clone(route.name)).collect()
     }
 
+    /// The upstream that is called `name` in answers.
+    pub(super) fn called(&self, name: &str) -> Option<&Arc<Upstream>> {
+        let own = self.upstreams.iter().find(|upstream| *upstream.name == *name);
+        let others = self.equivalents.iter().flat_map(|equivalent| equivalent.upstreams.iter().zip(&equivalent.names));
+        own.or_else(|| others.into_iter().find(|(_, label)| &***label == name).map(|(upstream, _)| upstream))
+    }
+
     /// The upstreams that are trusted with `capability` and have `repository`, in order.
     pub(super) fn routes(&self, repository: &RepositoryName, capability: Capability) -> Vec<Route<'_>> {
         let own = self.upstreams.iter().map(|upstream| {

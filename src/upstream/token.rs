@@ -111,6 +111,11 @@ impl Tokens {
         Self { cache: Cache::builder().max_capacity(MAX_TOKENS).expire_after(UntilExpiry).build() }
     }
 
+    /// Whether there is a token for `key`.
+    pub(crate) fn has(&self, key: &TokenKey) -> bool {
+        self.cache.contains_key(key)
+    }
+
     /// The token for `request`: kept, on its way for somebody else, or fetched. `fetched` is told of each answer of the
     /// token server.
     pub(crate) async fn get(

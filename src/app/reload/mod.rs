@@ -80,6 +80,7 @@ impl Reloader {
 
         // From here on nothing fails.
         self.parts.api.replace(Surface { pull: pull.clone(), mapping: mapping(&config) });
+        pull.enter_into_force();
         self.parts.pull = pull;
         self.parts.store.adjust(&store);
         if config.server.max_connections != self.in_force.server.max_connections {
