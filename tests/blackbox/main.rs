@@ -9,6 +9,8 @@ mod support;
 
 mod ahead;
 mod cli;
+mod drift;
+mod equivalents;
 mod faults;
 mod harness;
 mod herd;
