@@ -114,3 +114,29 @@ fn the_sample_is_valid_by_the_schema_with_and_without_its_examples() {
     // Editors look for it in the first lines.
     assert_eq!(SAMPLE.lines().next().unwrap_or_default(), "# yaml-language-server: $schema=weir.schema.json");
 }
+
+#[test]
+fn the_examples_for_upstreams_are_valid_and_need_no_warning() {
+    let page = include_str!("../../docs/upstreams.md");
+    let directory = tempfile::tempdir().unwrap();
+    for file in ["hub-token", "ghcr-token", "harbor-robot"] {
+        let path = directory.path().join(file);
+        fs::write(&path, "token").unwrap();
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    }
+    let sections = page
+        .split("\n## ")
+        .filter(|section| section.starts_with("Failover and equivalents") || section.starts_with("Examples"));
+    let examples = sections.flat_map(|section| section.split("```yaml\n").skip(1));
+    let mut count = 0;
+    for example in examples {
+        let (example, _) = example.split_once("```").unwrap();
+        let path = directory.path().join("weir.yaml");
+        fs::write(&path, example.replace("/etc/weir", &directory.path().display().to_string())).unwrap();
+        let options = LoadOptions { files: vec![path], environment: Vec::new() };
+        let config = Config::load(&options).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(config.warnings, [""; 0], "{example}");
+        count += 1;
+    }
+    assert_eq!(count, 5);
+}

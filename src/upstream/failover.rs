@@ -39,7 +39,9 @@ impl UpstreamSet {
         let mut routes = self.routes(question.repository, question.capability);
         routes.retain(|route| {
             let disabled = route.upstream.health.disabled();
-            let is_asked = disabled.is_none() && !question.avoid.contains(route.name);
+            // An empty list of an equivalent must not hide what is found by the fallback tag of the repository itself.
+            let has_no_say = question.surface == Surface::Referrers && route.standing == Standing::Equivalent;
+            let is_asked = disabled.is_none() && !has_no_say && !question.avoid.contains(route.name);
             if let Some(error) = disabled {
                 attempts.note(route, error);
             }

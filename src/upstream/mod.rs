@@ -6,8 +6,8 @@
 //!
 //! The one invariant: nothing an upstream says widens where its credentials go or what Weir connects to.
 //!
-//! Reading order: `question` is what is asked, `failover` asks one candidate after the other and
-//! passes over those that `health` knows to be down, `client` and `lists` know the operations of one,
+//! Reading order: `question` is what is asked, `route` who may be asked and by which name, `failover` asks one candidate
+//! after the other and passes over those that `health` knows to be down, `client` and `lists` know the operations of one,
 //! `exchange` takes a question through credentials and redirects to an answer (`auth`, `credentials`, `token`,
 //! `transport`, timed by `sent`; `quirks` saves it questions in vain). The rules they follow are pure: `verdict` with what
 //! follows from one in `error`, `attempts`, `part`, `retry_after`, `redirect`, `realm`, `challenge`, `dial`.

@@ -8,6 +8,7 @@ mod parts;
 mod quirks;
 mod redirects;
 mod renewal;
+mod routes;
 mod tokens;
 mod unanswered;
 mod verdicts;
