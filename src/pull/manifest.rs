@@ -116,7 +116,7 @@ impl PullService {
             Ok(resolved) => resolved,
             Err(attempts) => return self.trouble(of, known, attempts).await,
         };
-        let Resolved { upstream, digest, undecided } = resolved;
+        let Resolved { upstream, digest, undecided, warning: heard } = resolved;
         let (said, fetched) = match digest {
             Some(digest) => (Said { digest, upstream, undecided }, None),
             // Only the bytes can tell.
@@ -133,7 +133,8 @@ impl PullService {
         {
             // The upstream named the digest through this repository, which is as good as sending it.
             self.admit(&scope, &manifest).await;
-            let warning = self.believe(of, Some(&known), &said, &manifest).await;
+            // Our own words first: they are about this very answer.
+            let warning = self.believe(of, Some(&known), &said, &manifest).await.or(heard);
             let (result, upstream) = (CacheResult::Revalidated, Some(said.upstream));
             return Ok(ManifestAnswer { manifest, result, source, upstream, warning });
         }
@@ -157,13 +158,13 @@ impl PullService {
         of: Tagged<'_>,
         known: Option<&KnownTag>,
         said: &Said,
-        fetched: FetchedManifest,
+        mut fetched: FetchedManifest,
     ) -> ManifestAnswer {
-        let upstream = Arc::clone(&fetched.upstream);
+        let (upstream, heard) = (Arc::clone(&fetched.upstream), fetched.warning.take());
         let manifest = self.shared.library.keep(of.scope.registry.as_str(), fetched).await;
         self.admit(of.scope, &manifest).await;
-        let warning = self.believe(of, known, said, &manifest).await;
-        ManifestAnswer { warning, ..miss(manifest, upstream) }
+        let warning = self.believe(of, known, said, &manifest).await.or(heard);
+        miss(manifest, upstream, warning)
     }
 
     async fn admit(&self, scope: &Scope, manifest: &StoredManifest) {
@@ -247,8 +248,8 @@ impl PullService {
         match upstreams.resolve(&request, Purpose::Revalidation, within(CONFIRM_TIMEOUT)).await {
             Ok(resolved) if resolved.digest == Some(digest) => {
                 self.admit(scope, &manifest).await;
-                let upstream = Some(resolved.upstream);
-                Ok(ManifestAnswer { manifest, result: CacheResult::Revalidated, source, upstream, warning: None })
+                let (upstream, warning) = (Some(resolved.upstream), resolved.warning);
+                Ok(ManifestAnswer { manifest, result: CacheResult::Revalidated, source, upstream, warning })
             }
             // An upstream that does not answer HEAD as it should proves it by sending the bytes.
             Ok(_) => self.fetch(scope, upstreams, request).await,
@@ -270,11 +271,11 @@ impl PullService {
         request: ManifestRequest,
     ) -> Result<ManifestAnswer, PullError> {
         match upstreams.manifest(&request, Purpose::Miss, within(OPEN_TIMEOUT)).await {
-            Ok(fetched) => {
-                let upstream = Arc::clone(&fetched.upstream);
+            Ok(mut fetched) => {
+                let (upstream, warning) = (Arc::clone(&fetched.upstream), fetched.warning.take());
                 let manifest = self.shared.library.keep(scope.registry.as_str(), fetched).await;
                 self.admit(scope, &manifest).await;
-                Ok(miss(manifest, upstream))
+                Ok(miss(manifest, upstream, warning))
             }
             Err(attempts) => Err(self.failure(Subject::Manifest, scope, &request.reference, attempts).await),
         }
@@ -307,14 +308,8 @@ fn within(time: Duration) -> Instant {
     Instant::now() + time
 }
 
-fn miss(manifest: Arc<StoredManifest>, upstream: Arc<str>) -> ManifestAnswer {
-    ManifestAnswer {
-        manifest,
-        result: CacheResult::Miss,
-        source: Source::Upstream,
-        upstream: Some(upstream),
-        warning: None,
-    }
+fn miss(manifest: Arc<StoredManifest>, upstream: Arc<str>, warning: Option<String>) -> ManifestAnswer {
+    ManifestAnswer { manifest, result: CacheResult::Miss, source: Source::Upstream, upstream: Some(upstream), warning }
 }
 
 /// The answer of a shared question; those who joined it say so.

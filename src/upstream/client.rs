@@ -26,6 +26,7 @@ use super::quirks::Quirks;
 use super::redirect::{Origin, is_redirect};
 use super::transport::Transport;
 use super::verdict::is_html;
+use super::warning::warning;
 use super::{BlobStat, FetchedManifest, Resolved};
 use crate::config::{Capability, UpstreamConfig};
 use crate::oci::media_type::ACCEPT_MANIFESTS;
@@ -172,21 +173,21 @@ impl Candidate<'_> {
         let (upstream, undecided) = (Arc::clone(self.name), self.undecided);
         let no_head = &self.upstream.quirks.no_head;
         if no_head.holds(Instant::now()) {
-            return Ok(Resolved { upstream, digest: None, undecided });
+            return Ok(Resolved { upstream, digest: None, undecided, warning: None });
         }
         let headers = match self.exchange(&self.ask_manifest(Method::HEAD, request)).await {
             Ok(response) => response.headers().clone(),
             // It knows no HEAD: only a GET can tell.
             Err(error) if matches!(error.status, Some(405 | 501)) => {
                 no_head.note(Instant::now());
-                return Ok(Resolved { upstream, digest: None, undecided });
+                return Ok(Resolved { upstream, digest: None, undecided, warning: None });
             }
             Err(error) => return Err(error),
         };
         if is_html(&headers) {
             return Err(UpstreamError::broken("Answered with a web page instead of a manifest"));
         }
-        Ok(Resolved { upstream, digest: announced_digest(&headers), undecided })
+        Ok(Resolved { upstream, digest: announced_digest(&headers), undecided, warning: warning(&headers) })
     }
 
     /// GET of a manifest.
@@ -200,8 +201,9 @@ impl Candidate<'_> {
             headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()?.parse().ok());
         let manifest = Manifest::parse(announced.as_ref(), &body)
             .map_err(|invalid| UpstreamError::broken(format!("Answered with no manifest: {invalid}")))?;
-        let (upstream, undecided) = (Arc::clone(self.name), self.undecided);
-        Ok(FetchedManifest { upstream, digest, media_type: manifest.media_type, body, undecided })
+        let (upstream, media_type) = (Arc::clone(self.name), manifest.media_type);
+        let (undecided, warning) = (self.undecided, warning(&headers));
+        Ok(FetchedManifest { upstream, digest, media_type, body, undecided, warning })
     }
 
     /// HEAD of a blob, without following redirects: a signed address is good for one method. Where it redirects, a GET

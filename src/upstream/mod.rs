@@ -38,6 +38,7 @@ mod tests;
 mod token;
 mod transport;
 mod verdict;
+mod warning;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -117,6 +118,8 @@ pub struct Resolved {
     pub digest: Option<Digest>,
     /// Whether an upstream that is asked before it could not tell.
     pub undecided: bool,
+    /// What it has to say to those who pull.
+    pub warning: Option<String>,
 }
 
 /// A manifest as an upstream sent it: whole, within [`crate::oci::MAX_MANIFEST_BYTES`], and hashed.
@@ -132,6 +135,8 @@ pub struct FetchedManifest {
     pub body: Bytes,
     /// Whether an upstream that is asked before it could not tell.
     pub undecided: bool,
+    /// What the upstream has to say to those who pull.
+    pub warning: Option<String>,
 }
 
 /// What an upstream knows about a blob.

@@ -8,6 +8,7 @@
 mod support;
 
 mod ahead;
+mod canaries;
 mod cli;
 mod drift;
 mod equivalents;
@@ -24,3 +25,4 @@ mod resume;
 mod rot;
 mod store_faults;
 mod tls;
+mod verdicts;

@@ -148,7 +148,7 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Response<Body>
     let (status, body) = if let Some(status) = behaviour.refusal {
         (status, r#"{"details":"scripted"}"#.to_owned())
     } else {
-        let token = format!("token-{number}");
+        let token = format!("canary-token-{number}");
         state.issued.lock().insert(token.clone(), scopes);
         (StatusCode::OK, behaviour.form.body(&token))
     };

@@ -257,3 +257,13 @@ async fn a_scope_that_does_not_follow_from_the_name_is_heard_each_time() {
     assert_eq!(tokens.asked()[0].target, "/token?scope=repository%3Aproxy%2Facme%2Fapp%3Apull");
     assert_eq!(registry.count(), 4);
 }
+
+#[tokio::test]
+async fn no_secret_shows_in_debug_output() {
+    let tokens = Fake::start(|_| ok(r#"{"token":"hunter2-token","expires_in":300}"#)).await;
+    let registry = registry(format!("{}/token", tokens.url()), |header| header.contains("token")).await;
+    let (set, _) = set(vec![with_credentials(upstream("hub", &registry.url()))]);
+    set.manifest(&manifest_by_digest(), Purpose::Miss, deadline()).await.unwrap();
+    let shown = format!("{set:?}");
+    assert!(shown.contains("ci-bot") && !shown.contains("hunter2"), "{shown}");
+}

@@ -144,6 +144,11 @@ impl ScriptedUpstream {
         self.state.content.lock().remove(repository, digest);
     }
 
+    /// Answers without credentials are answers again.
+    pub(crate) fn open(&self) {
+        *self.state.protection.lock() = Protection::Open;
+    }
+
     /// Answers without these credentials are 401 with a Basic challenge.
     pub(crate) fn require_basic(&self, username: &str, password: &str) {
         let (username, password) = (username.to_owned(), password.to_owned());
