@@ -156,17 +156,20 @@ impl Candidate<'_> {
             Ok(response) => return Ok(response),
             Err(error) => error,
         };
-        match error.verdict.retry() {
-            Retry::Once => self.follow(ask, &mut patience).await,
+        let again = match error.verdict.retry() {
+            Retry::Once => ask.clone(),
             Retry::AnyType if ask.accept.is_some_and(|accept| accept != ANY_TYPE) => {
-                self.follow(&Ask { accept: Some(ANY_TYPE), ..ask.clone() }, &mut patience).await
+                Ask { accept: Some(ANY_TYPE), ..ask.clone() }
             }
             Retry::IfAlone(wait) if self.is_last_resort() && Instant::now() + wait < self.deadline => {
                 sleep(wait).await;
-                self.follow(ask, &mut Patience::of(self.pace, ask.first_byte, self.deadline)).await
+                patience = Patience::of(self.pace, ask.first_byte, self.deadline);
+                ask.clone()
             }
-            Retry::Never | Retry::AnyType | Retry::IfAlone(_) => Err(error),
-        }
+            Retry::Never | Retry::AnyType | Retry::IfAlone(_) => return Err(error),
+        };
+        // In a box, as it is large and few requests need it.
+        Box::pin(self.follow(&again, &mut patience)).await
     }
 
     /// Whether a client gets nothing if this candidate does not answer.
