@@ -28,12 +28,31 @@ pub(super) fn run(command: &ConfigCommand, sources: &Sources) -> Result<(), CliE
             for warning in &config.warnings {
                 output::explain(format_args!("Warning: {warning}"));
             }
+            for line in credentials(&config) {
+                output::result(line);
+            }
             output::result(format_args!("{}, from {}", summary(&config), sources.options().origin()));
         }
         ConfigCommand::Default => output::result(SAMPLE.trim_end()),
         ConfigCommand::Schema => output::result(format_args!("{:#}", config::schema())),
     }
     Ok(())
+}
+
+/// Which credentials each upstream has, by their names.
+fn credentials(config: &Config) -> Vec<String> {
+    let upstreams = config.registries.iter().flat_map(|registry| {
+        registry.upstreams.iter().map(move |upstream| (&registry.host, &upstream.name, &upstream.credentials))
+    });
+    let lines = upstreams.filter(|(.., rules)| !rules.is_empty()).map(|(registry, upstream, rules)| {
+        let names: Vec<&str> = rules.iter().map(|rule| rule.name.as_str()).collect();
+        let number = match names.len() {
+            1 => "1 credential".to_owned(),
+            number => format!("{number} credentials, tried in this order"),
+        };
+        format!("Upstream `{upstream}` of `{registry}` has {number}: {}", names.join(", "))
+    });
+    lines.collect()
 }
 
 fn summary(config: &Config) -> String {

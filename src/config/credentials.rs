@@ -3,6 +3,9 @@
 //! Rules are kept in the order in which they are tried. What a docker `config.json` holds for an upstream stands here as
 //! rules of its own, so that a change of the file that does not concern the upstream changes nothing about it.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use super::registries::RepositoryPattern;
 use super::secret::Secret;
 use crate::oci::RepositoryName;
@@ -14,6 +17,8 @@ pub struct CredentialRule {
     pub name: String,
     /// Which repositories.
     pub pattern: RepositoryPattern,
+    /// Which of these, if the key in a docker `config.json` had a path.
+    pub below: Option<RepositoryPattern>,
     /// Where they come from.
     pub source: CredentialSource,
 }
@@ -23,6 +28,19 @@ pub struct CredentialRule {
 pub enum CredentialSource {
     /// The configuration, or a file that it names.
     Given(Credential),
+    /// A program that is run when they are needed.
+    Helper(CredentialHelper),
+}
+
+/// A credential helper of docker: a program that is asked for the credentials of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CredentialHelper {
+    /// The program, as it was found in `PATH`.
+    pub program: PathBuf,
+    /// The name by which it knows the registry.
+    pub server: String,
+    /// For how long its answer is used. It is asked again when half of that is over.
+    pub lifetime: Duration,
 }
 
 /// What proves to an upstream who is asking.
@@ -53,17 +71,27 @@ impl Credential {
             Self::Password { username: username.to_owned(), password: secret }
         }
     }
+
+    /// Whether it is a user name and a password.
+    pub const fn is_password(&self) -> bool {
+        matches!(self, Self::Password { .. })
+    }
+
+    /// Whether token servers take it.
+    pub const fn is_for_tokens(&self) -> bool {
+        matches!(self, Self::Password { .. } | Self::IdentityToken(_))
+    }
 }
 
 impl CredentialRule {
     /// A user name and a password.
     pub fn password(pattern: RepositoryPattern, username: &str, password: Secret) -> Self {
         let source = CredentialSource::Given(Credential::of(username, password));
-        Self { name: username.to_owned(), pattern, source }
+        Self { name: username.to_owned(), pattern, below: None, source }
     }
 
     /// Whether they are for `repository`.
     pub fn applies_to(&self, repository: &RepositoryName) -> bool {
-        self.pattern.matches(repository)
+        self.pattern.matches(repository) && self.below.as_ref().is_none_or(|pattern| pattern.matches(repository))
     }
 }

@@ -15,6 +15,7 @@ pub mod tags;
 
 pub mod address;
 mod builtin;
+mod docker;
 mod files;
 #[cfg(test)]
 mod json_schema;
@@ -37,7 +38,7 @@ mod units;
 mod yaml;
 
 pub use builtin::own_url;
-pub use credentials::{Credential, CredentialRule, CredentialSource};
+pub use credentials::{Credential, CredentialHelper, CredentialRule, CredentialSource};
 pub use files::FilesRead;
 pub use load::{LoadOptions, Loaded};
 pub use problem::{ConfigError, Problem};

@@ -133,6 +133,11 @@ impl FromStr for RepositoryPattern {
 }
 
 impl RepositoryPattern {
+    /// The pattern of every repository.
+    pub fn all() -> Self {
+        Self(vec!["**".to_owned()])
+    }
+
     /// Whether `repository` is meant.
     pub fn matches(&self, repository: &RepositoryName) -> bool {
         let mut components = repository.components();

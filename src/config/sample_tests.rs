@@ -15,9 +15,12 @@ fn sample_with_examples() -> String {
 
 /// The files that the examples name.
 fn write_files(directory: &Path) {
-    for file in ["corporate-ca.pem", "hub-acme", "tls.crt", "tls.key", "clients-ca.crt"] {
+    for file in ["corporate-ca.pem", "hub-acme", "hub-bearer", "tls.crt", "tls.key", "clients-ca.crt"] {
         fs::write(directory.join(file), "text").unwrap();
     }
+    let entries =
+        r#"{"auths":{"docker.io":{"username":"u","password":"p"},"ghcr.io":{"username":"u","password":"p"}}}"#;
+    fs::write(directory.join("docker-config.json"), entries).unwrap();
 }
 
 #[test]
@@ -38,7 +41,7 @@ fn the_examples_in_the_sample_are_valid() {
         Config::load(&LoadOptions { files: vec![path], environment }).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(config.registries.len(), 9);
     assert_eq!(config.registries[0].upstreams.len(), 2);
-    assert_eq!(config.registries[0].upstreams[1].credentials.len(), 2);
+    assert_eq!(config.registries[0].upstreams[1].credentials.len(), 4);
     assert_eq!(config.registries[0].equivalents.len(), 1);
     assert_eq!(config.tags.immutable.len(), 1);
     assert!(config.server.external_url.is_some());

@@ -138,16 +138,18 @@ const BEYOND_A_SCHEMA: &[&str] = &[
     "listens already",
     "this one does not parse",
     "or directives such as",
+    "credentials[0].match` is missing",
+    "credentials[0].username` is missing",
     "is `3651d`",
 ];
 
-/// A file that can be read, in place of `FILE`.
+/// A file that can be read, in place of `FILE`; it is a docker configuration, too.
 struct File(tempfile::NamedTempFile);
 
 impl File {
     fn new() -> Self {
         let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), "content").unwrap();
+        fs::write(file.path(), "{}").unwrap();
         Self(file)
     }
 
@@ -177,6 +179,11 @@ impl File {
             "" if key == "equivalents" => json!({ "registries": { "a.b": {} } }),
             "registries.<host>.upstreams[].credentials[]" if key == "password_file" => {
                 json!({ "match": "**", "username": "u" })
+            }
+            "registries.<host>.upstreams[].credentials[]" if key == "bearer_token_file" => json!({ "match": "**" }),
+            "registries.<host>.upstreams[].credentials[]" if key == "docker_config_file" => json!({}),
+            "registries.<host>.upstreams[].credentials[]" if key == "helper_lifetime" => {
+                json!({ "docker_config_file": self.0.path() })
             }
             "registries.<host>.upstreams[].credentials[]" => {
                 json!({ "match": "**", "username": "u", "password_env": "SECRET" })

@@ -8,6 +8,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod credentials;
+mod tls;
+
 fn valid(yaml: &str) -> Config {
     Config::from_yaml(yaml).unwrap_or_else(|error| panic!("{yaml}\n{error}"))
 }
@@ -404,128 +407,6 @@ proptest! {
         match Config::from_yaml(&format!("server:\n  max_connections: {text}\n")) {
             Ok(config) => prop_assert!(text == "null" || text.parse() == Ok(config.server.max_connections)),
             Err(error) => prop_assert!(error.to_string().contains("<text>:2:20")),
-        }
-    }
-}
-
-mod tls {
-    use super::*;
-
-    fn config(mode: u32, more: &str) -> Config {
-        use std::os::unix::fs::PermissionsExt;
-
-        let directory = tempfile::tempdir().unwrap();
-        let path = |name: &str| directory.path().join(name);
-        for name in ["tls.crt", "tls.key", "ca.crt"] {
-            fs::write(path(name), "its content is looked at when the server starts").unwrap();
-        }
-        fs::set_permissions(path("tls.key"), fs::Permissions::from_mode(mode)).unwrap();
-        let [certificate, key, authority] =
-            ["tls.crt", "tls.key", "ca.crt"].map(|name| path(name).display().to_string());
-        valid(&format!(
-            "server: {{ tls: {{ cert_file: {certificate}, key_file: {key}, client_ca_file: {authority} }}, {more} }}"
-        ))
-    }
-
-    #[test]
-    fn names_the_files() {
-        let config = config(0o600, "");
-        let tls = config.server.tls.as_ref().unwrap();
-        assert!(tls.cert_file.ends_with("tls.crt") && tls.key_file.ends_with("tls.key"), "{tls:?}");
-        assert!(tls.client_ca_file.as_ref().unwrap().ends_with("ca.crt"), "{tls:?}");
-        assert_eq!(config.server.url_of(config.server.listen).unwrap().as_str(), "https://127.0.0.1:5000/");
-        assert!(config.warnings.is_empty(), "{:?}", config.warnings);
-    }
-
-    #[test]
-    fn warns_about_a_key_for_everybody_and_clients_sent_to_the_wrong_scheme() {
-        let config = config(0o644, "external_url: 'http://weir.example.com'");
-        assert!(config.warnings[0].contains("tls.key can be read by every user"), "{:?}", config.warnings);
-        assert!(config.warnings[1].contains("clients need https://"), "{:?}", config.warnings);
-    }
-}
-
-mod credentials {
-    use super::*;
-
-    fn loaded(registry: &str, credential: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        let yaml = format!(
-            "registries:\n  a.b:\n    {registry}\n    upstreams:\n      - url: https://a.b\n        credentials:\n          - {credential}\n"
-        );
-        let (_directory, mut options) = files(&[&yaml]);
-        options.environment = variables(environment);
-        Config::load(&options)
-    }
-
-    fn file_with(text: &str, mode: u32) -> tempfile::NamedTempFile {
-        use std::os::unix::fs::PermissionsExt;
-
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), text).unwrap();
-        fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
-        file
-    }
-
-    fn password(rule: &CredentialRule) -> &str {
-        match &rule.source {
-            CredentialSource::Given(Credential::Password { password, .. }) => password.expose(),
-            other @ CredentialSource::Given(_) => panic!("{other:?} is no password"),
-        }
-    }
-
-    const OPEN: &str = "allow_unauthenticated: true";
-
-    #[test]
-    fn come_from_a_file_or_a_variable() {
-        let file = file_with("from file\n", 0o600);
-        let credential = format!("{{ match: 'x/**', username: u, password_file: {} }}", file.path().display());
-        let config = loaded(OPEN, &credential, &[]).unwrap();
-        let rule = &registry(&config, "a.b").upstreams[0].credentials[0];
-        assert_eq!((rule.name.as_str(), password(rule)), ("u", "from file"));
-        assert!(rule.applies_to(&"x/y".parse().unwrap()));
-        assert!(config.warnings.is_empty());
-
-        let credential = "{ match: '**', username: u, password_env: TOKEN }";
-        let config = loaded(OPEN, credential, &[("TOKEN", "from env")]).unwrap();
-        assert_eq!(password(&registry(&config, "a.b").upstreams[0].credentials[0]), "from env");
-    }
-
-    #[test]
-    fn are_refused_unless_everybody_may_use_them() {
-        let credential = "{ match: '**', username: u, password_env: TOKEN }";
-        for access in ["access: anonymous", "access: shared", "allow_unauthenticated: false"] {
-            let error = loaded(access, credential, &[("TOKEN", "t")]).unwrap_err().to_string();
-            assert!(error.contains("whoever reaches this server"), "{error}");
-            assert!(error.contains("registries.a.b.allow_unauthenticated: true"), "{error}");
-        }
-    }
-
-    #[test]
-    fn that_everybody_on_the_machine_can_read_are_warned_about() {
-        let file = file_with("secret", 0o644);
-        let credential = format!("{{ match: '**', username: u, password_file: {} }}", file.path().display());
-        let config = loaded(OPEN, &credential, &[]).unwrap();
-        assert!(config.warnings[0].contains("can be read by every user"), "{:?}", config.warnings);
-    }
-
-    #[test]
-    fn that_are_incomplete_are_explained() {
-        let empty = file_with("\n", 0o600);
-        for (credential, explanation) in [
-            ("{ username: u, password_env: T }".to_owned(), "credentials[0].match` is missing"),
-            ("{ match: '**', password_env: T }".to_owned(), "credentials[0].username` is missing"),
-            ("{ match: '**', username: u }".to_owned(), "names no password"),
-            (
-                "{ match: '**', username: u, password_env: T, password_file: f }".to_owned(),
-                "names more than one password",
-            ),
-            ("{ match: 'a**', username: u, password_env: T }".to_owned(), "must be a repository pattern"),
-            ("{ match: '**', username: u, password_env: OTHER }".to_owned(), "variable OTHER, which is not set"),
-            ("{ match: '**', username: u, password_file: /none }".to_owned(), "names /none, which cannot be read"),
-            (format!("{{ match: '**', username: u, password_file: {} }}", empty.path().display()), "which is empty"),
-        ] {
-            let error = loaded(OPEN, &credential, &[("T", "t")]).unwrap_err().to_string();
-            assert!(error.contains(explanation), "{credential} gave\n{error}");
         }
     }
 }

@@ -92,6 +92,8 @@ pub struct UpstreamMetrics {
     pub token_requests: IntCounterVec,
     /// By registry, upstream and name of the credential: times it was refused, where that was not for what was asked.
     pub credentials_rejected: IntCounterVec,
+    /// By registry, upstream, name of the credential and outcome: questions to credential helpers.
+    pub credential_fetches: IntCounterVec,
 }
 
 /// The store.
@@ -248,6 +250,11 @@ impl Metrics {
                 "weir_upstream_credential_rejected_total",
                 "Times an upstream or its token server refused configured credentials as such",
                 &["registry", "upstream", "credential"],
+            )?,
+            credential_fetches: new.counters(
+                "weir_upstream_credential_fetches_total",
+                "Times a credential helper was asked",
+                &["registry", "upstream", "credential", "outcome"],
             )?,
         };
         let health = HealthMetrics::register(&mut new)?;

@@ -6,23 +6,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, Method};
 use parking_lot::Mutex;
 use reqwest::RequestBuilder;
 use tokio::time::Instant;
 use tracing::warn;
 use url::Url;
 
-use super::challenge::{Challenge, challenges};
-use super::credentials::{Identity, Keyring};
+use super::credentials::{Identity, Keyring, Teller, Who};
+use super::demand::{Demand, pull_scope};
 use super::error::{UpstreamError, Verdict};
 use super::health::{Asking, Health, Part};
 use super::outcome::Outcome;
 use super::realm::{RealmRule, RealmTrust};
 use super::redirect::Origin;
 use super::sent::Sent;
-use super::token::{Credentials, Token, TokenKey, TokenRequest, Tokens};
+use super::token::{Token, TokenKey, TokenRequest, Tokens};
 use super::transport::Transport;
 use crate::config::{Credential, UpstreamConfig};
 use crate::oci::RepositoryName;
@@ -30,9 +30,6 @@ use crate::telemetry::metrics::UpstreamMetrics;
 
 /// How often rejected credentials are complained about.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
-/// A scope names a repository and actions; what is longer is not worth a token.
-const MAX_SCOPE_BYTES: usize = 1024;
-
 /// The credentials of one upstream, the tokens got with them, and how it wants to be asked.
 #[derive(Debug)]
 pub(crate) struct Auth {
@@ -51,21 +48,12 @@ pub(crate) struct Auth {
     health: Arc<Health>,
 }
 
-/// What a challenge demands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Demand {
-    /// User name and password with each request.
-    Basic,
-    /// A token of this server.
-    Bearer { realm: Url, service: Option<String>, scope: Option<String> },
-}
-
 /// What a request carried, or is to carry.
 #[derive(Debug, Clone)]
 pub(crate) enum Authorization {
-    /// User name and password.
-    Basic(Credentials),
-    /// A token, and what it was asked for.
+    /// A credential as it is: user name and password, or a token that the registry takes.
+    Own(Arc<Credential>),
+    /// A token of a token server, and what it was asked for.
     Bearer(TokenKey, Arc<Token>),
 }
 
@@ -73,12 +61,12 @@ impl Authorization {
     /// The request with the header.
     pub(crate) fn apply(&self, request: RequestBuilder) -> RequestBuilder {
         match self {
-            Self::Basic(credentials) => credentials.apply(request),
+            Self::Own(credential) => show(credential, request),
             Self::Bearer(_, token) => request.header(AUTHORIZATION, &token.header),
         }
     }
 
-    /// Whether it is a token.
+    /// Whether it is a token of a token server.
     pub(crate) fn is_bearer(&self) -> bool {
         matches!(self, Self::Bearer(..))
     }
@@ -96,7 +84,7 @@ pub(crate) struct Challenged<'a> {
     /// When the request began: a token that is younger is not renewed.
     pub(crate) since: Instant,
     /// As whom it was made.
-    pub(crate) identity: Identity,
+    pub(crate) who: &'a Who,
     /// The repository it was about.
     pub(crate) repository: &'a RepositoryName,
     /// Whether the token server is asked even if it has been failing.
@@ -113,12 +101,16 @@ impl Auth {
         metrics: UpstreamMetrics,
         health: Arc<Health>,
     ) -> Self {
+        let name: Arc<str> = upstream.name.as_str().into();
+        let fetches = metrics.credential_fetches.clone();
+        let teller = Teller { registry: Arc::clone(&registry), upstream: Arc::clone(&name), fetches };
+        let keyring = Keyring::new(&upstream.credentials, &teller);
         Self {
             registry,
-            upstream: upstream.name.as_str().into(),
+            upstream: name,
             home,
             realm_hosts: upstream.realm_hosts.clone(),
-            keyring: Keyring::new(&upstream.credentials),
+            keyring,
             transport,
             allow_private: upstream.allow_private,
             tokens: Tokens::new(),
@@ -139,15 +131,28 @@ impl Auth {
         self.keyring.name(identity)
     }
 
+    /// What proves that it is `identity` who asks. `None`: there is nothing that could.
+    pub(crate) async fn who(&self, identity: Identity) -> Option<Who> {
+        self.keyring.who(identity).await
+    }
+
+    /// The same identity with a newer proof than that of `who`, which was refused; if there is one.
+    pub(crate) async fn renewed(&self, who: &Who) -> Option<Who> {
+        self.keyring.renewed(who).await
+    }
+
     /// What to bring along, by what the upstream demanded last. It is not asked again for what it would refuse.
     pub(crate) async fn in_advance(
         &self,
-        identity: Identity,
+        who: &Who,
         repository: &RepositoryName,
         tokens: Asking,
     ) -> Result<Option<Authorization>, UpstreamError> {
+        if let Some(token) = who.bearer_token() {
+            return Ok(Some(Authorization::Own(token)));
+        }
         let Some(demand) = self.learned.lock().clone() else { return Ok(None) };
-        let result = self.meet(&self.home, demand, identity, repository, tokens).await;
+        let result = self.meet(&self.home, demand, who, repository, tokens).await;
         let has_failed = |error: &UpstreamError| !error.verdict.is_absence() && error.verdict != Verdict::LeftAlone;
         if result.as_ref().is_err_and(has_failed) {
             // The token server may have moved; the next request asks the upstream where to.
@@ -158,15 +163,15 @@ impl Auth {
 
     /// What to carry instead, if anything can help.
     pub(crate) async fn reply(&self, challenged: Challenged<'_>) -> Result<Option<Authorization>, UpstreamError> {
-        let Challenged { origin, headers, sent, since, identity, repository, tokens } = challenged;
+        let Challenged { origin, headers, sent, since, who, repository, tokens } = challenged;
         let at_home = *origin == self.home;
         // An expired token may be refused without a challenge.
         let learned = || self.learned.lock().clone().filter(|_| at_home && sent.is_some());
-        let Some(demand) = Demand::of(&challenges(headers)).or_else(learned) else { return Ok(None) };
+        let Some(demand) = Demand::in_headers(headers).or_else(learned) else { return Ok(None) };
         if at_home {
-            self.learn(&demand, repository);
+            *self.learned.lock() = demand.foreseen(repository);
         }
-        let wanted = self.key(origin, &demand, identity, repository);
+        let wanted = self.key(origin, &demand, who.identity, repository);
         match sent {
             // The very token that was refused: a new one may do better, unless it is new already.
             Some(Authorization::Bearer(key, token)) if wanted.as_ref() == Some(key) => {
@@ -175,10 +180,12 @@ impl Auth {
                 }
                 self.tokens.forget(key, token).await;
             }
-            Some(Authorization::Basic(_)) if demand == Demand::Basic => return Ok(None),
+            Some(Authorization::Own(credential)) if !credential.is_for_tokens() || demand == Demand::Basic => {
+                return Ok(None);
+            }
             _ => {}
         }
-        self.meet(origin, demand, identity, repository, tokens).await
+        self.meet(origin, demand, who, repository, tokens).await
     }
 
     /// Tells the operator that configured credentials were refused; in the log at most once per interval.
@@ -196,39 +203,27 @@ impl Auth {
         );
     }
 
-    /// Remembers a demand if the next one can be foreseen: a scope that does not follow from the repository's name
-    /// has to be heard each time.
-    fn learn(&self, demand: &Demand, repository: &RepositoryName) {
-        let foreseeable = match demand {
-            Demand::Basic => Some(Demand::Basic),
-            Demand::Bearer { realm, service, scope }
-                if scope.as_ref().is_none_or(|scope| *scope == pull_scope(repository)) =>
-            {
-                Some(Demand::Bearer { realm: realm.clone(), service: service.clone(), scope: None })
-            }
-            Demand::Bearer { .. } => None,
-        };
-        *self.learned.lock() = foreseeable;
-    }
-
     async fn meet(
         &self,
         origin: &Origin,
         demand: Demand,
-        identity: Identity,
+        who: &Who,
         repository: &RepositoryName,
         tokens: Asking,
     ) -> Result<Option<Authorization>, UpstreamError> {
-        let Some(key) = self.key(origin, &demand, identity, repository) else {
-            return Ok(self.credentials(origin, identity).map(Authorization::Basic));
+        // Nobody but the upstream itself and its token server ever gets them.
+        let credential = who.credential.clone().filter(|_| *origin == self.home);
+        let Some(key) = self.key(origin, &demand, who.identity, repository) else {
+            return Ok(credential.filter(|credential| credential.is_password()).map(Authorization::Own));
         };
         let client = self.token_client(origin, &key.realm)?;
         // What is kept needs no server. Asked for by somebody else meanwhile, the leave is given back unused.
         let pending = if self.tokens.has(&key) { None } else { Some(self.health.ask(Part::Token, tokens)?) };
-        let request = TokenRequest { key: key.clone(), client, credentials: self.credentials(origin, identity) };
+        let request = TokenRequest { key: key.clone(), client, credential };
+        let method = request.method();
         let (metrics, registry, upstream) =
             (self.metrics.clone(), Arc::clone(&self.registry), Arc::clone(&self.upstream));
-        let sent = Sent::begin(&self.metrics, &self.home, &Method::GET);
+        let sent = Sent::begin(&self.metrics, &self.home, &method);
         let fetched = move |result: &Result<Arc<Token>, UpstreamError>| {
             metrics.token_requests.with_label_values(&[&*registry, &*upstream, Outcome::word_of(result)]).inc();
             let (status, error) = match result {
@@ -269,56 +264,26 @@ impl Auth {
         let client = if trusted { Ok(&self.transport.direct) } else { self.transport.guarded(realm) };
         client.cloned()
     }
+}
 
-    /// The credentials of `identity`, which only its own upstream ever gets.
-    fn credentials(&self, origin: &Origin, identity: Identity) -> Option<Credentials> {
-        let credential = self.keyring.credential(identity).filter(|_| *origin == self.home)?;
-        let Credential::Password { username, password } = &*credential else { return None };
-        Some(Credentials { username: username.clone(), password: password.clone() })
+/// The request with a credential as it is, marked as sensitive.
+pub(crate) fn show(credential: &Credential, request: RequestBuilder) -> RequestBuilder {
+    match credential {
+        Credential::Password { username, password } => request.basic_auth(username, Some(password.expose())),
+        Credential::BearerToken(token) => request.bearer_auth(token.expose()),
+        // Only its token server gets it, in the body of a request.
+        Credential::IdentityToken(_) => request,
     }
-}
-
-impl Demand {
-    /// What to do about `challenges`: a token if one is offered, else a password.
-    fn of(challenges: &[Challenge]) -> Option<Self> {
-        let bearer = challenges.iter().filter(|challenge| challenge.is("Bearer")).find_map(|challenge| {
-            let realm = challenge.parameter("realm")?.parse().ok()?;
-            let service = challenge.parameter("service").map(str::to_owned);
-            let scope = challenge.parameter("scope").filter(|scope| scope.len() <= MAX_SCOPE_BYTES).map(str::to_owned);
-            Some(Self::Bearer { realm, service, scope })
-        });
-        bearer.or_else(|| challenges.iter().any(|challenge| challenge.is("Basic")).then_some(Self::Basic))
-    }
-}
-
-/// Whether a refusal asks for user name and password, and for no token.
-pub(crate) fn wants_password(headers: &HeaderMap) -> bool {
-    Demand::of(&challenges(headers)) == Some(Demand::Basic)
-}
-
-fn pull_scope(repository: &RepositoryName) -> String {
-    format!("repository:{repository}:pull")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Secret;
-    use crate::upstream::challenge::parse;
-
-    #[test]
-    fn a_token_is_preferred_to_a_password() {
-        let demand = Demand::of(&parse(r#"Basic realm="x", Bearer realm="https://a/t",service="s""#)).unwrap();
-        let realm = "https://a/t".parse().unwrap();
-        assert_eq!(demand, Demand::Bearer { realm, service: Some("s".into()), scope: None });
-        assert_eq!(Demand::of(&parse(r#"Negotiate, Basic realm="x""#)), Some(Demand::Basic));
-        assert_eq!(Demand::of(&parse(r#"Bearer realm="not an address", Basic"#)), Some(Demand::Basic));
-        assert_eq!(Demand::of(&parse("Negotiate")), None);
-    }
 
     #[test]
     fn credentials_do_not_show_in_debug_output() {
-        let rule = Authorization::Basic(Credentials { username: "ci-bot".into(), password: Secret::new("hunter2") });
+        let rule = Authorization::Own(Credential::of("ci-bot", Secret::new("hunter2")).into());
         assert!(!format!("{rule:?}").contains("hunter2"));
         let request = rule.apply(reqwest::Client::new().get("https://a/")).build().unwrap();
         assert_eq!(request.headers()["authorization"], "Basic Y2ktYm90Omh1bnRlcjI=");

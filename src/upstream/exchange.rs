@@ -13,9 +13,10 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
 use url::Url;
 
-use super::auth::{Authorization, Challenged, wants_password};
+use super::auth::{Authorization, Challenged};
 use super::client::{Candidate, HURRIED, Pace};
-use super::credentials::Identity;
+use super::credentials::{Identity, Who};
+use super::demand::Demand;
 use super::error::{Retry, UpstreamError, Verdict};
 use super::question::{Purpose, Surface};
 use super::redirect::{Origin, is_redirect, next_hop};
@@ -89,13 +90,21 @@ struct Rejection {
 impl Rejection {
     fn of(identity: Identity, answer: &Result<Answer, UpstreamError>) -> Option<Self> {
         let (error, is_certain) = match answer {
-            Ok(Answer::Bad(refusal)) => (refusal.clone().into_error(), wants_password(&refusal.headers)),
+            Ok(Answer::Bad(refusal)) => {
+                let wants_password = Demand::in_headers(&refusal.headers) == Some(Demand::Basic);
+                (refusal.clone().into_error(), wants_password)
+            }
             // Only a token server refuses without an answer of the registry.
             Err(error) => (error.clone(), true),
             Ok(Answer::Good(_)) => return None,
         };
-        let is_certain = is_certain && error.status == Some(401);
+        let is_certain = is_certain && matches!(error.status, Some(400 | 401));
         (error.verdict == Verdict::NotHereOrHidden).then_some(Self { identity, error, is_certain })
+    }
+
+    /// The one of two that leaves more open.
+    fn vaguer(self, other: Self) -> Self {
+        if self.is_certain { other } else { self }
     }
 }
 
@@ -182,7 +191,8 @@ impl Candidate<'_> {
         let mut url = ask.url.clone();
         let mut hops = 0;
         loop {
-            let response = match self.hop(ask, &url, patience).await? {
+            // On the heap: with all its tries it is most of what a question takes.
+            let response = match Box::pin(self.hop(ask, &url, patience)).await? {
                 Answer::Good(response) => response,
                 Answer::Bad(refusal) => return Err(refusal.into_error()),
             };
@@ -209,16 +219,22 @@ impl Candidate<'_> {
         let identities = if self.is_home(url) { self.upstream.auth.identities(ask.repository) } else { Vec::new() };
         let mut rejections = Vec::new();
         for identity in identities {
-            let answer = self.hop_as(identity, ask, url, patience).await;
+            let Some(answer) = self.try_as(identity, ask, url, patience).await else { continue };
             let Some(rejection) = Rejection::of(identity, &answer) else {
                 self.report(&rejections, &answer);
                 return answer;
             };
             rejections.push(rejection);
         }
-        let answer = self.hop_as(Identity::Anonymous, ask, url, patience).await;
+        let answer = self.hop_as(&Who::NOBODY, ask, url, patience).await;
         self.report(&rejections, &answer);
-        answer
+        let nobody_may = Rejection::of(Identity::Anonymous, &answer).is_some();
+        match rejections.into_iter().reduce(Rejection::vaguer) {
+            Some(rejection) if nobody_may && rejection.is_certain => {
+                Err(rejection.error.judged(Verdict::CredentialsRejected))
+            }
+            _ => answer,
+        }
     }
 
     /// Tells of credentials that were refused, as opposed to content that is hidden: `answer` came after them.
@@ -229,10 +245,33 @@ impl Candidate<'_> {
         }
     }
 
-    /// One hop as `identity`: with what the upstream is known to demand, and once more if it demands something else.
-    async fn hop_as(
+    /// One hop as `identity`; if there is something that proves it. What is refused is renewed once, if it can be.
+    async fn try_as(
         &self,
         identity: Identity,
+        ask: &Ask<'_>,
+        url: &Url,
+        patience: &mut Patience,
+    ) -> Option<Result<Answer, UpstreamError>> {
+        let auth = &self.upstream.auth;
+        let who = match patience.beside(async { Ok(auth.who(identity).await) }).await {
+            Ok(who) => who?,
+            Err(late) => return Some(Err(late)),
+        };
+        let answer = self.hop_as(&who, ask, url, patience).await;
+        if Rejection::of(identity, &answer).is_none() {
+            return Some(answer);
+        }
+        match patience.beside(async { Ok(auth.renewed(&who).await) }).await {
+            Ok(Some(who)) => Some(self.hop_as(&who, ask, url, patience).await),
+            Ok(None) | Err(_) => Some(answer),
+        }
+    }
+
+    /// One hop as `who`: with what the upstream is known to demand, and once more if it demands something else.
+    async fn hop_as(
+        &self,
+        who: &Who,
         ask: &Ask<'_>,
         url: &Url,
         patience: &mut Patience,
@@ -241,7 +280,7 @@ impl Candidate<'_> {
         let auth = &self.upstream.auth;
         let Some(origin) = Origin::of(url) else { return Err(UpstreamError::broken("Redirects to no address")) };
         let sent = if self.is_home(url) {
-            patience.beside(auth.in_advance(identity, ask.repository, self.tokens)).await?
+            patience.beside(auth.in_advance(who, ask.repository, self.tokens)).await?
         } else {
             None
         };
@@ -254,7 +293,7 @@ impl Candidate<'_> {
             headers: &refusal.headers,
             sent: sent.as_ref(),
             since,
-            identity,
+            who,
             repository: ask.repository,
             tokens: self.tokens,
         };

@@ -2,15 +2,16 @@
 //!
 //! A [`UpstreamSet`] is one registry's ordered list. Its operations try one candidate after the other, by capability
 //! and [`Verdict`], and end in the first good answer or in [`Attempts`]: what each candidate said. The room keeps
-//! nothing but tokens; what is stored, and for whom, is decided above it.
+//! nothing but tokens and what credential helpers say; what is stored, and for whom, is decided above it.
 //!
 //! The one invariant: nothing an upstream says widens where its credentials go or what Weir connects to.
 //!
 //! Reading order: `question` is what is asked, `route` who may be asked and by which name, `failover` asks one candidate
 //! after the other and passes over those that `health` knows to be down, `client` and `lists` know the operations of one,
-//! `exchange` takes a question through credentials and redirects to an answer (`auth`, `credentials`, `token`,
+//! `exchange` takes a question through credentials and redirects to an answer (`auth`, `credentials`, `token`, `grant`,
 //! `transport`, timed by `sent`; `quirks` saves it questions in vain). The rules they follow are pure: `verdict` with what
-//! follows from one in `error`, `attempts`, `part`, `retry_after`, `redirect`, `realm`, `challenge`, `dial`.
+//! follows from one in `error`, `attempts`, `part`, `retry_after`, `redirect`, `realm`, `challenge`, `demand`,
+//! `dial`.
 
 mod attempts;
 mod auth;
@@ -18,10 +19,12 @@ mod body;
 mod challenge;
 mod client;
 mod credentials;
+mod demand;
 mod dial;
 pub mod error;
 mod exchange;
 mod failover;
+mod grant;
 mod health;
 mod lists;
 mod outcome;

@@ -22,7 +22,11 @@ pub(crate) struct Sent {
 impl Sent {
     /// Starts the clock of a request by `method` that the upstream at `home` is the reason of.
     pub(crate) fn begin(metrics: &UpstreamMetrics, home: &Origin, method: &Method) -> Self {
-        let method = if *method == Method::HEAD { "HEAD" } else { "GET" };
+        let method = match *method {
+            Method::HEAD => "HEAD",
+            Method::POST => "POST",
+            _ => "GET",
+        };
         Self { metric: metrics.request_duration.clone(), server: home.address(), method, at: Instant::now() }
     }
 

@@ -6,20 +6,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::ACCEPT;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use moka::Expiry;
 use moka::future::Cache;
 use reqwest::{Client, RequestBuilder};
 use tokio::time::{Instant, timeout};
 use url::Url;
 
+use super::auth::show;
 use super::body::{pieces, read_document};
 use super::credentials::Identity;
 use super::error::{UpstreamError, Verdict};
+use super::grant::{Successors, grant};
 use super::transport::{printable, unanswered};
 use super::verdict::{Refusal, Speaker};
-use crate::config::Secret;
+use crate::config::{Credential, Secret};
 
 /// From sending the request to the last byte of the answer.
 const TIMEOUT: Duration = Duration::from_secs(8);
@@ -58,6 +61,7 @@ pub(crate) struct Token {
 #[derive(Debug, Clone)]
 pub(crate) struct Tokens {
     cache: Cache<TokenKey, Arc<Token>>,
+    successors: Successors,
 }
 
 /// A token to be fetched.
@@ -67,20 +71,20 @@ pub(crate) struct TokenRequest {
     /// The client that may reach the realm.
     pub(crate) client: Client,
     /// What to ask with.
-    pub(crate) credentials: Option<Credentials>,
+    pub(crate) credential: Option<Arc<Credential>>,
 }
 
-/// A user name and a password or access token.
-#[derive(Debug, Clone)]
-pub(crate) struct Credentials {
-    pub(crate) username: String,
-    pub(crate) password: Secret,
-}
+impl TokenRequest {
+    /// How it is asked: an identity token goes into the body of a POST, everything else along with a GET.
+    pub(crate) fn method(&self) -> Method {
+        if self.identity_token().is_some() { Method::POST } else { Method::GET }
+    }
 
-impl Credentials {
-    /// The request with the header of RFC 7617, which is marked as sensitive.
-    pub(crate) fn apply(&self, request: RequestBuilder) -> RequestBuilder {
-        request.basic_auth(&self.username, Some(self.password.expose()))
+    fn identity_token(&self) -> Option<&Secret> {
+        match self.credential.as_deref() {
+            Some(Credential::IdentityToken(token)) => Some(token),
+            _ => None,
+        }
     }
 }
 
@@ -108,7 +112,8 @@ type StdInstant = std::time::Instant;
 impl Tokens {
     /// No tokens yet.
     pub(crate) fn new() -> Self {
-        Self { cache: Cache::builder().max_capacity(MAX_TOKENS).expire_after(UntilExpiry).build() }
+        let cache = Cache::builder().max_capacity(MAX_TOKENS).expire_after(UntilExpiry).build();
+        Self { cache, successors: Successors::default() }
     }
 
     /// Whether there is a token for `key`.
@@ -126,11 +131,11 @@ impl Tokens {
         if let Some(token) = self.cache.get(&request.key).await {
             return Ok(token);
         }
-        let cache = self.cache.clone();
+        let Self { cache, successors } = self.clone();
         let task = tokio::spawn(async move {
             let key = request.key.clone();
             let fetch = async move {
-                let result = fetch(&request).await.map(Arc::new);
+                let result = fetch(&request, &successors).await.map(Arc::new);
                 fetched(&result);
                 result
             };
@@ -150,9 +155,15 @@ impl Tokens {
     }
 }
 
-async fn fetch(request: &TokenRequest) -> Result<Token, UpstreamError> {
+async fn fetch(request: &TokenRequest, successors: &Successors) -> Result<Token, UpstreamError> {
     let realm = printable(&request.key.realm);
-    let answer = timeout(TIMEOUT, ask(request)).await;
+    let asked = async {
+        match request.identity_token() {
+            Some(token) => grant(request, token, successors).await,
+            None => ask(request).await,
+        }
+    };
+    let answer = timeout(TIMEOUT, asked).await;
     let answer = answer.unwrap_or_else(|_| {
         let message = format!("No answer within {} s", TIMEOUT.as_secs());
         Err(UpstreamError::timeout(message))
@@ -165,16 +176,19 @@ async fn fetch(request: &TokenRequest) -> Result<Token, UpstreamError> {
 
 async fn ask(request: &TokenRequest) -> Result<Token, UpstreamError> {
     let mut get = request.client.get(token_url(&request.key)).header(ACCEPT, "application/json");
-    if let Some(credentials) = &request.credentials {
-        get = credentials.apply(get);
+    if let Some(credential) = &request.credential {
+        get = show(credential, get);
     }
-    let response = get.send().await.map_err(|error| unanswered(&error))?;
+    let body = answer_to(get).await?;
+    Token::parse(&body)
+}
+
+/// The body of a successful answer.
+pub(super) async fn answer_to(request: RequestBuilder) -> Result<Bytes, UpstreamError> {
+    let response = request.send().await.map_err(|error| unanswered(&error))?;
     let (status, headers) = (response.status(), response.headers().clone());
     let body = read_document(pieces(response), MAX_ANSWER_BYTES, TIMEOUT).await?;
-    if status != StatusCode::OK {
-        return Err(refused(status, headers, &body));
-    }
-    Token::parse(&body)
+    if status == StatusCode::OK { Ok(body) } else { Err(refused(status, headers, &body)) }
 }
 
 /// The realm with what is asked for. Each scope is a parameter of its own.
@@ -194,7 +208,7 @@ fn refused(status: StatusCode, headers: HeaderMap, body: &[u8]) -> UpstreamError
 
 impl Token {
     /// Reads the answer of a token server, at the time of its arrival.
-    fn parse(body: &[u8]) -> Result<Self, UpstreamError> {
+    pub(super) fn parse(body: &[u8]) -> Result<Self, UpstreamError> {
         #[derive(serde::Deserialize)]
         struct Answer {
             token: Option<String>,

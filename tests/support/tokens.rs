@@ -38,6 +38,8 @@ struct Behaviour {
     refusal: Option<StatusCode>,
     gate: Option<Gate>,
     realm: Option<String>,
+    /// The identity token without which nothing is given.
+    identity: Option<String>,
 }
 
 /// Which of the fields the specification allows are in the answer.
@@ -68,6 +70,8 @@ pub(crate) struct TokenRequest {
     pub(crate) scopes: Vec<String>,
     pub(crate) service: Option<String>,
     pub(crate) authorization: Option<String>,
+    /// The identity token, if one was in the body.
+    pub(crate) identity: Option<String>,
 }
 
 impl TokenServer {
@@ -92,6 +96,11 @@ impl TokenServer {
     /// Answers every request with `status` from now on.
     pub(crate) fn refuse(&self, status: StatusCode) {
         self.state.behaviour.lock().refusal = Some(status);
+    }
+
+    /// Gives tokens in exchange for this identity token only (`grant_type=refresh_token`).
+    pub(crate) fn require_identity(&self, token: &str) {
+        self.state.behaviour.lock().identity = Some(token.to_owned());
     }
 
     /// Holds every answer until the gate opens.
@@ -130,22 +139,33 @@ impl TokenServer {
 }
 
 async fn answer(state: Arc<State>, request: Request<Incoming>) -> Response<Body> {
-    let query = request.uri().query().unwrap_or_default();
-    let parameters: Vec<_> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+    let (head, body) = request.into_parts();
+    let form = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let query = head.uri.query().unwrap_or_default();
+    let parameters = [query.as_bytes(), &form].map(|text| url::form_urlencoded::parse(text).into_owned());
+    let parameters: Vec<_> = parameters.into_iter().flatten().collect();
     let values = |name| parameters.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.clone());
     let scopes: Vec<String> =
         values("scope").flat_map(|scopes| scopes.split(' ').map(str::to_owned).collect::<Vec<_>>()).collect();
-    let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let authorization = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let number = {
         let mut requests = state.requests.lock();
-        requests.push(TokenRequest { scopes: scopes.clone(), service: values("service").next(), authorization });
+        requests.push(TokenRequest {
+            scopes: scopes.clone(),
+            service: values("service").next(),
+            authorization,
+            identity: values("refresh_token").next(),
+        });
         requests.len()
     };
     let behaviour = state.behaviour.lock().clone();
     if let Some(gate) = &behaviour.gate {
         gate.pass().await;
     }
-    let (status, body) = if let Some(status) = behaviour.refusal {
+    let is_known = behaviour.identity.is_none() || behaviour.identity == values("refresh_token").next();
+    let (status, body) = if !is_known {
+        (StatusCode::BAD_REQUEST, r#"{"error":"invalid_grant"}"#.to_owned())
+    } else if let Some(status) = behaviour.refusal {
         (status, r#"{"details":"scripted"}"#.to_owned())
     } else {
         let token = format!("canary-token-{number}");

@@ -5,10 +5,14 @@ use std::path::Path;
 use url::Url;
 
 use super::section::{Section, Wrong};
-use super::{Reading, files, keys, scalars};
-use crate::config::credentials::CredentialRule;
+use super::{Reading, docker, files, keys, scalars};
+use crate::config::credentials::{Credential, CredentialRule, CredentialSource};
 use crate::config::files::FilesRead;
+use crate::config::registries::RepositoryPattern;
 use crate::config::secret::Secret;
+
+/// What an item may name, of which it names one.
+const SOURCES: [&str; 4] = ["password_file", "password_env", "bearer_token_file", "docker_config_file"];
 
 /// Reads the credentials of the upstream at `url`.
 pub(super) fn read(upstream: &Section<'_>, url: Option<&Url>, reading: &mut Reading<'_>) -> Vec<CredentialRule> {
@@ -21,49 +25,113 @@ pub(super) fn read(upstream: &Section<'_>, url: Option<&Url>, reading: &mut Read
     for (index, node) in nodes.iter().enumerate() {
         let path = format!("{}[{index}]", upstream.name("credentials"));
         let section = Section::open(path, Some(node), &keys::CREDENTIAL, upstream.problems());
-        for key in ["match", "username"] {
-            if !section.has(key) {
-                let help = "Write an item as `{ match: 'acme/**', username: ci-bot, password_file: /etc/weir/hub }`";
-                section.wrong(key, format!("`{}` is missing", section.name(key)), help);
-            }
-        }
-        let pattern = section.value("match", scalars::repository_pattern);
-        let username = section.value("username", scalars::text);
-        let password = password(&section, reading);
-        if let (Some(pattern), Some(username), Some(password)) = (pattern, username, password) {
-            rules.push(CredentialRule::password(pattern, &username, password));
-        }
+        rules.extend(item(&section, url, reading));
     }
     rules
 }
 
-fn password(section: &Section<'_>, reading: &mut Reading<'_>) -> Option<Secret> {
+fn item(section: &Section<'_>, url: Option<&Url>, reading: &mut Reading<'_>) -> Vec<CredentialRule> {
+    let source = source(section);
+    match source {
+        Some("docker_config_file") => allow(section, &["match", "docker_config_file", "helper_lifetime"]),
+        Some("bearer_token_file") => allow(section, &["match", "name", "bearer_token_file"]),
+        Some(source) => allow(section, &["match", "name", "username", source]),
+        None => {}
+    }
+    let is_password = source.is_none_or(|source| source.starts_with("password"));
+    require(section, "match", source == Some("docker_config_file"));
+    require(section, "username", !is_password);
+    let pattern = section.value("match", scalars::repository_pattern);
+    let name = section.value("name", scalars::upstream_name);
+    let username = section.value("username", scalars::text);
+    match source {
+        Some("docker_config_file") => {
+            let pattern = if section.has("match") { pattern } else { Some(RepositoryPattern::all()) };
+            pattern.map(|pattern| docker::read(section, &pattern, url, reading)).unwrap_or_default()
+        }
+        Some("bearer_token_file") => {
+            let token = secret_file(section, "bearer_token_file", reading).filter(|token| is_token(section, token));
+            let token = token.map(Credential::BearerToken);
+            rule(pattern, name.or_else(|| Some("bearer-token".to_owned())), token)
+        }
+        Some(source) => {
+            let password = match source {
+                "password_file" => secret_file(section, source, reading),
+                _ => section.value(source, |name| from_environment(name, reading.environment)),
+            };
+            let credential =
+                username.as_deref().zip(password).map(|(username, password)| Credential::of(username, password));
+            rule(pattern, name.or(username), credential)
+        }
+        None => Vec::new(),
+    }
+}
+
+fn rule(
+    pattern: Option<RepositoryPattern>,
+    name: Option<String>,
+    credential: Option<Credential>,
+) -> Vec<CredentialRule> {
+    let (Some(pattern), Some(name), Some(credential)) = (pattern, name, credential) else { return Vec::new() };
+    vec![CredentialRule { name, pattern, below: None, source: CredentialSource::Given(credential) }]
+}
+
+/// The one key of [`SOURCES`] that is given.
+fn source(section: &Section<'_>) -> Option<&'static str> {
     if section.has_inline_secret() {
         // Refused already, with what to write instead.
         return None;
     }
-    match (section.has("password_file"), section.has("password_env")) {
-        (true, false) => {
-            let files = &mut *reading.files;
-            let (secret, warning) = section.value("password_file", |path| from_file(Path::new(path), files))?;
-            reading.warnings.extend(warning);
-            Some(secret)
-        }
-        (false, true) => section.value("password_env", |name| from_environment(name, reading.environment)),
-        (both, _) => {
-            let message = format!("`{}` names {} password", section.path(), if both { "more than one" } else { "no" });
-            let help = "Give exactly one of `password_file` and `password_env`";
-            section.wrong(if both { "password_env" } else { "password_file" }, message, help);
-            None
-        }
+    let mut given = SOURCES.into_iter().filter(|key| section.has(key));
+    let (source, other) = (given.next(), given.next());
+    if source.is_none() || other.is_some() {
+        let number = if other.is_some() { "more than one source of" } else { "no" };
+        let message = format!("`{}` names {number} credentials", section.path());
+        let help = format!("Give exactly one of {}", super::section::list(&SOURCES));
+        section.wrong(other.unwrap_or("password_file"), message, help);
+        return None;
     }
+    source
+}
+
+/// Notes that `key` is missing, unless it is there or may be left out.
+fn require(section: &Section<'_>, key: &str, may_be_left_out: bool) {
+    if !may_be_left_out && !section.has(key) {
+        let help = "Write an item as `{ match: 'acme/**', username: ci-bot, password_file: /etc/weir/hub }`";
+        section.wrong(key, format!("`{}` is missing", section.name(key)), help);
+    }
+}
+
+/// Notes keys that mean nothing beside the others.
+fn allow(section: &Section<'_>, keys: &[&str]) {
+    for key in keys::CREDENTIAL.names().into_iter().filter(|key| !keys.contains(key) && section.has(key)) {
+        let message = format!("`{}` means nothing in this item", section.name(key));
+        section.wrong(key, message, format!("Remove it; the keys here are {}", super::section::list(keys)));
+    }
+}
+
+fn secret_file(section: &Section<'_>, key: &str, reading: &mut Reading<'_>) -> Option<Secret> {
+    let files = &mut *reading.files;
+    let (secret, warning) = section.value(key, |path| from_file(Path::new(path), files))?;
+    reading.warnings.extend(warning);
+    Some(secret)
+}
+
+/// Whether `token` can stand in a header; noted, if not.
+fn is_token(section: &Section<'_>, token: &Secret) -> bool {
+    let is_token = token.expose().bytes().all(|byte| byte.is_ascii_graphic());
+    if !is_token {
+        let message = format!("`{}` names a file with more than a token", section.name("bearer_token_file"));
+        section.wrong("bearer_token_file", message, "Name a file that holds the token alone, in one line");
+    }
+    is_token
 }
 
 /// The secret in a file, without the line break at its end, and a warning if everybody can read it.
 fn from_file(path: &Path, files: &mut FilesRead) -> Result<(Secret, Option<String>), Wrong> {
     let unusable = |reason: String| {
         let message = format!("names {}, which {reason}", path.display());
-        Wrong::Refused(message, "Name a file that this process can read and that holds the password alone".to_owned())
+        Wrong::Refused(message, "Name a file that this process can read and that holds the secret alone".to_owned())
     };
     let text = files.read_text(path).map_err(|error| unusable(format!("cannot be read: {error}")))?;
     let secret = text.trim_end_matches(['\r', '\n']);

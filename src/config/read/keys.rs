@@ -123,16 +123,20 @@ pub(in crate::config) const REWRITE: Keys = Keys {
 pub(in crate::config) const CREDENTIAL: Keys = Keys {
     known: &[
         ("match", Kind::Text(Text::RepositoryPattern)),
+        ("name", Kind::Text(Text::UpstreamName)),
         ("username", Kind::Scalar),
         ("password_file", Kind::Scalar),
         ("password_env", Kind::Scalar),
+        ("bearer_token_file", Kind::Scalar),
+        ("docker_config_file", Kind::Scalar),
+        ("helper_lifetime", Kind::Duration),
     ],
     refused: &[(
         "password",
         Refusal::InlineSecret,
         "Put it into a file and name that as `password_file`, or into an environment variable named by `password_env`",
     )],
-    one_of: &["password_file", "password_env"],
+    one_of: &["password_file", "password_env", "bearer_token_file", "docker_config_file"],
 };
 
 /// `log`.

@@ -2,6 +2,7 @@
 
 mod checks;
 mod credentials;
+mod docker;
 mod equivalents;
 mod files;
 pub(super) mod keys;
@@ -28,7 +29,7 @@ use crate::oci::RegistryHost;
 /// What readers have at hand besides their section.
 struct Reading<'a> {
     problems: &'a Problems,
-    /// For `password_env`.
+    /// For `password_env`, and for `PATH`, where credential helpers are.
     environment: &'a [(String, String)],
     /// What is read besides.
     files: &'a mut FilesRead,

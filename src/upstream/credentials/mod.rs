@@ -1,12 +1,21 @@
-//! The credentials of one upstream: who it can be asked as, and what proves it.
+//! The credentials of one upstream: as whom it can be asked, and what proves it.
 //!
-//! An [`Identity`] is a number with a name: it may be compared, counted and logged, and holds no secret. What it stands
-//! for is a [`Credential`], which only `auth` takes out, to show it to the upstream or its token server.
+//! An [`Identity`] is a number with a name: it may be compared, counted and logged, and holds no secret. What proves it
+//! is a [`Credential`], given by the configuration or handed out by a [`Source`] for a time (`loan`); the one kind of
+//! source there is runs a credential helper (`helper`). Where credentials may be sent is a matter of `auth`.
 //!
 //! The one invariant: identities are tried in the order of the configuration, and nobody comes last.
 
+mod helper;
+mod loan;
+
 use std::sync::Arc;
 
+use prometheus::IntCounterVec;
+use tracing::warn;
+
+use self::helper::Helper;
+use self::loan::{Lent, Loan, Source, SourceError};
 use crate::config::{Credential, CredentialRule, CredentialSource};
 use crate::oci::RepositoryName;
 
@@ -19,6 +28,23 @@ pub(crate) enum Identity {
     Known(usize),
 }
 
+/// As whom a request is made, with what proves it.
+#[derive(Debug, Clone)]
+pub(crate) struct Who {
+    pub(crate) identity: Identity,
+    pub(crate) credential: Option<Arc<Credential>>,
+}
+
+impl Who {
+    /// Without credentials.
+    pub(crate) const NOBODY: Self = Self { identity: Identity::Anonymous, credential: None };
+
+    /// The credential, if it is a token that the registry takes without being asked.
+    pub(crate) fn bearer_token(&self) -> Option<Arc<Credential>> {
+        self.credential.clone().filter(|credential| matches!(**credential, Credential::BearerToken(_)))
+    }
+}
+
 /// All credentials of one upstream.
 #[derive(Debug)]
 pub(crate) struct Keyring(Vec<Held>);
@@ -26,15 +52,54 @@ pub(crate) struct Keyring(Vec<Held>);
 #[derive(Debug)]
 struct Held {
     rule: CredentialRule,
-    credential: Arc<Credential>,
+    proof: Proof,
+}
+
+#[derive(Debug)]
+enum Proof {
+    /// It is known, and stays the same.
+    Given(Arc<Credential>),
+    /// It has to be asked for, again and again.
+    Lent(Arc<Loan>),
+}
+
+/// What tells the operator of credentials that are asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Teller {
+    pub(crate) registry: Arc<str>,
+    pub(crate) upstream: Arc<str>,
+    /// By registry, upstream, name of the credential and outcome.
+    pub(crate) fetches: IntCounterVec,
+}
+
+impl Teller {
+    fn tell(&self, name: &str, fetched: &Result<Option<Lent>, SourceError>) {
+        let outcome = match fetched {
+            Ok(Some(_)) => "ok",
+            Ok(None) => "none",
+            Err(_) => "error",
+        };
+        let (registry, upstream) = (&*self.registry, &*self.upstream);
+        self.fetches.with_label_values(&[registry, upstream, name, outcome]).inc();
+        if let Err(error) = fetched {
+            warn!(registry, upstream, credential = name, %error, "Cannot get credentials, going on with those there are");
+        }
+    }
 }
 
 impl Keyring {
     /// The credentials by these rules, in their order.
-    pub(crate) fn new(rules: &[CredentialRule]) -> Self {
+    pub(crate) fn new(rules: &[CredentialRule], teller: &Teller) -> Self {
         let held = |rule: &CredentialRule| {
-            let CredentialSource::Given(credential) = &rule.source;
-            Held { rule: rule.clone(), credential: Arc::new(credential.clone()) }
+            let proof = match &rule.source {
+                CredentialSource::Given(credential) => Proof::Given(Arc::new(credential.clone())),
+                CredentialSource::Helper(helper) => {
+                    let (name, teller) = (rule.name.clone(), teller.clone());
+                    let source: Box<dyn Source> = Box::new(Helper::new(helper.clone()));
+                    Proof::Lent(Arc::new(Loan::new(source, move |fetched| teller.tell(&name, fetched))))
+                }
+            };
+            Held { rule: rule.clone(), proof }
         };
         Self(rules.iter().map(held).collect())
     }
@@ -47,15 +112,29 @@ impl Keyring {
 
     /// What `identity` is called in logs and metrics.
     pub(crate) fn name(&self, identity: Identity) -> &str {
-        match identity {
-            Identity::Known(number) => self.0.get(number).map_or("", |held| &held.rule.name),
-            Identity::Anonymous => "anonymous",
-        }
+        self.held(identity).map_or("anonymous", |held| &held.rule.name)
     }
 
-    /// What proves that it is `identity` who asks.
-    pub(crate) fn credential(&self, identity: Identity) -> Option<Arc<Credential>> {
-        let Identity::Known(number) = identity else { return None };
-        self.0.get(number).map(|held| Arc::clone(&held.credential))
+    /// What proves that it is `identity` who asks. `None`: there is nothing that could.
+    pub(crate) async fn who(&self, identity: Identity) -> Option<Who> {
+        let credential = match &self.held(identity)?.proof {
+            Proof::Given(credential) => Some(Arc::clone(credential)),
+            Proof::Lent(loan) => loan.credential().await,
+        };
+        credential.map(|credential| Who { identity, credential: Some(credential) })
+    }
+
+    /// The same identity with a newer proof than that of `who`, which was refused; if there is one.
+    pub(crate) async fn renewed(&self, who: &Who) -> Option<Who> {
+        let Proof::Lent(loan) = &self.held(who.identity)?.proof else { return None };
+        let credential = loan.instead_of(who.credential.as_ref()?).await?;
+        Some(Who { identity: who.identity, credential: Some(credential) })
+    }
+
+    fn held(&self, identity: Identity) -> Option<&Held> {
+        match identity {
+            Identity::Known(number) => self.0.get(number),
+            Identity::Anonymous => None,
+        }
     }
 }

@@ -29,6 +29,7 @@ pub(super) struct Asked {
     /// Path and query.
     pub(super) target: String,
     pub(super) headers: HeaderMap,
+    pub(super) body: String,
 }
 
 impl Asked {
@@ -91,8 +92,10 @@ impl Fake {
 }
 
 async fn answer(State((script, asked)): State<(Script, Arc<Mutex<Vec<Asked>>>)>, request: Request) -> Response {
-    let (parts, _) = request.into_parts();
-    let question = Asked { method: parts.method, target: parts.uri.to_string(), headers: parts.headers };
+    let (parts, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+    let body = String::from_utf8(body.to_vec()).unwrap();
+    let question = Asked { method: parts.method, target: parts.uri.to_string(), headers: parts.headers, body };
     asked.lock().push(question.clone());
     script(&question)
 }

@@ -49,7 +49,7 @@ async fn a_wrong_password_is_told_even_if_nobody_else_may() {
     let registry = protected().await;
     let (set, metrics) = set(vec![with_passwords(&registry.url(), &[("**", "bad", "wrong")])]);
     let attempts = set.manifest(&manifest_by_digest(), Purpose::Miss, deadline()).await.unwrap_err();
-    assert_eq!(attempts.conclusion(), Conclusion::NotFoundOrHidden);
+    assert_eq!(attempts.conclusion(), Conclusion::Denied);
     assert_eq!(rejected(&metrics, "bad"), 1);
     assert!(!attempts.to_string().contains("wrong"));
 }

@@ -3,6 +3,7 @@
 mod content;
 mod failover;
 mod fake;
+mod grants;
 mod identities;
 mod parts;
 mod quirks;

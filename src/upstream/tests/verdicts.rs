@@ -255,10 +255,11 @@ async fn what_upstreams_say_is_what_the_table_says() {
 }
 
 /// The lines of the table that say nothing of an answer, or need more than one question: tested below, in
-/// `unanswered` and, bodies that break off, in `content`.
-const BESIDES: [&str; 8] = [
+/// `unanswered` and, bodies that break off, in `content`; credentials that are refused in `identities`.
+const BESIDES: [&str; 9] = [
     "a blob that breaks off",
-    "a refusal of the configured credentials",
+    "a refusal of all of them as such, and nothing without",
+    "a refusal of configured credentials",
     "a token that has expired, in any dialect",
     "a refused or reset connection",
     "a name that does not resolve",
