@@ -15,7 +15,9 @@ fn sample_with_examples() -> String {
 
 /// The files that the examples name.
 fn write_files(directory: &Path) {
-    for file in ["corporate-ca.pem", "hub-acme", "tls.crt", "tls.key", "clients-ca.crt"] {
+    for file in
+        ["corporate-ca.pem", "client.crt", "client.key", "proxy", "hub-acme", "tls.crt", "tls.key", "clients-ca.crt"]
+    {
         fs::write(directory.join(file), "text").unwrap();
     }
 }

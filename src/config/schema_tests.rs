@@ -120,6 +120,9 @@ const TEXTS: &[&str] = &[
     "anonymous",
     "shared",
     "passthrough",
+    "none",
+    "v4",
+    "http://ci@proxy.corp:3128",
     "FILE",
     "SECRET",
 ];
@@ -139,6 +142,7 @@ const BEYOND_A_SCHEMA: &[&str] = &[
     "this one does not parse",
     "or directives such as",
     "is `3651d`",
+    "is given without",
 ];
 
 /// A file that can be read, in place of `FILE`.

@@ -7,17 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::ACCEPT;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use moka::Expiry;
 use moka::future::Cache;
-use reqwest::{Client, RequestBuilder};
+use reqwest::RequestBuilder;
 use tokio::time::{Instant, timeout};
 use url::Url;
 
 use super::body::{pieces, read_document};
 use super::credentials::Identity;
 use super::error::{UpstreamError, Verdict};
-use super::transport::{printable, unanswered};
+use super::network::{Dialer, printable};
 use super::verdict::{Refusal, Speaker};
 use crate::config::Secret;
 
@@ -64,8 +64,8 @@ pub(crate) struct Tokens {
 #[derive(Debug, Clone)]
 pub(crate) struct TokenRequest {
     pub(crate) key: TokenKey,
-    /// The client that may reach the realm.
-    pub(crate) client: Client,
+    /// The way to the realm.
+    pub(crate) dialer: Dialer,
     /// What to ask with.
     pub(crate) credentials: Option<Credentials>,
 }
@@ -164,11 +164,11 @@ async fn fetch(request: &TokenRequest) -> Result<Token, UpstreamError> {
 }
 
 async fn ask(request: &TokenRequest) -> Result<Token, UpstreamError> {
-    let mut get = request.client.get(token_url(&request.key)).header(ACCEPT, "application/json");
+    let mut get = request.dialer.request(Method::GET, token_url(&request.key)).header(ACCEPT, "application/json");
     if let Some(credentials) = &request.credentials {
         get = credentials.apply(get);
     }
-    let response = get.send().await.map_err(|error| unanswered(&error))?;
+    let response = get.send().await.map_err(|error| request.dialer.unanswered(&error))?;
     let (status, headers) = (response.status(), response.headers().clone());
     let body = read_document(pieces(response), MAX_ANSWER_BYTES, TIMEOUT).await?;
     if status != StatusCode::OK {

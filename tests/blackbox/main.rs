@@ -26,3 +26,4 @@ mod rot;
 mod store_faults;
 mod tls;
 mod verdicts;
+mod ways;

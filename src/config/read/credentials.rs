@@ -60,7 +60,7 @@ fn password(section: &Section<'_>, reading: &mut Reading<'_>) -> Option<Secret> 
 }
 
 /// The secret in a file, without the line break at its end, and a warning if everybody can read it.
-fn from_file(path: &Path, files: &mut FilesRead) -> Result<(Secret, Option<String>), Wrong> {
+pub(super) fn from_file(path: &Path, files: &mut FilesRead) -> Result<(Secret, Option<String>), Wrong> {
     let unusable = |reason: String| {
         let message = format!("names {}, which {reason}", path.display());
         Wrong::Refused(message, "Name a file that this process can read and that holds the password alone".to_owned())

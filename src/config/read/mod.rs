@@ -7,6 +7,7 @@ mod files;
 pub(super) mod keys;
 pub(super) mod kind;
 mod names;
+mod network;
 mod registries;
 mod routes;
 mod scalars;
@@ -61,6 +62,7 @@ pub(super) fn config(
     };
     let config = checks::default_registry(&server, checks::external_scheme(config));
     checks::listeners(&server, &admin, &config);
+    checks::upstreams_are_others(&server, &config);
     checks::something_is_served(&root, &config);
     problems.or_else_ok(config)
 }
