@@ -47,6 +47,13 @@ impl ApiError {
         Self { allow: true, ..Self::new(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported, message) }
     }
 
+    /// A request that this very process sent to an upstream.
+    pub(super) fn own_request() -> Self {
+        let message = "This request comes from this Weir itself: an upstream of its configuration, or a redirect of one, \
+                       leads back here; correct its `url`";
+        Self::new(StatusCode::LOOP_DETECTED, ErrorCode::Unsupported, message)
+    }
+
     /// What the access log and the metrics call it.
     pub(super) fn result(&self) -> CacheResult {
         if self.status.is_server_error() || self.status == StatusCode::TOO_MANY_REQUESTS {

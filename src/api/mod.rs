@@ -26,7 +26,7 @@ use http::{HeaderMap, Method, Request, StatusCode, header};
 
 use crate::mapping::{ImageMapping, Located};
 use crate::oci::Reference;
-use crate::pull::{CacheResult, PullService, Source};
+use crate::pull::{CacheResult, Pseudonym, PullService, Source};
 use crate::sendfile::Regions;
 use crate::telemetry::Metrics;
 
@@ -64,12 +64,13 @@ impl ApiState {
 pub struct Registry {
     state: ApiState,
     access: Access,
+    pseudonym: Pseudonym,
 }
 
 impl Registry {
-    /// A surface over `state`, which may be replaced while it serves.
-    pub fn new(state: ApiState, metrics: &Metrics) -> Self {
-        Self { state, access: Access::new(metrics) }
+    /// A surface over `state`, which may be replaced while it serves. Upstreams know it as `pseudonym`.
+    pub fn new(state: ApiState, pseudonym: Pseudonym, metrics: &Metrics) -> Self {
+        Self { state, access: Access::new(metrics), pseudonym }
     }
 
     /// Answers a request. None here has a body; one that was sent is not read, and the connection is closed behind the
@@ -79,7 +80,12 @@ impl Registry {
         let record = self.access.begin(&parts);
         let is_head = parts.method == Method::HEAD;
         let surface = self.state.0.load_full();
-        let answer = dispatch(&surface, parts).await.unwrap_or_else(IntoResponse::into_response);
+        let answered = match self.pseudonym.is_in(&parts.headers) {
+            // Waiting for its own answer, it would wait for ever.
+            true => Err(ApiError::own_request()),
+            false => dispatch(&surface, parts).await,
+        };
+        let answer = answered.unwrap_or_else(IntoResponse::into_response);
         record.answered(answer, is_head)
     }
 }

@@ -56,6 +56,7 @@ pub(super) async fn build(
     let certificates = Certificates::load(&config.server, metrics.tls.clone())?.map(Arc::new);
     let store = Store::open(&config.store, files, &metrics, background.clone()).await?;
     let upstreams = Upstreams::new(&config.registries, &metrics)?;
+    let pseudonym = upstreams.pseudonym().clone();
     let pull = PullService::new(upstreams, store.clone(), config.tags.clone(), metrics.clone(), background.clone());
     let api = ApiState::new(Surface { pull: pull.clone(), mapping: mapping(config) });
     // A store in trouble makes pulls slower, not wrong: the check never fails readiness.
@@ -64,7 +65,7 @@ pub(super) async fn build(
     let mut checks = vec![store_check, status.check()];
     checks.extend(certificates.clone().map(certificate_check));
     let parts = Parts {
-        registry: Registry::new(api.clone(), &metrics).into(),
+        registry: Registry::new(api.clone(), pseudonym, &metrics).into(),
         admin: admin::router(metrics.clone(), lifecycle.clone(), checks).into(),
         certificates,
         lifecycle,

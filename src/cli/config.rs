@@ -6,6 +6,7 @@ use super::error::CliError;
 use super::{Sources, output};
 use crate::app;
 use crate::config::{self, Config};
+use crate::upstream;
 
 /// Every key with its default or an example.
 const SAMPLE: &str = include_str!("../../config/weir.yaml");
@@ -25,6 +26,7 @@ pub(super) fn run(command: &ConfigCommand, sources: &Sources) -> Result<(), CliE
         ConfigCommand::Check => {
             let mut config = sources.load()?;
             config.warnings.extend(app::check_tls(&config.server)?);
+            upstream::check(&config.registries)?;
             for warning in &config.warnings {
                 output::explain(format_args!("Warning: {warning}"));
             }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use super::mirror::MirrorError;
 use crate::app::TlsError;
 use crate::config::ConfigError;
+use crate::upstream::SetupError;
 
 /// A failed command. Wrong arguments are not among these: the parser of arguments ends the process with 2 by itself.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +16,9 @@ pub(super) enum CliError {
     /// The files of `server.tls` cannot be used.
     #[error("{0}\n\nThe configuration is invalid")]
     Tls(#[from] TlsError),
+    /// The files of an upstream cannot be used.
+    #[error("{0}\n\nThe configuration is invalid")]
+    Upstream(#[from] SetupError),
     /// The files for a runtime cannot be made.
     #[error("{0}")]
     Mirror(#[from] MirrorError),
@@ -29,7 +33,7 @@ impl CliError {
         ExitCode::from(match self {
             Self::Mirror(error) if error.is_usage() => 2,
             Self::Mirror(_) | Self::Serve(_) => 1,
-            Self::Config(_) | Self::Tls(_) => 3,
+            Self::Config(_) | Self::Tls(_) | Self::Upstream(_) => 3,
         })
     }
 }

@@ -49,6 +49,24 @@ pub fn external_url(text: &str) -> Result<Url, InvalidUrl> {
     if url.path() == "/" { Ok(url) } else { Err(InvalidUrl::Path) }
 }
 
+/// The address of a proxy, perhaps with a user name. A password does not stand there.
+pub fn proxy_url(text: &str) -> Result<Url, InvalidUrl> {
+    let url = match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => url,
+        _ if text.contains('@') => return Err(InvalidUrl::UserInfo),
+        // `proxy:3128` reads as a URL of the scheme `proxy`.
+        Ok(_) => return Err(InvalidUrl::Scheme),
+        Err(_) => return Err(InvalidUrl::Unparsable),
+    };
+    match &url {
+        url if url.password().is_some() => Err(InvalidUrl::UserInfo),
+        url if url.host_str().is_none_or(str::is_empty) => Err(InvalidUrl::Unparsable),
+        url if url.path() != "/" => Err(InvalidUrl::Path),
+        url if url.query().is_some() || url.fragment().is_some() => Err(InvalidUrl::AfterPath),
+        _ => Ok(url),
+    }
+}
+
 /// `scheme://host:port` without the slash that [`Url`] prints after it.
 pub fn origin(url: &Url) -> &str {
     &url[..Position::AfterPort]
@@ -77,6 +95,23 @@ mod tests {
         assert_eq!(upstream_url("ftp://example.com"), Err(InvalidUrl::Scheme));
         assert_eq!(upstream_url("example.com"), Err(InvalidUrl::Unparsable));
         assert_eq!(upstream_url("https://"), Err(InvalidUrl::Unparsable));
+    }
+
+    #[test]
+    fn a_proxy_may_have_a_user_but_neither_password_nor_path() {
+        assert_eq!(proxy_url("http://ci@proxy.corp:3128").unwrap().username(), "ci");
+        assert!(proxy_url("https://[::1]:3128/").is_ok());
+        for (text, error) in [
+            ("http://ci:pw@proxy.corp:3128", InvalidUrl::UserInfo),
+            ("ci:pw@proxy.corp:3128", InvalidUrl::UserInfo),
+            ("socks5://proxy.corp", InvalidUrl::Scheme),
+            ("proxy.corp:3128", InvalidUrl::Scheme),
+            ("http://proxy.corp/x", InvalidUrl::Path),
+            ("http://proxy.corp/?x", InvalidUrl::AfterPath),
+            ("http://", InvalidUrl::Unparsable),
+        ] {
+            assert_eq!(proxy_url(text), Err(error), "{text}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use url::Url;
 
 use super::address;
+use super::network::NetworkConfig;
 use super::registries::{Access, Capability, RegistryConfig, UpstreamConfig};
 use super::routes::Rewrite;
 use crate::oci::RegistryHost;
@@ -47,9 +48,9 @@ pub(super) fn own_upstream(host: &RegistryHost) -> Option<UpstreamConfig> {
         credentials: Vec::new(),
         allow_private: false,
         realm_hosts: Vec::new(),
-        ca_file: None,
         matches: Vec::new(),
         rewrite: Rewrite::default(),
+        network: NetworkConfig::default(),
     })
 }
 

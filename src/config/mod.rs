@@ -6,6 +6,7 @@
 //! No other room's types appear here, so that every room can import this one.
 
 pub mod credentials;
+pub mod network;
 pub mod registries;
 pub mod routes;
 pub mod secret;
@@ -41,8 +42,11 @@ pub use builtin::own_url;
 pub use credentials::{Credential, CredentialHelper, CredentialRule, CredentialSource};
 pub use files::FilesRead;
 pub use load::{LoadOptions, Loaded};
+pub use network::{
+    Authorities, ClientCertificate, IpFamily, NetworkConfig, ProxyChoice, ProxyCredentials, ProxyServer, Verification,
+};
 pub use problem::{ConfigError, Problem};
-pub use registries::{Access, Authorities, Capability, RegistryConfig, RepositoryPattern, UpstreamConfig};
+pub use registries::{Access, Capability, RegistryConfig, RepositoryPattern, UpstreamConfig};
 pub use routes::{Equivalence, Extent, Repositories, Rewrite};
 pub use schema::schema;
 pub use secret::Secret;

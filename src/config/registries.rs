@@ -1,13 +1,12 @@
 //! Registries, their upstreams in order, and who may use which credentials.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use url::Url;
 
 use super::credentials::CredentialRule;
+use super::network::NetworkConfig;
 use super::routes::{Equivalence, Rewrite};
 use crate::oci::{RegistryHost, RepositoryName};
 
@@ -54,28 +53,12 @@ pub struct UpstreamConfig {
     pub allow_private: bool,
     /// Hosts that may act as its token server besides its own and the well-known ones.
     pub realm_hosts: Vec<String>,
-    /// A PEM file of certificate authorities trusted besides the system's.
-    pub ca_file: Option<Authorities>,
     /// Which repositories it is asked for, by their names at the registry; all, if none is named.
     pub matches: Vec<RepositoryPattern>,
     /// What they are called there, if not the same.
     pub rewrite: Rewrite,
-}
-
-/// Certificate authorities, as read from a file.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Authorities {
-    /// The file.
-    pub file: PathBuf,
-    /// What it held: certificates in PEM.
-    pub pem: Arc<[u8]>,
-}
-
-impl fmt::Debug for Authorities {
-    /// Without the content: the file may be another one than it was meant to be.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.file.fmt(f)
-    }
+    /// How it is reached.
+    pub network: NetworkConfig,
 }
 
 impl UpstreamConfig {

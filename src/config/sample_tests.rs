@@ -15,7 +15,17 @@ fn sample_with_examples() -> String {
 
 /// The files that the examples name.
 fn write_files(directory: &Path) {
-    for file in ["corporate-ca.pem", "hub-acme", "hub-bearer", "tls.crt", "tls.key", "clients-ca.crt"] {
+    for file in [
+        "corporate-ca.pem",
+        "client.crt",
+        "client.key",
+        "proxy",
+        "hub-acme",
+        "hub-bearer",
+        "tls.crt",
+        "tls.key",
+        "clients-ca.crt",
+    ] {
         fs::write(directory.join(file), "text").unwrap();
     }
     let entries =

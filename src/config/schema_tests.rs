@@ -120,6 +120,9 @@ const TEXTS: &[&str] = &[
     "anonymous",
     "shared",
     "passthrough",
+    "none",
+    "v4",
+    "http://ci@proxy.corp:3128",
     "FILE",
     "SECRET",
 ];
@@ -141,6 +144,7 @@ const BEYOND_A_SCHEMA: &[&str] = &[
     "credentials[0].match` is missing",
     "credentials[0].username` is missing",
     "is `3651d`",
+    "is given without",
 ];
 
 /// A file that can be read, in place of `FILE`; it is a docker configuration, too.

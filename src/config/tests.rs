@@ -316,6 +316,44 @@ fn what_is_wrong_is_refused_with_an_explanation() {
         ),
         ("registries: { a.b: { upstreams: [{ url: 'https://a.b', capabilities: [] }] } }", "capabilities` is empty"),
         ("registries: { a.b: { upstreams: [{ url: 'https://a.b', ca_file: /none.pem }] } }", "cannot be read"),
+        (
+            "registries: { a.b: { upstreams: [{ url: 'https://a.b', client_cert_file: /x }] } }",
+            "without `client_key_file`",
+        ),
+        (
+            "registries: { a.b: { upstreams: [{ url: 'https://a.b', client_key_file: /x }] } }",
+            "without `client_cert_file`",
+        ),
+        (
+            "registries: { a.b: { upstreams: [{ url: 'https://a.b', insecure_skip_verfy: true }] } }",
+            "did you mean `insecure_skip_verify`?",
+        ),
+        (
+            "registries: { a.b: { upstreams: [{ url: 'https://a.b', insecure_skip_verify: yes }] } }",
+            "must be `true` or `false`",
+        ),
+        (
+            "registries: { a.b: { upstreams: [{ url: 'https://a.b', proxy: 'socks5://p:1080' }] } }",
+            "must be `none`, or an",
+        ),
+        ("registries: { a.b: { upstreams: [{ url: 'https://a.b', proxy: off }] } }", "http://proxy.example.com:3128"),
+        (
+            "registries: { a.b: { upstreams: [{ url: 'https://a.b', proxy: 'http://u@p' }] } }",
+            "is given without `proxy_password_file`",
+        ),
+        (
+            "registries: { a.b: { upstreams: [{ url: 'https://a.b', proxy_password_file: /dev/null }] } }",
+            "is given without `proxy`",
+        ),
+        ("registries: { a.b: { upstreams: [{ url: 'https://a.b', ip_family: v5 }] } }", "one of `auto`, `v4`, `v6`"),
+        (
+            "{ server: { external_url: 'https://w.b' }, registries: { a.b: { upstreams: [{ url: 'https://w.b/x' }] } } }",
+            "The upstream `w.b` of `a.b` is this server itself, by `server.external_url`",
+        ),
+        (
+            "{ server: { listen: '0.0.0.0:80' }, registries: { a.b: { upstreams: [{ url: 'http://localhost' }] } } }",
+            "is this server itself, by `server.listen`",
+        ),
     ] {
         let error = error(yaml);
         assert!(error.contains(explanation), "{yaml} gave\n{error}");
@@ -329,6 +367,9 @@ fn secrets_in_the_wrong_place_are_not_repeated() {
     for upstream in [
         "{ url: 'https://a.b', credentials: [{ match: '**', username: u, password: hunter2 }] }",
         "{ url: 'https://a.b', password: hunter2 }",
+        "{ url: 'https://a.b', proxy: 'http://u:hunter2@p' }",
+        "{ url: 'https://a.b', proxy: 'u:hunter2@p:3128' }",
+        "{ url: 'https://a.b', proxy_password: hunter2 }",
         "{ url: 'https://u:hunter2@a.b' }",
         "{ url: 'ftp://u:hunter2@a.b' }",
         "{ url: 'u:hunter2@a.b' }",

@@ -50,7 +50,7 @@ use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::upstream::{BlobStat, Conclusion, Generation, SetupError, UpstreamHealth, UpstreamSet, Upstreams};
 
-pub use crate::upstream::{Attempt, Attempts};
+pub use crate::upstream::{Attempt, Attempts, Pseudonym};
 pub use answer::{BlobAnswer, BlobContent, BlobFacts, ManifestAnswer, ReferrersAnswer, TagsAnswer};
 pub use error::{FillError, PullError, Subject};
 pub use library::StoredManifest;

@@ -18,12 +18,12 @@ use super::credentials::{Identity, Keyring, Teller, Who};
 use super::demand::{Demand, pull_scope};
 use super::error::{UpstreamError, Verdict};
 use super::health::{Asking, Health, Part};
+use super::network::{Dialer, NamedBy, Transport};
 use super::outcome::Outcome;
 use super::realm::{RealmRule, RealmTrust};
 use super::redirect::Origin;
 use super::sent::Sent;
 use super::token::{Token, TokenKey, TokenRequest, Tokens};
-use super::transport::Transport;
 use crate::config::{Credential, UpstreamConfig};
 use crate::oci::RepositoryName;
 use crate::telemetry::metrics::UpstreamMetrics;
@@ -39,7 +39,6 @@ pub(crate) struct Auth {
     realm_hosts: Vec<String>,
     keyring: Keyring,
     transport: Transport,
-    allow_private: bool,
     tokens: Tokens,
     /// What the upstream demanded last, so that the next request brings it along. Guarded for the time of a copy.
     learned: Mutex<Option<Demand>>,
@@ -112,7 +111,6 @@ impl Auth {
             realm_hosts: upstream.realm_hosts.clone(),
             keyring,
             transport,
-            allow_private: upstream.allow_private,
             tokens: Tokens::new(),
             learned: Mutex::new(None),
             warned: Mutex::new(None),
@@ -216,10 +214,10 @@ impl Auth {
         let Some(key) = self.key(origin, &demand, who.identity, repository) else {
             return Ok(credential.filter(|credential| credential.is_password()).map(Authorization::Own));
         };
-        let client = self.token_client(origin, &key.realm)?;
+        let dialer = self.token_dialer(origin, &key.realm)?;
         // What is kept needs no server. Asked for by somebody else meanwhile, the leave is given back unused.
         let pending = if self.tokens.has(&key) { None } else { Some(self.health.ask(Part::Token, tokens)?) };
-        let request = TokenRequest { key: key.clone(), client, credential };
+        let request = TokenRequest { key: key.clone(), dialer, credential };
         let method = request.method();
         let (metrics, registry, upstream) =
             (self.metrics.clone(), Arc::clone(&self.registry), Arc::clone(&self.upstream));
@@ -254,15 +252,14 @@ impl Auth {
         Some(TokenKey { realm: realm.clone(), service: service.clone(), scope, identity })
     }
 
-    /// The client that may ask `realm` for tokens on behalf of `origin`, if the realm belongs to it.
-    fn token_client(&self, origin: &Origin, realm: &Url) -> Result<reqwest::Client, UpstreamError> {
+    /// The way to ask `realm` for tokens on behalf of `origin`, if the realm belongs to it.
+    fn token_dialer(&self, origin: &Origin, realm: &Url) -> Result<Dialer, UpstreamError> {
         let at_home = *origin == self.home;
         let rule = RealmRule::new(origin.clone(), if at_home { &self.realm_hosts } else { &[] });
         let trust = rule.judge(realm).map_err(|refused| UpstreamError::off_limits(refused.to_string()))?;
         let is_home = Origin::of(realm).is_some_and(|realm| realm.same_endpoint(&self.home));
-        let trusted = is_home || self.allow_private || trust == RealmTrust::Listed;
-        let client = if trusted { Ok(&self.transport.direct) } else { self.transport.guarded(realm) };
-        client.cloned()
+        let configured = is_home || trust == RealmTrust::Listed;
+        self.transport.to(realm, if configured { NamedBy::Operator } else { NamedBy::Upstream }).cloned()
     }
 }
 

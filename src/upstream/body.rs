@@ -12,8 +12,8 @@ use tokio::time::timeout;
 
 use super::error::{UpstreamError, Verdict};
 use super::health::Pending;
+use super::network::root_cause;
 use super::part::Extent;
-use super::transport::root_cause;
 
 /// How long a blob may bring no byte. There is no limit on the whole: blobs are as large as they are.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);

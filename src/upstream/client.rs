@@ -20,11 +20,11 @@ use super::body::{BlobBody, pieces, read_document};
 use super::error::{UpstreamError, Verdict};
 use super::exchange::{Ask, Redirects};
 use super::health::{Admission, Asking, Health, Part};
+use super::network::Transport;
 use super::part::{BytesAsked, Extent, content_length};
 use super::question::{Purpose, Surface};
 use super::quirks::Quirks;
 use super::redirect::{Origin, is_redirect};
-use super::transport::Transport;
 use super::verdict::is_html;
 use super::warning::warning;
 use super::{BlobStat, FetchedManifest, Resolved};
@@ -45,7 +45,6 @@ pub(super) struct Upstream {
     pub(super) home: Origin,
     pub(super) auth: Auth,
     pub(super) transport: Transport,
-    pub(super) allow_private: bool,
     pub(super) metrics: Metrics,
     pub(super) quirks: Quirks,
     pub(super) health: Arc<Health>,
@@ -130,7 +129,6 @@ impl Upstream {
             home,
             auth,
             transport,
-            allow_private: config.allow_private,
             config: config.clone(),
             metrics: metrics.clone(),
             quirks: Quirks::default(),

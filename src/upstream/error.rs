@@ -240,6 +240,11 @@ impl UpstreamError {
         Self::new(Verdict::Untrusted, message)
     }
 
+    /// The way leads through a proxy, and ends there.
+    pub(crate) fn proxy(message: impl Into<String>) -> Self {
+        Self::new(Verdict::ProxyRefused, message)
+    }
+
     /// Bytes that do not hash to the digest asked for.
     pub(crate) fn digest(message: impl Into<String>) -> Self {
         Self::new(Verdict::WrongBytes, message)
@@ -291,6 +296,12 @@ pub struct SetupError {
     pub upstream: String,
     /// What is wrong.
     pub message: String,
+}
+
+impl SetupError {
+    pub(crate) fn of(registry: &str, upstream: &str, message: String) -> Self {
+        Self { registry: registry.to_owned(), upstream: upstream.to_owned(), message }
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::header::{ACCEPT, HeaderName, RANGE};
 use http::{HeaderValue, Method};
-use reqwest::{Client, RequestBuilder, Response};
+use reqwest::{RequestBuilder, Response};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
 use url::Url;
@@ -18,10 +18,10 @@ use super::client::{Candidate, HURRIED, Pace};
 use super::credentials::{Identity, Who};
 use super::demand::Demand;
 use super::error::{Retry, UpstreamError, Verdict};
+use super::network::{Dialer, NamedBy, is_reset, printable};
 use super::question::{Purpose, Surface};
 use super::redirect::{Origin, is_redirect, next_hop};
 use super::sent::Sent;
-use super::transport::{is_reset, printable, unanswered};
 use super::verdict::{Refusal, Speaker};
 use crate::oci::RepositoryName;
 
@@ -303,14 +303,10 @@ impl Candidate<'_> {
         }
     }
 
-    /// The client that may go to `url`.
-    fn client_for(&self, url: &Url) -> Result<&Client, UpstreamError> {
+    /// The way to `url`.
+    fn dialer_for(&self, url: &Url) -> Result<&Dialer, UpstreamError> {
         let configured = Origin::of(url).is_some_and(|origin| origin.same_endpoint(&self.upstream.home));
-        if configured || self.upstream.allow_private {
-            Ok(&self.upstream.transport.direct)
-        } else {
-            self.upstream.transport.guarded(url)
-        }
+        self.upstream.transport.to(url, if configured { NamedBy::Operator } else { NamedBy::Upstream })
     }
 
     /// The one place where requests are built.
@@ -321,9 +317,9 @@ impl Candidate<'_> {
         authorization: Option<&Authorization>,
         patience: &Patience,
     ) -> Result<Answer, UpstreamError> {
-        let client = self.client_for(url)?;
+        let dialer = self.dialer_for(url)?;
         let build = || {
-            let mut request = client.request(ask.method.clone(), url.clone());
+            let mut request = dialer.request(ask.method.clone(), url.clone());
             let headers: [(HeaderName, Option<HeaderValue>); 2] =
                 [(ACCEPT, ask.accept.map(HeaderValue::from_static)), (RANGE, ask.range.clone())];
             for (name, value) in headers {
@@ -333,10 +329,10 @@ impl Candidate<'_> {
             }
             authorization.into_iter().fold(request, |request, authorization| authorization.apply(request))
         };
-        let mut result = self.timed(ask, build(), patience).await;
+        let mut result = self.timed(ask, dialer, build(), patience).await;
         // With nobody else to ask, a connection that had gone stale in the pool gets a second chance.
         if self.sole && matches!(&result, Err(Unanswered { stale: true, .. })) {
-            result = self.timed(ask, build(), patience).await;
+            result = self.timed(ask, dialer, build(), patience).await;
         }
         let speaker = if self.is_home(url) { Speaker::Registry } else { Speaker::Elsewhere };
         let (response, sent) = result.map_err(|unanswered| unanswered.error.by(speaker))?;
@@ -359,13 +355,14 @@ impl Candidate<'_> {
     async fn timed(
         &self,
         ask: &Ask<'_>,
+        dialer: &Dialer,
         request: RequestBuilder,
         patience: &Patience,
     ) -> Result<(Response, Sent), Unanswered> {
         let sent = Sent::begin(&self.upstream.metrics.upstream, &self.upstream.home, &ask.method);
         let unanswered = match patience.within(async { Ok(request.send().await) }).await {
             Ok(Ok(response)) => return Ok((response, sent)),
-            Ok(Err(error)) => Unanswered { stale: is_reset(&error), error: unanswered(&error) },
+            Ok(Err(error)) => Unanswered { stale: is_reset(&error), error: dialer.unanswered(&error) },
             Err(error) => Unanswered { stale: false, error },
         };
         sent.answered(None, Some(unanswered.error.outcome()));

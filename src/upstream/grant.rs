@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use http::Method;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use parking_lot::Mutex;
 use serde::Deserialize;
@@ -61,12 +62,12 @@ async fn exchange(
     successors: &Successors,
 ) -> Result<Token, UpstreamError> {
     let post = request
-        .client
-        .post(request.key.realm.clone())
+        .dialer
+        .request(Method::POST, request.key.realm.clone())
         .header(ACCEPT, "application/json")
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
         .body(form(&request.key, token));
-    let body = answer_to(post).await.map_err(|error| match error.status {
+    let body = answer_to(&request.dialer, post).await.map_err(|error| match error.status {
         // `invalid_grant`, by RFC 6749: the identity token is not taken.
         Some(400) if !matches!(error.verdict, Verdict::RateLimited(_)) => error.judged(Verdict::NotHereOrHidden),
         _ => error,

@@ -9,9 +9,9 @@
 //! Reading order: `question` is what is asked, `route` who may be asked and by which name, `failover` asks one candidate
 //! after the other and passes over those that `health` knows to be down, `client` and `lists` know the operations of one,
 //! `exchange` takes a question through credentials and redirects to an answer (`auth`, `credentials`, `token`, `grant`,
-//! `transport`, timed by `sent`; `quirks` saves it questions in vain). The rules they follow are pure: `verdict` with what
-//! follows from one in `error`, `attempts`, `part`, `retry_after`, `redirect`, `realm`, `challenge`, `demand`,
-//! `dial`.
+//! timed by `sent`; `quirks` saves it questions in vain) over the clients of `network`. The rules they follow are pure:
+//! `verdict` with what follows from one in `error`, `attempts`, `part`, `retry_after`, `redirect`, `realm`, `challenge`,
+//! `demand`.
 
 mod attempts;
 mod auth;
@@ -20,13 +20,13 @@ mod challenge;
 mod client;
 mod credentials;
 mod demand;
-mod dial;
 pub mod error;
 mod exchange;
 mod failover;
 mod grant;
 mod health;
 mod lists;
+mod network;
 mod outcome;
 mod part;
 mod question;
@@ -39,7 +39,6 @@ mod sent;
 #[cfg(test)]
 mod tests;
 mod token;
-mod transport;
 mod verdict;
 mod warning;
 
@@ -57,15 +56,16 @@ use crate::telemetry::metrics::UpstreamMetrics;
 
 use self::client::{Candidate, Upstream};
 use self::health::{Evidence, TimeGiven};
+use self::network::Transports;
 use self::question::{Question, Surface, capability_for};
 use self::route::Equivalent;
-use self::transport::Transports;
 
 pub use attempts::{Attempt, Attempts, Conclusion, Standing};
 pub use body::BlobBody;
 pub use error::{Fault, SetupError, UpstreamError, Verdict};
 pub use health::{Circuit, Part, PartReport, UnknownUpstream, UpstreamHealth, UpstreamReport};
 pub(crate) use health::{equal_jitter, fraction};
+pub use network::Pseudonym;
 pub use outcome::Outcome;
 pub use part::BytesAsked;
 pub use question::{Purpose, WantedBlob};
@@ -171,16 +171,37 @@ pub struct Referrers {
     pub filtered: bool,
 }
 
+/// Whether the certificates and keys of all upstreams can be used.
+pub fn check(registries: &[RegistryConfig]) -> Result<(), SetupError> {
+    let mut transports = Transports::of_process();
+    for registry in registries {
+        for upstream in &registry.upstreams {
+            let made = transports.get(upstream);
+            made.map_err(|message| SetupError::of(registry.host.as_str(), &upstream.name, message))?;
+        }
+    }
+    Ok(())
+}
+
 impl Upstreams {
     /// Prepares the clients of all upstreams. Nothing is dialled.
     pub fn new(registries: &[RegistryConfig], metrics: &Metrics) -> Result<Self, SetupError> {
-        let nothing = Self {
-            sets: HashMap::new(),
-            transports: Transports::default(),
-            generation: Generation::FIRST,
-            health: UpstreamHealth::default(),
-        };
-        let first = nothing.with(registries, Generation::FIRST, metrics)?;
+        Self::first(Transports::of_process(), registries, metrics)
+    }
+
+    /// The same with names and proxies of a test's choice.
+    #[cfg(test)]
+    fn within(
+        surroundings: network::Surroundings,
+        registries: &[RegistryConfig],
+        metrics: &Metrics,
+    ) -> Result<Self, SetupError> {
+        Self::first(Transports::within(surroundings), registries, metrics)
+    }
+
+    fn first(transports: Transports, registries: &[RegistryConfig], metrics: &Metrics) -> Result<Self, SetupError> {
+        let (sets, generation, health) = (HashMap::new(), Generation::FIRST, UpstreamHealth::default());
+        let first = Self { sets, transports, generation, health }.with(registries, generation, metrics)?;
         first.enter_into_force();
         Ok(first)
     }
@@ -227,6 +248,11 @@ impl Upstreams {
         &self.health
     }
 
+    /// What this process calls itself to upstreams, to know its own requests.
+    pub fn pseudonym(&self) -> &Pseudonym {
+        self.transports.pseudonym()
+    }
+
     /// The upstreams of `registry`, if it is served.
     pub fn of(&self, registry: &RegistryHost) -> Option<&Arc<UpstreamSet>> {
         self.sets.get(registry)
@@ -251,16 +277,12 @@ impl UpstreamSet {
             if let Some(known) = known.iter().find(|known| known.config == *upstream) {
                 return Ok(Arc::clone(known));
             }
-            let made = transports.get(upstream.ca_file.as_ref());
+            let made = transports.get(upstream);
             let made = made.and_then(|transport| Upstream::new(&registry, upstream, transport, metrics, health.bell()));
             if let (Ok(made), Some(before)) = (&made, known.iter().find(|known| *known.name == *upstream.name)) {
                 made.health.succeed(&before.health);
             }
-            made.map(Arc::new).map_err(|message| SetupError {
-                registry: registry.to_string(),
-                upstream: upstream.name.clone(),
-                message,
-            })
+            made.map(Arc::new).map_err(|message| SetupError::of(&registry, &upstream.name, message))
         });
         upstreams.collect()
     }

@@ -11,7 +11,7 @@ use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use moka::Expiry;
 use moka::future::Cache;
-use reqwest::{Client, RequestBuilder};
+use reqwest::RequestBuilder;
 use tokio::time::{Instant, timeout};
 use url::Url;
 
@@ -20,7 +20,7 @@ use super::body::{pieces, read_document};
 use super::credentials::Identity;
 use super::error::{UpstreamError, Verdict};
 use super::grant::{Successors, grant};
-use super::transport::{printable, unanswered};
+use super::network::{Dialer, printable};
 use super::verdict::{Refusal, Speaker};
 use crate::config::{Credential, Secret};
 
@@ -68,8 +68,8 @@ pub(crate) struct Tokens {
 #[derive(Debug, Clone)]
 pub(crate) struct TokenRequest {
     pub(crate) key: TokenKey,
-    /// The client that may reach the realm.
-    pub(crate) client: Client,
+    /// The way to the realm.
+    pub(crate) dialer: Dialer,
     /// What to ask with.
     pub(crate) credential: Option<Arc<Credential>>,
 }
@@ -175,17 +175,17 @@ async fn fetch(request: &TokenRequest, successors: &Successors) -> Result<Token,
 }
 
 async fn ask(request: &TokenRequest) -> Result<Token, UpstreamError> {
-    let mut get = request.client.get(token_url(&request.key)).header(ACCEPT, "application/json");
+    let mut get = request.dialer.request(Method::GET, token_url(&request.key)).header(ACCEPT, "application/json");
     if let Some(credential) = &request.credential {
         get = show(credential, get);
     }
-    let body = answer_to(get).await?;
+    let body = answer_to(&request.dialer, get).await?;
     Token::parse(&body)
 }
 
 /// The body of a successful answer.
-pub(super) async fn answer_to(request: RequestBuilder) -> Result<Bytes, UpstreamError> {
-    let response = request.send().await.map_err(|error| unanswered(&error))?;
+pub(super) async fn answer_to(dialer: &Dialer, request: RequestBuilder) -> Result<Bytes, UpstreamError> {
+    let response = request.send().await.map_err(|error| dialer.unanswered(&error))?;
     let (status, headers) = (response.status(), response.headers().clone());
     let body = read_document(pieces(response), MAX_ANSWER_BYTES, TIMEOUT).await?;
     if status == StatusCode::OK { Ok(body) } else { Err(refused(status, headers, &body)) }

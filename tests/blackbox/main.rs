@@ -27,3 +27,4 @@ mod rot;
 mod store_faults;
 mod tls;
 mod verdicts;
+mod ways;

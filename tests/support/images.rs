@@ -97,6 +97,20 @@ pub(crate) fn image(architecture: &str, layers: Vec<Blob>) -> Package {
     Package::new(OCI_MANIFEST, &manifest, blobs, Vec::new())
 }
 
+/// An image whose one layer registries may not distribute: its manifest says that it is at `address`.
+pub(crate) fn foreign_image(layer: &Blob, address: &str) -> Package {
+    let config = Blob::held(json!({ "architecture": "amd64", "os": "windows" }).to_string());
+    let mut foreign = descriptor("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", layer);
+    foreign["urls"] = json!([address]);
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": descriptor(OCI_CONFIG, &config),
+        "layers": [foreign],
+    });
+    Package::new(OCI_MANIFEST, &manifest, vec![config, layer.clone()], Vec::new())
+}
+
 /// An index of images for `linux/<architecture>`, in order.
 pub(crate) fn index(images: Vec<(&str, Package)>) -> Package {
     let manifests: Vec<Value> = images

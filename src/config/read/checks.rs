@@ -1,10 +1,12 @@
 //! Rules that several keys must keep together.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use url::{Host, Url};
 
 use super::section::Section;
 use crate::config::Config;
-use crate::config::registries::RegistryConfig;
+use crate::config::registries::{RegistryConfig, UpstreamConfig};
 
 /// The default registry is one that is served, by its own name. One that nobody asked for is dropped instead of
 /// refused: `builtin_registries: false` alone takes Docker Hub away.
@@ -50,6 +52,42 @@ fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() == b.port() && a.port() != 0 && same_address
 }
 
+/// No upstream is this server itself: it would wait for its own answer.
+pub(super) fn upstreams_are_others(server: &Section<'_>, config: &Config) {
+    for registry in &config.registries {
+        for UpstreamConfig { name, url, .. } in &registry.upstreams {
+            let external = config.server.external_url.as_ref().is_some_and(|own| own.origin() == url.origin());
+            let key = match (external, is_listener(config.server.listen, url)) {
+                (true, _) => "external_url",
+                (false, true) => "listen",
+                (false, false) => continue,
+            };
+            let message = format!(
+                "The upstream `{name}` of `{}` is this server itself, by `{}`",
+                registry.host,
+                server.name(key)
+            );
+            server.wrong(key, message, format!("Give the address of a registry instead of {url}"));
+        }
+    }
+}
+
+/// Whether nothing but a listener on `listen` can answer at `url` on this machine.
+fn is_listener(listen: SocketAddr, url: &Url) -> bool {
+    let address = match url.host() {
+        Some(Host::Ipv4(address)) => IpAddr::V4(address),
+        Some(Host::Ipv6(address)) => IpAddr::V6(address),
+        Some(Host::Domain("localhost")) if listen.is_ipv6() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        Some(Host::Domain("localhost")) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        Some(Host::Domain(_)) | None => return false,
+    };
+    // `0.0.0.0` is connected to as loopback. One that listens on all IPv6 addresses has those of IPv4 as well.
+    let is_here = address.is_loopback() || address.is_unspecified();
+    let is_covered = listen.ip().is_unspecified() && (listen.is_ipv6() || address.is_ipv4());
+    let is_same = listen.ip() == address || (address.is_unspecified() && listen.ip().is_loopback());
+    url.port_or_known_default() == Some(listen.port()) && (is_same || (is_here && is_covered))
+}
+
 /// There is something to serve.
 pub(super) fn something_is_served(root: &Section<'_>, config: &Config) {
     if config.registries.is_empty() && !root.has("registries") {
@@ -61,4 +99,32 @@ pub(super) fn something_is_served(root: &Section<'_>, config: &Config) {
 fn served(config: &Config) -> String {
     let names = config.registries.iter().map(|registry| registry.host.as_str());
     super::section::list(&names.collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_server_listens_on_is_no_upstream() {
+        for (listen, url, own) in [
+            ("127.0.0.1:5000", "http://127.0.0.1:5000", true),
+            ("127.0.0.1:5000", "http://localhost:5000/path", true),
+            ("127.0.0.1:5000", "http://0.0.0.0:5000", true),
+            ("127.0.0.1:5000", "http://127.0.0.1:5001", false),
+            ("127.0.0.1:5000", "http://127.0.0.2:5000", false),
+            ("127.0.0.1:5000", "http://[::1]:5000", false),
+            ("0.0.0.0:80", "http://127.0.0.9", true),
+            ("0.0.0.0:443", "https://localhost", true),
+            ("0.0.0.0:5000", "http://10.0.0.1:5000", false),
+            ("0.0.0.0:5000", "http://[::1]:5000", false),
+            ("[::]:5000", "http://127.0.0.1:5000", true),
+            ("[::]:5000", "http://[::1]:5000", true),
+            ("[::1]:5000", "http://localhost:5000", true),
+            ("10.0.0.1:5000", "http://10.0.0.1:5000", true),
+            ("127.0.0.1:5000", "http://registry.test:5000", false),
+        ] {
+            assert_eq!(is_listener(listen.parse().unwrap(), &url.parse().unwrap()), own, "{listen} and {url}");
+        }
+    }
 }

@@ -128,7 +128,7 @@ fn is_token(section: &Section<'_>, token: &Secret) -> bool {
 }
 
 /// The secret in a file, without the line break at its end, and a warning if everybody can read it.
-fn from_file(path: &Path, files: &mut FilesRead) -> Result<(Secret, Option<String>), Wrong> {
+pub(super) fn from_file(path: &Path, files: &mut FilesRead) -> Result<(Secret, Option<String>), Wrong> {
     let unusable = |reason: String| {
         let message = format!("names {}, which {reason}", path.display());
         Wrong::Refused(message, "Name a file that this process can read and that holds the secret alone".to_owned())

@@ -39,6 +39,8 @@ pub(in crate::config) enum Kind {
 pub(in crate::config) enum Text {
     SocketAddress,
     UpstreamUrl,
+    /// `none`, or an address without a path, perhaps with a user name.
+    Proxy,
     /// Without a path.
     ExternalUrl,
     /// Empty for none.
@@ -121,6 +123,7 @@ impl Text {
             Self::UpstreamUrl => {
                 json!({ "type": "string", "format": "uri", "pattern": r"^https?://[^/?#@\s]+(/[^?#\s]*)?$" })
             }
+            Self::Proxy => json!({ "type": "string", "pattern": r"^(none|https?://([^/?#@:\s]+@)?[^/?#@\s]+/?)$" }),
             Self::ExternalUrl => json!({ "type": "string", "format": "uri", "pattern": r"^https?://[^/?#@\s]+/?$" }),
             Self::RegistryOrNone => json!({ "type": "string", "pattern": format!("^$|{}", registry()) }),
             Self::Alias => json!({ "type": "string", "pattern": format!(r"^{LABEL}(\.{LABEL})+(:{PORT})?$") }),

@@ -8,6 +8,7 @@ mod files;
 pub(super) mod keys;
 pub(super) mod kind;
 mod names;
+mod network;
 mod registries;
 mod routes;
 mod scalars;
@@ -62,6 +63,7 @@ pub(super) fn config(
     };
     let config = checks::default_registry(&server, checks::external_scheme(config));
     checks::listeners(&server, &admin, &config);
+    checks::upstreams_are_others(&server, &config);
     checks::something_is_served(&root, &config);
     problems.or_else_ok(config)
 }

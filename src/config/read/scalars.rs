@@ -10,6 +10,7 @@ use url::Url;
 
 use super::section::{Wrong, expected, list, nearest};
 use crate::config::address::{self, InvalidUrl};
+use crate::config::network::{ProxyChoice, ProxyServer};
 use crate::config::registries::RepositoryPattern;
 use crate::config::store::SizeLimit;
 use crate::config::units;
@@ -112,6 +113,23 @@ pub(super) fn upstream_url(text: &str) -> Result<Url, Wrong> {
 
 pub(super) fn external_url(text: &str) -> Result<Url, Wrong> {
     address::external_url(text).map_err(|error| wrong_url(error, "https://weir.example.com"))
+}
+
+/// What requests go through: nothing, or a proxy that speaks HTTP.
+pub(super) fn proxy(text: &str) -> Result<ProxyChoice, Wrong> {
+    if text == "none" {
+        return Ok(ProxyChoice::None);
+    }
+    match address::proxy_url(text) {
+        Ok(url) => Ok(ProxyChoice::Server(ProxyServer { url, credentials: None })),
+        Err(InvalidUrl::UserInfo) => Err(Wrong::Refused(
+            "holds a password".to_owned(),
+            "Take it out; leave the user name, and name a file with the password as `proxy_password_file`".to_owned(),
+        )),
+        Err(error) => {
+            Err(Wrong::Expected(format!("`none`, or an address such as `http://proxy.example.com:3128`: {error}")))
+        }
+    }
 }
 
 fn wrong_url(error: InvalidUrl, example: &str) -> Wrong {

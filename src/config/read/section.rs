@@ -30,10 +30,10 @@ impl Keys {
 
     /// What there is to say about the key `key` that is not known, but understood.
     fn refusal_of(&self, key: &str) -> Option<(Refusal, &'static str)> {
-        let means = |(refused, refusal, _): &&(&str, Refusal, &str)| {
-            *refused == key || (*refusal == Refusal::InlineSecret && mask::is_secret_key(key))
-        };
-        self.refused.iter().find(means).map(|(_, refusal, instead)| (*refusal, *instead))
+        let means =
+            |(_, refusal, _): &&(&str, Refusal, &str)| *refusal == Refusal::InlineSecret && mask::is_secret_key(key);
+        let named = self.refused.iter().find(|(refused, ..)| *refused == key);
+        named.or_else(|| self.refused.iter().find(means)).map(|(_, refusal, instead)| (*refusal, *instead))
     }
 }
 

@@ -2,10 +2,10 @@
 
 use url::Url;
 
-use super::section::{Section, Wrong};
-use super::{Reading, credentials, keys, routes, scalars};
+use super::section::Section;
+use super::{Reading, credentials, keys, network, routes, scalars};
 use crate::config::address;
-use crate::config::registries::{Authorities, Capability, UpstreamConfig};
+use crate::config::registries::{Capability, UpstreamConfig};
 use crate::config::tree::Node;
 use crate::oci::RegistryHost;
 
@@ -55,16 +55,7 @@ fn upstream(
     let name = section.value("name", scalars::upstream_name);
     let allow_private = section.value("allow_private", scalars::boolean).unwrap_or(false);
     let realm_hosts = section.values("realm_hosts", scalars::realm_host).unwrap_or_default();
-    let ca_file = section.value("ca_file", |text| {
-        let path = scalars::path(text)?;
-        match reading.files.read(&path) {
-            Ok(pem) => Ok(Authorities { file: path, pem: pem.into() }),
-            Err(error) => Err(Wrong::Refused(
-                format!("names {text}, which cannot be read: {error}"),
-                "Name a PEM file with certificates of authorities".to_owned(),
-            )),
-        }
-    });
+    let network = network::read(section, url.as_ref(), reading);
 
     let (matches, rewrite) = routes::read(section);
 
@@ -78,9 +69,9 @@ fn upstream(
         credentials,
         allow_private,
         realm_hosts,
-        ca_file,
         matches,
         rewrite,
+        network,
     })
 }
 

@@ -16,11 +16,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use crate::config::{Access, Capability, CredentialRule, RegistryConfig, Rewrite, Secret, UpstreamConfig};
+use crate::config::{
+    Access, Capability, CredentialRule, NetworkConfig, RegistryConfig, Rewrite, Secret, UpstreamConfig,
+};
 use crate::oci::request::{BlobRequest, ManifestRequest};
 use crate::oci::{Digest, RegistryHost};
 use crate::telemetry::Metrics;
-use crate::upstream::{BlobBody, UpstreamSet, Upstreams, WantedBlob};
+use crate::upstream::network::Surroundings;
+use crate::upstream::{BlobBody, SetupError, UpstreamSet, Upstreams, WantedBlob};
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]
@@ -143,9 +146,9 @@ pub(super) fn upstream(name: &str, url: &str) -> UpstreamConfig {
         credentials: Vec::new(),
         allow_private: true,
         realm_hosts: Vec::new(),
-        ca_file: None,
         matches: Vec::new(),
         rewrite: Rewrite::default(),
+        network: NetworkConfig::default(),
     }
 }
 
@@ -165,6 +168,18 @@ pub(super) const BASIC: &str = "Basic Y2ktYm90Omh1bnRlcjI=";
 
 /// The upstreams of one registry, and where they are counted.
 pub(super) fn set(upstreams: Vec<UpstreamConfig>) -> (Arc<UpstreamSet>, Metrics) {
+    make(upstreams, Upstreams::new)
+}
+
+/// The same with other names and proxies than those of this machine.
+pub(super) fn set_within(surroundings: Surroundings, upstreams: Vec<UpstreamConfig>) -> Arc<UpstreamSet> {
+    make(upstreams, |registries, metrics| Upstreams::within(surroundings, registries, metrics)).0
+}
+
+fn make(
+    upstreams: Vec<UpstreamConfig>,
+    new: impl FnOnce(&[RegistryConfig], &Metrics) -> Result<Upstreams, SetupError>,
+) -> (Arc<UpstreamSet>, Metrics) {
     let host: RegistryHost = "registry.test".parse().unwrap();
     let registry = RegistryConfig {
         host: host.clone(),
@@ -175,7 +190,7 @@ pub(super) fn set(upstreams: Vec<UpstreamConfig>) -> (Arc<UpstreamSet>, Metrics)
         equivalents: Vec::new(),
     };
     let metrics = Metrics::new().unwrap();
-    let all = Upstreams::new(&[registry], &metrics).unwrap();
+    let all = new(&[registry], &metrics).unwrap();
     (Arc::clone(all.of(&host).unwrap()), metrics)
 }
 

@@ -33,7 +33,7 @@ async fn credentials_stay_at_home_and_only_what_is_needed_travels() {
     assert_eq!(asked[0].target, "/signed?sig=a%2Fb");
     let mut names: Vec<_> = asked[0].headers.keys().map(http::HeaderName::as_str).collect();
     names.sort_unstable();
-    assert_eq!(names, ["accept", "accept-encoding", "host", "user-agent"]);
+    assert_eq!(names, ["accept", "accept-encoding", "host", "user-agent", "via"]);
     assert_eq!(registry.asked().last().unwrap().target, "/moved");
 }
 

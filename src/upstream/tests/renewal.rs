@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::fake::{Fake, MANIFEST, deadline, manifest, mirror, ok, reply, upstream};
-use crate::config::{Access, Authorities, CredentialRule, RegistryConfig, Secret, UpstreamConfig};
+use crate::config::{Access, Authorities, CredentialRule, NetworkConfig, RegistryConfig, Secret, UpstreamConfig};
 use crate::telemetry::Metrics;
 use crate::upstream::{Generation, Purpose, UpstreamSet, Upstreams};
 
@@ -26,6 +26,10 @@ fn set<'a>(upstreams: &'a Upstreams, host: &str) -> &'a Arc<UpstreamSet> {
 fn authorities() -> Authorities {
     let certificate = rcgen::generate_simple_self_signed(["ca.test".to_owned()]).unwrap();
     Authorities { file: "/etc/ca.pem".into(), pem: certificate.cert.pem().into_bytes().into() }
+}
+
+fn trusting(authorities: Authorities) -> NetworkConfig {
+    NetworkConfig { ca_file: Some(authorities), ..NetworkConfig::default() }
 }
 
 #[test]
@@ -51,12 +55,12 @@ fn every_change_of_an_upstream_makes_another_of_it() {
     let rule = |password: &str| CredentialRule::password("**".parse().unwrap(), "u", Secret::new(password));
     let base = UpstreamConfig {
         credentials: vec![rule("old")],
-        ca_file: Some(authorities),
+        network: trusting(authorities),
         ..upstream("up", "https://up.test")
     };
     let changed = [
         UpstreamConfig { credentials: vec![rule("new")], ..base.clone() },
-        UpstreamConfig { ca_file: Some(self::authorities()), ..base.clone() },
+        UpstreamConfig { network: trusting(self::authorities()), ..base.clone() },
         UpstreamConfig { allow_private: false, ..base.clone() },
         UpstreamConfig { url: "https://up.test/path".parse().unwrap(), ..base.clone() },
         mirror("up", "https://up.test"),
@@ -74,7 +78,7 @@ fn every_change_of_an_upstream_makes_another_of_it() {
 #[test]
 fn transports_that_nobody_asks_for_are_forgotten() {
     let metrics = Metrics::new().unwrap();
-    let with_authorities = || UpstreamConfig { ca_file: Some(authorities()), ..upstream("up", "https://up.test") };
+    let with_authorities = || UpstreamConfig { network: trusting(authorities()), ..upstream("up", "https://up.test") };
     let mut upstreams = Upstreams::new(&[registry("a.test", &[&with_authorities()])], &metrics).unwrap();
     for _ in 0..3 {
         upstreams = upstreams.renewed(&[registry("a.test", &[&with_authorities()])], &metrics).unwrap();

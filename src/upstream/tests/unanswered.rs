@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::fake::{MANIFEST, deadline, manifest_by_digest, raw, set, upstream};
-use crate::config::{Authorities, UpstreamConfig};
+use crate::config::{Authorities, NetworkConfig, UpstreamConfig};
 use crate::upstream::{Purpose, Verdict};
 
 #[tokio::test]
@@ -53,10 +53,14 @@ async fn no_answer_is_what_the_table_says() {
 #[tokio::test]
 async fn a_stream_refused_before_its_answer_is_sent_again() {
     let (secure, authority) = Secure::start().await;
-    let trusted = UpstreamConfig { ca_file: Some(authority), ..upstream("hub", &secure.url) };
+    let trusted = UpstreamConfig { network: trusting(authority), ..upstream("hub", &secure.url) };
     let (set, _) = set(vec![trusted]);
     set.manifest(&manifest_by_digest(), Purpose::Miss, deadline()).await.unwrap();
     assert_eq!(secure.refused.load(Ordering::Relaxed), 1);
+}
+
+fn trusting(authority: Authorities) -> NetworkConfig {
+    NetworkConfig { ca_file: Some(authority), ..NetworkConfig::default() }
 }
 
 /// A registry that speaks HTTP/2 over TLS, refuses its first stream, and answers the next with

@@ -1,13 +1,11 @@
-//! Which addresses may be dialled on an upstream's say-so.
+//! Which addresses may be dialled on an upstream's say-so: a pure rule.
 //!
-//! Redirects and token servers are named by the upstream, so they could point Weir at its own network. Names are
-//! checked when they are resolved, on the very addresses that are then dialled: a name that answers differently the
-//! second time gains nothing. What the operator configured is not checked at all.
+//! Redirects and token servers are named by the upstream, so they could point Weir at its own network. Addresses in
+//! URLs are checked before a request, those of names in the `resolver`, as they are dialled. What the operator
+//! configured is not checked at all.
 
-use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
 /// An address that is not dialled.
@@ -17,6 +15,13 @@ use url::{Host, Url};
 )]
 pub(crate) struct AddressRefused {
     host: String,
+}
+
+impl AddressRefused {
+    /// The refusal to dial `host`.
+    pub(crate) fn of(host: &str) -> Self {
+        Self { host: host.to_owned() }
+    }
 }
 
 /// Whether `address` is on the public internet.
@@ -76,48 +81,7 @@ pub(crate) fn check_literal(url: &Url) -> Result<(), AddressRefused> {
         Some(Host::Ipv6(address)) => is_global(address.into()),
         Some(Host::Domain(_)) | None => true,
     };
-    if allowed { Ok(()) } else { Err(AddressRefused { host: url.host_str().unwrap_or_default().to_owned() }) }
-}
-
-/// A resolver that leaves out addresses that are not public.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct GuardedResolver {
-    /// The hosts of configured HTTP proxies. Behind a proxy only the proxy's own name is resolved here, and the
-    /// operator has chosen where that is.
-    proxies: HashSet<String>,
-}
-
-impl GuardedResolver {
-    /// A resolver that exempts the proxies named by the environment.
-    pub(crate) fn from_env() -> Self {
-        let proxies = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]
-            .iter()
-            .filter_map(|variable| std::env::var(variable).ok())
-            .filter_map(|value| proxy_host(&value))
-            .collect();
-        Self { proxies }
-    }
-}
-
-/// The host in the value of a proxy variable, which may lack a scheme.
-fn proxy_host(value: &str) -> Option<String> {
-    let url = if value.contains("://") { value.parse::<Url>() } else { format!("http://{value}").parse() };
-    url.ok()?.host_str().map(str::to_ascii_lowercase)
-}
-
-impl Resolve for GuardedResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let exempt = self.proxies.contains(&name.as_str().to_ascii_lowercase());
-        Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let allowed: Vec<SocketAddr> =
-                found.iter().copied().filter(|address| exempt || is_global(address.ip())).collect();
-            if allowed.is_empty() && !found.is_empty() {
-                return Err(AddressRefused { host: name.as_str().to_owned() }.into());
-            }
-            Ok(Box::new(allowed.into_iter()) as Addrs)
-        })
-    }
+    if allowed { Ok(()) } else { Err(AddressRefused::of(url.host_str().unwrap_or_default())) }
 }
 
 #[cfg(test)]
@@ -213,21 +177,6 @@ mod tests {
         }
         assert_eq!(check_literal(&"https://1.1.1.1/".parse().unwrap()), Ok(()));
         assert_eq!(check_literal(&"https://localhost/".parse().unwrap()), Ok(()), "names are checked when resolved");
-    }
-
-    #[tokio::test]
-    async fn a_name_that_resolves_to_loopback_is_refused_by_name() {
-        let refused = GuardedResolver::default().resolve("localhost".parse().unwrap()).await.map(drop).unwrap_err();
-        assert!(refused.downcast_ref::<AddressRefused>().is_some(), "{refused}");
-        let exempt = GuardedResolver { proxies: HashSet::from(["localhost".to_owned()]) };
-        assert!(exempt.resolve("localhost".parse().unwrap()).await.is_ok());
-    }
-
-    #[test]
-    fn proxies_are_found_with_and_without_a_scheme() {
-        assert_eq!(proxy_host("http://user:pw@Proxy.corp:3128/").as_deref(), Some("proxy.corp"));
-        assert_eq!(proxy_host("proxy.corp:3128").as_deref(), Some("proxy.corp"));
-        assert_eq!(proxy_host(""), None);
     }
 
     proptest! {
