@@ -163,4 +163,13 @@ impl Peer {
     pub(crate) fn content(&self) -> &Path {
         &self.content
     }
+
+    /// The directory with one file for each blob that it has, and none for what it notes about them.
+    pub(crate) fn blobs(&self) -> PathBuf {
+        match self.kind {
+            PeerKind::DockerRegistry => self.content.join("docker/registry/v2/blobs"),
+            PeerKind::Weir | PeerKind::WeirLogging => self.content.join("blobs"),
+            _ => self.content.clone(),
+        }
+    }
 }
