@@ -22,7 +22,7 @@ const CONNECTIONS: usize = 16;
 const LAYERS: usize = 1000;
 const LENGTH: usize = 2 << 10;
 /// So many that no two connections ask for the same one at a time, and share an answer.
-const TAGS: usize = 512;
+const TAGS: usize = 128;
 /// How long tags are asked for in a round, at most.
 const WINDOW: Duration = Duration::from_secs(1);
 /// How long filling may take.
