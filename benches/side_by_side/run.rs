@@ -93,7 +93,7 @@ impl Run<'_> {
         let files = library.root().to_owned();
         let registry = Registry::start(library)?;
         let directory = self.directory.path().to_owned();
-        Ok((Surroundings { directory, files, upstream: registry.address() }, registry))
+        Ok((Surroundings { directory, files, upstreams: registry.addresses() }, registry))
     }
 
     /// One row: everybody once without the clock, then in turns with it.
@@ -114,8 +114,11 @@ impl Run<'_> {
             sample.set_count(Metric::VerifyErrors, failures.count());
             results.add(row, peer.kind, sample);
         }
-        for round in 0..self.command.scale().rounds {
-            for peer in &peers {
+        for round in 0..workload.rounds(&self.command.scale()) {
+            // Whoever was last is first, so that nobody always follows the same other.
+            let (mut forth, mut back) = (peers.iter(), peers.iter().rev());
+            let turns: &mut dyn Iterator<Item = _> = if round.is_multiple_of(2) { &mut forth } else { &mut back };
+            for peer in turns {
                 let sample = workload.round(peer, registry, round);
                 let sample = sample.with_context(|| format!("{}, round {}", peer.kind, round + 1))?;
                 results.add(row, peer.kind, sample);

@@ -259,10 +259,14 @@ async fn an_idle_weir_is_small() {
     let upstream = ScriptedUpstream::start().await;
     let home = Home::new(&upstream, json!({}));
     let weir = home.serve().await;
+    // Without pages of files, which the kernel takes back when it needs memory. They are most of the resident memory, and
+    // more of them just after the program was written than later.
+    let own = weir.process.memory("RssAnon:");
+    assert!(own < 5 * MIB, "{} KiB of its own", own >> 10);
     // Unoptimised code is several times as large, and says nothing about what users run.
     let optimised = std::env::var_os("WEIR_TEST_BINARY").is_some() || !cfg!(debug_assertions);
-    let resident = weir.process.memory(if optimised { "VmRSS:" } else { "RssAnon:" });
-    assert!(resident < 15 * MIB, "{} KiB resident", resident >> 10);
+    let resident = weir.process.memory("VmRSS:");
+    assert!(!optimised || resident < 15 * MIB, "{} KiB resident", resident >> 10);
 }
 
 #[tokio::test(flavor = "multi_thread")]

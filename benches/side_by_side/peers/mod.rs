@@ -19,6 +19,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use crate::measure::{Meter, resident};
+use crate::registry::ADDRESSES;
 use server::Server;
 
 /// Who is compared.
@@ -37,10 +38,14 @@ pub(crate) enum PeerKind {
     Weir,
     /// Weir with its log as it is by default: a line for every request.
     WeirLogging,
+    /// Weir that asks its upstream about a tag every time.
+    WeirOne,
+    /// The same with three upstreams, which are one registry under three addresses.
+    WeirThree,
 }
 
 impl PeerKind {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Direct,
         Self::NginxStatic,
         Self::NginxOpenFiles,
@@ -48,10 +53,13 @@ impl PeerKind {
         Self::DockerRegistry,
         Self::Weir,
         Self::WeirLogging,
+        Self::WeirOne,
+        Self::WeirThree,
     ];
 
     /// Those who are enough to see that every row works.
-    pub(crate) const SMOKE: [Self; 4] = [Self::Direct, Self::NginxStatic, Self::NginxCache, Self::Weir];
+    pub(crate) const SMOKE: [Self; 6] =
+        [Self::Direct, Self::NginxStatic, Self::NginxCache, Self::Weir, Self::WeirOne, Self::WeirThree];
 
     /// Those whose growth is of interest.
     pub(crate) const GROWTH: [Self; 2] = [Self::NginxCache, Self::Weir];
@@ -65,7 +73,19 @@ impl PeerKind {
             Self::DockerRegistry => "docker-registry",
             Self::Weir => "weir",
             Self::WeirLogging => "weir-logging",
+            Self::WeirOne => "weir-one",
+            Self::WeirThree => "weir-three",
         }
+    }
+
+    /// Whether it is Weir, in whatever configuration.
+    pub(crate) fn is_weir(self) -> bool {
+        matches!(self, Self::Weir | Self::WeirLogging | Self::WeirOne | Self::WeirThree)
+    }
+
+    /// Whether it takes part in the rows of W11 and in no other.
+    pub(crate) fn is_for_failover(self) -> bool {
+        matches!(self, Self::WeirOne | Self::WeirThree)
     }
 
     /// Whether it keeps copies of what it fetches, as it would in production.
@@ -78,7 +98,7 @@ impl PeerKind {
         match self {
             Self::NginxStatic | Self::NginxOpenFiles | Self::NginxCache => Some("nginx"),
             Self::DockerRegistry => Some("docker-registry"),
-            Self::Direct | Self::Weir | Self::WeirLogging => None,
+            Self::Direct | Self::Weir | Self::WeirLogging | Self::WeirOne | Self::WeirThree => None,
         }
     }
 
@@ -101,7 +121,15 @@ pub(crate) struct Surroundings {
     pub(crate) directory: PathBuf,
     /// The files that nginx-static serves.
     pub(crate) files: PathBuf,
-    pub(crate) upstream: SocketAddr,
+    /// The addresses of the upstream. All but [`PeerKind::WeirThree`] know the first alone.
+    pub(crate) upstreams: [SocketAddr; ADDRESSES],
+}
+
+impl Surroundings {
+    /// The address of the upstream.
+    pub(crate) fn upstream(&self) -> SocketAddr {
+        self.upstreams[0]
+    }
 }
 
 /// One of the compared, running.
@@ -126,14 +154,21 @@ impl Peer {
         let commands = |file_cache| nginx::serving_files(&directory, &surroundings.files, file_cache);
         let command = match kind {
             PeerKind::Direct => {
-                return Ok(Self { kind, address: surroundings.upstream, server: None, content });
+                return Ok(Self { kind, address: surroundings.upstream(), server: None, content });
             }
             PeerKind::NginxStatic => commands(nginx::OpenFileCache::Off)?,
             PeerKind::NginxOpenFiles => commands(nginx::OpenFileCache::On)?,
-            PeerKind::NginxCache => nginx::caching(&directory, &content, surroundings.upstream)?,
-            PeerKind::DockerRegistry => docker_registry::caching(&directory, &content, surroundings.upstream)?,
-            PeerKind::Weir => weir::caching(&directory, &content, surroundings.upstream, weir::Log::Warnings)?,
-            PeerKind::WeirLogging => weir::caching(&directory, &content, surroundings.upstream, weir::Log::Default)?,
+            PeerKind::NginxCache => nginx::caching(&directory, &content, surroundings.upstream())?,
+            PeerKind::DockerRegistry => docker_registry::caching(&directory, &content, surroundings.upstream())?,
+            PeerKind::Weir | PeerKind::WeirLogging | PeerKind::WeirOne | PeerKind::WeirThree => {
+                let difference = match kind {
+                    PeerKind::WeirLogging => weir::Difference::Log,
+                    PeerKind::WeirOne | PeerKind::WeirThree => weir::Difference::Tags,
+                    _ => weir::Difference::None,
+                };
+                let upstreams = if kind == PeerKind::WeirThree { ADDRESSES } else { 1 };
+                weir::caching(&directory, &content, &surroundings.upstreams[..upstreams], difference)?
+            }
         };
         let server = Server::start(command, &directory).with_context(|| format!("{kind} does not start"))?;
         Ok(Self { kind, address: server.address(), server: Some(server), content })
@@ -162,5 +197,14 @@ impl Peer {
     /// The directory of the files that it serves: of a cache, those it has made.
     pub(crate) fn content(&self) -> &Path {
         &self.content
+    }
+
+    /// The directory with one file for each blob that it has, and none for what it notes about them.
+    pub(crate) fn blobs(&self) -> PathBuf {
+        match self.kind {
+            PeerKind::DockerRegistry => self.content.join("docker/registry/v2/blobs"),
+            kind if kind.is_weir() => self.content.join("blobs"),
+            _ => self.content.clone(),
+        }
     }
 }

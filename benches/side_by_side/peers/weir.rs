@@ -1,4 +1,4 @@
-//! Weir as its users run it, but for the log: see [`Log`].
+//! Weir as its users run it, but for the log: see [`Difference`].
 
 use std::fs;
 use std::net::SocketAddr;
@@ -9,27 +9,40 @@ use serde_json::json;
 
 use super::server::{Launch, free_address};
 
-/// What it logs.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Log {
-    /// No line per request, as the others.
-    Warnings,
-    /// As by default: a line per request.
-    Default,
+/// What is not as with the others. No line per request is logged by default here, as no other server does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Difference {
+    None,
+    /// The log is as by default: a line per request.
+    Log,
+    /// No tag is fresh: the upstream is asked every time.
+    Tags,
 }
 
-/// Weir with one registry, whose only upstream this is. All else is as by default.
-pub(super) fn caching(directory: &Path, content: &Path, upstream: SocketAddr, log: Log) -> Result<Launch> {
+/// Weir with one registry that has these upstreams, each of which may be asked for anything. All else is as by default.
+pub(super) fn caching(
+    directory: &Path,
+    content: &Path,
+    upstreams: &[SocketAddr],
+    difference: Difference,
+) -> Result<Launch> {
     let address = free_address()?;
+    let upstream = |address: &SocketAddr| {
+        let url = format!("http://{address}");
+        json!({ "url": url, "capabilities": ["pull", "resolve"], "allow_private": true })
+    };
     let mut config = json!({
         "server": { "listen": address, "default_registry": "registry.test" },
         "admin": { "listen": free_address()? },
         "store": { "path": content },
         "builtin_registries": false,
-        "registries": { "registry.test": { "upstreams": [{ "url": format!("http://{upstream}"), "allow_private": true }] } },
+        "registries": { "registry.test": { "upstreams": upstreams.iter().map(upstream).collect::<Vec<_>>() } },
     });
-    if matches!(log, Log::Warnings) {
+    if difference != Difference::Log {
         config["log"] = json!({ "level": "warn" });
+    }
+    if difference == Difference::Tags {
+        config["tags"] = json!({ "fresh": 0 });
     }
     let file = directory.join("weir.yaml");
     fs::write(&file, config.to_string())?;

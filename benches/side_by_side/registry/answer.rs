@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use rustix::net::{SendFlags, send};
 
-use super::counts::Counters;
+use super::counts::{Counters, Door};
 use super::pace::{PORTION, Pace, Shape};
 use crate::content::{Content, Entry, Kind, Library, generated};
 
@@ -55,13 +55,14 @@ fn range(value: &str) -> Option<(u64, Option<u64>)> {
 /// Answers one request, and counts it.
 pub(super) fn answer(
     stream: &TcpStream,
+    door: Door,
     question: &Question<'_>,
     library: &Library,
     counters: &Counters,
     shape: Shape,
 ) -> io::Result<()> {
     let entry = library.entry(question.path);
-    counters.request(entry.map(|entry| entry.kind), question.method);
+    counters.request(door, entry.map(|entry| entry.kind), question.method);
     shape.before_head();
     let Some(entry) = entry else { return answer_without_entry(stream, question.path) };
     let part = match question.range {

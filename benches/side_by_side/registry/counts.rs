@@ -6,6 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::answer::Method;
 use crate::content::Kind;
 
+/// Which of the registry's addresses a request came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Door {
+    First,
+    Further,
+}
+
 /// Counts while it goes on.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
@@ -15,6 +22,8 @@ pub(super) struct Counters {
     blob_gets: AtomicU64,
     /// `/v2/` and what does not exist.
     others: AtomicU64,
+    /// For manifests and blobs, at an address that is not the first.
+    further: AtomicU64,
     /// Bytes of bodies of blobs, as they are handed to the kernel.
     bytes: AtomicU64,
 }
@@ -27,12 +36,17 @@ pub(crate) struct Counts {
     pub(crate) blob_heads: u64,
     pub(crate) blob_gets: u64,
     pub(crate) others: u64,
+    /// Requests for manifests and blobs at an address that is not the first. They are among those above, too.
+    pub(crate) further: u64,
     /// Bytes of bodies of blobs.
     pub(crate) bytes: u64,
 }
 
 impl Counters {
-    pub(super) fn request(&self, kind: Option<Kind>, method: Method) {
+    pub(super) fn request(&self, door: Door, kind: Option<Kind>, method: Method) {
+        if door == Door::Further && kind.is_some() {
+            self.further.fetch_add(1, Ordering::Relaxed);
+        }
         let counter = match (kind, method) {
             (Some(Kind::Manifest), Method::Head) => &self.manifest_heads,
             (Some(Kind::Manifest), Method::Get) => &self.manifest_gets,
@@ -55,6 +69,7 @@ impl Counters {
             blob_heads: read(&self.blob_heads),
             blob_gets: read(&self.blob_gets),
             others: read(&self.others),
+            further: read(&self.further),
             bytes: read(&self.bytes),
         }
     }
@@ -87,6 +102,7 @@ impl Sub for Counts {
             blob_heads: self.blob_heads - earlier.blob_heads,
             blob_gets: self.blob_gets - earlier.blob_gets,
             others: self.others - earlier.others,
+            further: self.further - earlier.further,
             bytes: self.bytes - earlier.bytes,
         }
     }

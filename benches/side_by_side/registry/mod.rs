@@ -18,16 +18,19 @@ use anyhow::{Context, Result};
 
 use crate::content::Library;
 use answer::Question;
-use counts::Counters;
 pub(crate) use counts::Counts;
+use counts::{Counters, Door};
 pub(crate) use pace::Shape;
+
+/// The addresses it has. To a client that does not know better they are registries with the same content.
+pub(crate) const ADDRESSES: usize = 3;
 
 const LONGEST_HEAD: usize = 8 << 10;
 
 /// The running registry.
 #[derive(Debug)]
 pub(crate) struct Registry {
-    address: SocketAddr,
+    addresses: [SocketAddr; ADDRESSES],
     shared: Arc<Shared>,
 }
 
@@ -39,18 +42,22 @@ struct Shared {
 }
 
 impl Registry {
-    /// Serves this library on a free port of the loopback interface.
+    /// Serves this library on free ports of the loopback interface.
     pub(crate) fn start(library: Library) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("The upstream cannot listen")?;
-        let address = listener.local_addr()?;
         let shared = Arc::new(Shared { library, counters: Counters::default(), shaped: AtomicBool::new(false) });
-        let registry = Self { address, shared: Arc::clone(&shared) };
-        thread::Builder::new().name("upstream".to_owned()).spawn(move || accept(&listener, &shared))?;
-        Ok(registry)
+        let mut addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); ADDRESSES];
+        for (address, door) in addresses.iter_mut().zip([Door::First, Door::Further, Door::Further]) {
+            let listener = TcpListener::bind(*address).context("The upstream cannot listen")?;
+            *address = listener.local_addr()?;
+            let shared = Arc::clone(&shared);
+            thread::Builder::new().name("upstream".to_owned()).spawn(move || accept(&listener, door, &shared))?;
+        }
+        Ok(Self { addresses, shared })
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+    /// Where it is found.
+    pub(crate) fn addresses(&self) -> [SocketAddr; ADDRESSES] {
+        self.addresses
     }
 
     /// How requests are answered from now on.
@@ -64,17 +71,17 @@ impl Registry {
     }
 }
 
-fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+fn accept(listener: &TcpListener, door: Door, shared: &Arc<Shared>) {
     for stream in listener.incoming() {
         let Ok(stream) = stream else { continue };
         let shared = Arc::clone(shared);
         // A client that hangs up is no concern of a registry; one that could not be served finds its connection closed.
-        let _ = thread::Builder::new().name("upstream".to_owned()).spawn(move || serve(stream, &shared));
+        let _ = thread::Builder::new().name("upstream".to_owned()).spawn(move || serve(stream, door, &shared));
     }
 }
 
 /// Answers the requests of one connection until the client has had enough.
-fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
+fn serve(mut stream: TcpStream, door: Door, shared: &Shared) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = vec![0; LONGEST_HEAD];
     let mut seen = 0;
@@ -90,7 +97,7 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
         };
         let question = Question::parse(&buffer[..length]).ok_or(io::ErrorKind::InvalidData)?;
         let shape = if shared.shaped.load(Ordering::Relaxed) { Shape::Shaped } else { Shape::Plain };
-        answer::answer(&stream, &question, &shared.library, &shared.counters, shape)?;
+        answer::answer(&stream, door, &question, &shared.library, &shared.counters, shape)?;
         buffer.copy_within(length..seen, 0);
         seen -= length;
     }

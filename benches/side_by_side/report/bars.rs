@@ -69,10 +69,28 @@ pub(crate) fn judge(results: &Results) -> Vec<Bar> {
         judge.at_most("W9", Row::W9Many, MemoryPerBlobBytes, 250.0, "bytes of memory per blob"),
         judge.near("W10", Row::W10Dropped, BesideP99Ms, PeerKind::NginxStatic, Allowance::Plus(5.0)),
         judge.exactly("W10", Row::W10Dropped, UpstreamBlobs, 0.0, "upstream GET for a blob whose pages are gone"),
+        judge.as_with_one(Row::W11Filled, RequestsPerSecond, Better::More, "cold blobs"),
+        judge.as_with_one(Row::W11Filled, Metric::CpuMicrosPerRequest, Better::Less, "cold blobs"),
+        judge.as_with_one(Row::W11Asked, RequestsPerSecond, Better::More, "tags"),
+        judge.as_with_one(Row::W11Asked, Metric::CpuMicrosPerRequest, Better::Less, "tags"),
+        judge.exactly_with_three(Row::W11Filled, Metric::UpstreamPerAnswer, 1.0, "upstream request per cold blob"),
+        judge.exactly_with_three(Row::W11Asked, Metric::UpstreamPerAnswer, 1.0, "upstream request per tag"),
+        judge.exactly_with_three(Row::W11Filled, Metric::UpstreamFurther, 0.0, "for blobs to the second and third"),
+        judge.exactly_with_three(Row::W11Asked, Metric::UpstreamFurther, 0.0, "for tags to the second and third"),
         judge.none_anywhere(Metric::Failures),
         judge.none_anywhere(Metric::VerifyErrors),
     ];
     bars.into_iter().flatten().collect()
+}
+
+/// What further upstreams may cost while the first is healthy.
+const AS_WITH_ONE: f64 = 0.97;
+
+/// Which way a metric is to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Better {
+    More,
+    Less,
 }
 
 /// How far Weir may be from another peer.
@@ -130,11 +148,18 @@ impl Judge<'_> {
     }
 
     fn exactly(&self, name: &'static str, row: Row, metric: Metric, wanted: f64, what: &str) -> Option<Bar> {
-        let value = self.weir(row, metric)?;
+        Some(Self::exact(name, self.weir(row, metric)?, metric, wanted, what))
+    }
+
+    fn exactly_with_three(&self, row: Row, metric: Metric, wanted: f64, what: &str) -> Option<Bar> {
+        Some(Self::exact("W11", self.results.median(row, PeerKind::WeirThree, metric)?, metric, wanted, what))
+    }
+
+    fn exact(name: &'static str, value: Spread, metric: Metric, wanted: f64, what: &str) -> Bar {
         // To the precision that is shown.
         let met = [value.min, value.max].iter().all(|value| number(*value, 2) == number(wanted, 2));
         let got = number(value.max, metric.digits());
-        Some(Bar { row: name, wanted: format!("exactly {wanted} {what}"), got, met, strictness: Strictness::Count })
+        Bar { row: name, wanted: format!("exactly {wanted} {what}"), got, met, strictness: Strictness::Count }
     }
 
     fn near(&self, name: &'static str, row: Row, metric: Metric, other: PeerKind, allowance: Allowance) -> Option<Bar> {
@@ -167,10 +192,28 @@ impl Judge<'_> {
         })
     }
 
+    /// Whether three upstreams, of which the first has everything, cost no more than that one alone: the median of what
+    /// came out in each round.
+    fn as_with_one(&self, row: Row, metric: Metric, better: Better, what: &str) -> Option<Bar> {
+        let ratio = self.results.quotients(row, PeerKind::WeirThree, PeerKind::WeirOne, metric)?.median;
+        let (sign, bar, met) = match better {
+            Better::More => (">=", AS_WITH_ONE, ratio >= AS_WITH_ONE),
+            Better::Less => ("<=", 1.0 / AS_WITH_ONE, ratio <= 1.0 / AS_WITH_ONE),
+        };
+        Some(Bar {
+            row: "W11",
+            wanted: format!("{sign} {bar:.2} × that with one upstream, {what}, {}", metric.title()),
+            got: format!("{ratio:.3} ×"),
+            met,
+            strictness: Strictness::Time,
+        })
+    }
+
     /// Whether something never happened, in any row.
     fn none_anywhere(&self, metric: Metric) -> Option<Bar> {
-        let worst = Row::ALL.into_iter().filter_map(|row| self.weir(row, metric)).map(|median| median.max);
-        let worst = worst.reduce(f64::max)?;
+        let weirs = PeerKind::ALL.into_iter().filter(|kind| kind.is_weir());
+        let spreads = weirs.flat_map(|kind| Row::ALL.map(|row| self.results.median(row, kind, metric)));
+        let worst = spreads.flatten().map(|spread| spread.max).reduce(f64::max)?;
         Some(Bar {
             row: "all",
             wanted: format!("0 {}", metric.title()),

@@ -20,10 +20,12 @@ pub(crate) enum Row {
     W9Many,
     W10Dropped,
     W10InMemory,
+    W11Filled,
+    W11Asked,
 }
 
 impl Row {
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::Idle,
         Self::W1Tag,
         Self::W2Digest,
@@ -41,6 +43,8 @@ impl Row {
         Self::W9Many,
         Self::W10Dropped,
         Self::W10InMemory,
+        Self::W11Filled,
+        Self::W11Asked,
     ];
 
     pub(crate) fn title(self) -> &'static str {
@@ -62,6 +66,8 @@ impl Row {
             Self::W9Many => "W9 2 KiB blobs, a store with many",
             Self::W10Dropped => "W10 256 MiB blob with its pages dropped, 4 connections, a manifest beside it",
             Self::W10InMemory => "W10 the same, pages in memory",
+            Self::W11Filled => "W11 2 KiB blobs, cold, 16 connections, one upstream or three",
+            Self::W11Asked => "W11 manifest by tag, asked upstream every time, 16 connections, one upstream or three",
         }
     }
 }
@@ -133,6 +139,15 @@ impl Row {
                 M::PeakMib,
                 M::Failures,
             ],
+            Self::W11Filled | Self::W11Asked => &[
+                M::RequestsPerSecond,
+                M::P50Ms,
+                M::P99Ms,
+                M::CpuMicrosPerRequest,
+                M::UpstreamPerAnswer,
+                M::UpstreamFurther,
+                M::Failures,
+            ],
         }
     }
 }
@@ -173,6 +188,8 @@ pub(crate) enum Metric {
     UpstreamBlobs,
     UpstreamRequests,
     UpstreamBytesRatio,
+    UpstreamPerAnswer,
+    UpstreamFurther,
     Failures,
     VerifyErrors,
 }
@@ -213,6 +230,8 @@ impl Metric {
             Self::UpstreamBlobs => "upstream blob requests",
             Self::UpstreamRequests => "upstream requests",
             Self::UpstreamBytesRatio => "upstream bytes ×",
+            Self::UpstreamPerAnswer => "upstream requests/request",
+            Self::UpstreamFurther => "to the second and third",
             Self::Failures => "failed",
             Self::VerifyErrors => "verify errors",
         }
@@ -230,7 +249,8 @@ impl Metric {
             | Self::BesideP99Ms
             | Self::DiskRatio
             | Self::FilesPerBlob
-            | Self::UpstreamGetsPerBlob => 2,
+            | Self::UpstreamGetsPerBlob
+            | Self::UpstreamPerAnswer => 2,
             Self::CpuSecondsPerGigabyte | Self::UpstreamBytesRatio => 3,
             Self::FirstByteP50Ms
             | Self::FirstByteMaxMs

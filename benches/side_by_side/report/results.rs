@@ -103,6 +103,18 @@ pub(crate) struct Spread {
     pub(crate) max: f64,
 }
 
+impl Spread {
+    /// `None` of nothing.
+    fn of(mut values: Vec<f64>) -> Option<Self> {
+        values.sort_by(f64::total_cmp);
+        let (min, max) = (*values.first()?, *values.last()?);
+        let middle = values.len() / 2;
+        let median =
+            if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) };
+        Some(Self { median, min, max })
+    }
+}
+
 /// All samples.
 #[derive(Debug, Default)]
 pub(crate) struct Results {
@@ -141,13 +153,16 @@ impl Results {
 
     pub(crate) fn median(&self, row: Row, peer: PeerKind, metric: Metric) -> Option<Spread> {
         let samples = self.samples.get(&(row, peer))?;
-        let mut values: Vec<f64> = samples.iter().filter_map(|sample| sample.0.get(&metric).copied()).collect();
-        values.sort_by(f64::total_cmp);
-        let (min, max) = (*values.first()?, *values.last()?);
-        let middle = values.len() / 2;
-        let median =
-            if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) };
-        Some(Spread { median, min, max })
+        Spread::of(samples.iter().filter_map(|sample| sample.get(metric)).collect())
+    }
+
+    /// What one peer has of what another has, round by round: what the machine does meanwhile meets both.
+    pub(crate) fn quotients(&self, row: Row, one: PeerKind, other: PeerKind, metric: Metric) -> Option<Spread> {
+        let rounds = |peer| {
+            let samples = self.samples.get(&(row, peer)).into_iter().flatten();
+            samples.filter_map(move |sample| sample.get(metric))
+        };
+        Spread::of(rounds(one).zip(rounds(other)).map(|(one, other)| one / other).collect())
     }
 }
 

@@ -3,6 +3,7 @@
 mod cold;
 mod dropped;
 mod growth;
+mod healthy;
 mod herd;
 mod many;
 mod pulls;
@@ -42,11 +43,23 @@ pub(crate) enum Name {
     W8,
     W9,
     W10,
+    W11,
 }
 
 impl Name {
-    pub(crate) const ALL: [Self; 10] =
-        [Self::W1, Self::W2, Self::W3, Self::W4, Self::W5, Self::W6, Self::W7, Self::W8, Self::W9, Self::W10];
+    pub(crate) const ALL: [Self; 11] = [
+        Self::W1,
+        Self::W2,
+        Self::W3,
+        Self::W4,
+        Self::W5,
+        Self::W6,
+        Self::W7,
+        Self::W8,
+        Self::W9,
+        Self::W10,
+        Self::W11,
+    ];
 }
 
 /// How much is done.
@@ -66,6 +79,10 @@ pub(crate) struct Scale {
     pub(crate) many_blobs: usize,
     /// How often the blob of W10 is read in each round.
     pub(crate) passes: u64,
+    /// The rounds of W11, at least: many and short, as three hundredths are to be told apart.
+    pub(crate) close_rounds: usize,
+    /// The images whose blobs W11 fills in each of them.
+    pub(crate) close_images: usize,
     /// After this long, everything that a peer stores behind its answers should be there.
     pub(crate) patience: Duration,
 }
@@ -81,6 +98,8 @@ impl Scale {
             few_blobs: 1000,
             many_blobs: 100_000,
             passes: 5,
+            close_rounds: 15,
+            close_images: 2,
             patience: Duration::from_secs(2),
         }
     }
@@ -96,6 +115,8 @@ impl Scale {
             few_blobs: 200,
             many_blobs: 2000,
             passes: 1,
+            close_rounds: 1,
+            close_images: 1,
             patience: Duration::from_millis(300),
         }
     }
@@ -107,6 +128,11 @@ pub(crate) trait Workload {
 
     /// Whether this peer can take part.
     fn suits(&self, peer: PeerKind) -> bool;
+
+    /// How often everybody has a turn.
+    fn rounds(&self, scale: &Scale) -> usize {
+        scale.rounds
+    }
 
     /// Not timed: brings everything into the peer's store that has to be there, and hashes all that it answers.
     fn prime(&self, peer: &Peer, registry: &Registry) -> Result<Failures>;
@@ -135,5 +161,6 @@ pub(crate) fn prepare(names: &[Name], scale: &Scale, library: &mut Library) -> R
     workloads.extend(cold::prepare(names, scale, library)?);
     workloads.extend(pulls::prepare(names, scale, library)?);
     workloads.extend(dropped::prepare(names, scale, library)?);
+    workloads.extend(healthy::prepare(names, scale, library)?);
     Ok(workloads)
 }

@@ -99,7 +99,7 @@ impl Workload for Warm {
     }
 
     fn suits(&self, peer: PeerKind) -> bool {
-        !matches!(peer, PeerKind::Direct | PeerKind::WeirLogging)
+        !matches!(peer, PeerKind::Direct | PeerKind::WeirLogging) && !peer.is_for_failover()
     }
 
     fn prime(&self, peer: &Peer, registry: &Registry) -> Result<Failures> {

@@ -98,8 +98,9 @@ impl<'a> Store<'a> {
         let meter = self.peer.meter()?;
         let outcome = self.load(&requests, Order::InTurn, Until::AllSent { at_most: self.content.at_most })?;
         let used = meter.map(|meter| meter.stop()).transpose()?;
-        let files_at_end = count_files(self.peer.content())?;
+        let blobs_at_end = count_files(&self.peer.blobs())?;
         thread::sleep(self.content.patience);
+        let blobs_in_all = count_files(&self.peer.blobs())?;
         let files_in_all = count_files(self.peer.content())?;
         let upstream = settled(self.registry) - upstream_before;
 
@@ -113,7 +114,7 @@ impl<'a> Store<'a> {
             sample.set_per(Metric::FillCpuMicrosPerBlob, used.cpu.as_secs_f64() * 1e6, outcome.answers);
         }
         sample.set_quotient(Metric::FilesPerBlob, files_in_all.saturating_sub(files_before), outcome.answers);
-        sample.set_count(Metric::StoredLate, files_in_all.saturating_sub(files_at_end));
+        sample.set_count(Metric::StoredLate, blobs_in_all.saturating_sub(blobs_at_end));
         sample.set_quotient(Metric::UpstreamGetsPerBlob, upstream.blobs(), outcome.answers);
         sample.set_failures(&outcome.failures);
         Ok(sample)

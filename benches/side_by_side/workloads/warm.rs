@@ -104,7 +104,7 @@ impl Workload for Warm {
             PeerKind::Direct => false,
             // The log costs the same whatever is asked for.
             PeerKind::WeirLogging => self.row == Row::W2Digest,
-            _ => true,
+            _ => !peer.is_for_failover(),
         }
     }
 
