@@ -97,7 +97,8 @@ impl Attempts {
             attempts.filter_map(|attempt| attempt.error.verdict.absent_for(certain)).min()
         };
         match self.conclusion() {
-            Conclusion::NotFound => shortest(&mut self.authoritative_absences()),
+            // A mirror may lack what it likes.
+            Conclusion::NotFound => shortest(&mut self.0.iter().filter(|attempt| attempt.standing != Standing::Mirror)),
             Conclusion::NotFoundOrHidden => shortest(&mut self.0.iter()),
             Conclusion::RateLimited(_) | Conclusion::Denied | Conclusion::Unavailable => None,
         }
