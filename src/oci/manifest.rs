@@ -164,6 +164,14 @@ mod tests {
         assert_eq!(manifest.manifests.len(), MAX_DESCRIPTORS);
     }
 
+    #[test]
+    fn what_is_nested_for_its_own_sake_is_refused_and_what_is_said_twice_is_not_a_manifest() {
+        let nested = format!(r#"{{"schemaVersion":2,"manifests":{}"#, "[".repeat(1_000_000));
+        assert_eq!(Manifest::parse(OCI_INDEX.parse().ok().as_ref(), nested.as_bytes()), Err(InvalidManifest::NotJson));
+        let twice = br#"{"schemaVersion":2,"manifests":[],"manifests":[]}"#;
+        assert_eq!(Manifest::parse(OCI_INDEX.parse().ok().as_ref(), twice), Err(InvalidManifest::NotJson));
+    }
+
     proptest! {
         #[test]
         fn parsing_never_panics(body in prop::collection::vec(any::<u8>(), 0..200)) {

@@ -11,7 +11,7 @@ use super::fake::{
     Asked, BASIC, Fake, MANIFEST, deadline, manifest, manifest_by_digest, ok, reply, set, status, upstream,
     with_credentials,
 };
-use crate::upstream::{Conclusion, Purpose, Verdict};
+use crate::upstream::{Conclusion, Purpose, Speaker, Verdict};
 
 /// 401 with a challenge that names `realm`.
 fn challenge(realm: &str, error: &str) -> Response {
@@ -266,4 +266,19 @@ async fn no_secret_shows_in_debug_output() {
     set.manifest(&manifest_by_digest(), Purpose::Miss, deadline()).await.unwrap();
     let shown = format!("{set:?}");
     assert!(shown.contains("ci-bot") && !shown.contains("hunter2"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_token_without_end_is_none() {
+    let tokens = Fake::start(|_| {
+        let piece = axum::body::Bytes::from(vec![b' '; 16 * 1024]);
+        let endless = futures_util::stream::repeat_with(move || Ok::<_, std::io::Error>(piece.clone()));
+        ok(axum::body::Body::from_stream(endless))
+    })
+    .await;
+    let registry = registry(format!("{}/token", tokens.url()), |_| true).await;
+    let (set, _) = set(vec![upstream("hub", &registry.url())]);
+    let attempts = set.manifest(&manifest_by_digest(), Purpose::Miss, deadline()).await.unwrap_err();
+    let error = &attempts.0[0].error;
+    assert_eq!((error.verdict, error.speaker), (Verdict::Broken, Speaker::TokenServer), "{attempts}");
 }
