@@ -80,10 +80,11 @@ impl Registry {
         let record = self.access.begin(&parts);
         let is_head = parts.method == Method::HEAD;
         let surface = self.state.0.load_full();
-        let answered = match self.pseudonym.is_in(&parts.headers) {
+        let answered = if self.pseudonym.is_in(&parts.headers) {
             // Waiting for its own answer, it would wait for ever.
-            true => Err(ApiError::own_request()),
-            false => dispatch(&surface, parts).await,
+            Err(ApiError::own_request())
+        } else {
+            dispatch(&surface, parts).await
         };
         let answer = answered.unwrap_or_else(IntoResponse::into_response);
         record.answered(answer, is_head)

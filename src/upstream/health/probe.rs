@@ -13,7 +13,6 @@ use super::{Evidence, Part, TimeGiven};
 use crate::upstream::challenge::challenges;
 use crate::upstream::client::Upstream;
 use crate::upstream::error::{UpstreamError, Verdict};
-use crate::upstream::network::NamedBy;
 use crate::upstream::outcome::Outcome;
 use crate::upstream::sent::Sent;
 use crate::upstream::verdict::is_html;
@@ -99,16 +98,20 @@ impl Upstream {
             segments.pop_if_empty().extend(["v2", ""]);
         }
         let sent = Sent::begin(&self.metrics.upstream, &self.home, &Method::GET);
+        let dialer = self.transport.configured();
         let answered = async {
-            let dialer = self.transport.to(&url, NamedBy::Operator)?;
-            let answer = dialer.request(Method::GET, url).send().await;
-            let mut response = answer.map_err(|error| dialer.unanswered(&error))?;
+            let mut response = dialer.request(Method::GET, url).send().await?;
             let (status, headers) = (response.status(), response.headers().clone());
             let start = response.chunk().await.ok().flatten().unwrap_or_default();
             Ok((Finding::of(status, &headers, &start), status))
         };
         let late = || UpstreamError::timeout(format!("Cannot be reached: no answer within {} s", TIMEOUT.as_secs()));
-        match timeout(TIMEOUT, answered).await.unwrap_or_else(|_| Err(late())) {
+        let answer = match timeout(TIMEOUT, answered).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(dialer.unanswered(&error)),
+            Err(_) => Err(late()),
+        };
+        match answer {
             Ok((finding, status)) => {
                 sent.answered(Some(status.as_u16()), finding.outcome());
                 finding

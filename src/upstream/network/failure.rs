@@ -80,7 +80,7 @@ fn is_torn_handshake(error: &reqwest::Error) -> bool {
 }
 
 /// The errors of the system; they wrap each other without naming the inner one as their source.
-fn io_errors<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a io::Error> {
+fn io_errors(error: &reqwest::Error) -> impl Iterator<Item = &io::Error> {
     sources(error)
         .filter_map(|source| source.downcast_ref::<io::Error>())
         .flat_map(|error| successors(Some(error), |error| error.get_ref()?.downcast_ref::<io::Error>()))

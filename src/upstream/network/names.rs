@@ -172,10 +172,9 @@ impl Names {
 
     /// Notes that an old answer is used for `name`; says so when it begins.
     fn stands_in(&self, name: &str, error: &NameError) {
-        if let Some(known) = self.known.lock().peek_mut(name) {
-            if known.failed.replace(Instant::now()).is_none() {
-                warn!(name, %error, "Name cannot be resolved; its last addresses are used for up to ten minutes");
-            }
+        let before = self.known.lock().peek_mut(name).map(|known| known.failed.replace(Instant::now()));
+        if before == Some(None) {
+            warn!(name, %error, "Name cannot be resolved; its last addresses are used for up to ten minutes");
         }
     }
 }
@@ -228,7 +227,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_old_answer_stands_in_for_ten_minutes_while_nothing_can_be_resolved() {
         let script = Script::of([("r.test", Says::addresses([PUBLIC]))]);
-        let names = Names::new(script.clone());
+        let names = Names::new(Arc::<Script>::clone(&script));
         assert_eq!(ask(&names).await.unwrap(), PUBLIC);
         script.say("r.test", Says::Fails);
         assert_eq!(ask(&names).await.unwrap(), PUBLIC);
@@ -251,7 +250,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_name_that_moved_is_found_where_it_is() {
         let script = Script::of([("r.test", Says::addresses([PUBLIC]))]);
-        let names = Names::new(script.clone());
+        let names = Names::new(Arc::<Script>::clone(&script));
         assert_eq!(ask(&names).await.unwrap(), PUBLIC);
         script.say("r.test", Says::addresses([OTHER]));
         assert_eq!(ask(&names).await.unwrap(), PUBLIC);
@@ -265,7 +264,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_herd_asks_once_and_what_hangs_is_not_asked_again() {
         let script = Script::of([("r.test", Says::Hangs)]);
-        let names = Names::new(script.clone());
+        let names = Names::new(Arc::<Script>::clone(&script));
         let herd = futures_util::future::join_all((0..100).map(|_| ask(&names))).await;
         assert!(herd.iter().all(Result::is_err));
         assert!(ask(&names).await.is_err());
@@ -279,7 +278,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn names_that_mean_nothing_take_no_room() {
         let script = Script::of([]);
-        let names = Names::new(script.clone());
+        let names = Names::new(Arc::<Script>::clone(&script));
         assert!(ask(&names).await.is_err());
         script.say("r.test", Says::Addresses(Vec::new()));
         assert_eq!(ask(&names).await.unwrap_err(), "it has no address");

@@ -60,6 +60,11 @@ pub(crate) struct Dialer {
 }
 
 impl Transport {
+    /// The way to what the operator named.
+    pub(crate) const fn configured(&self) -> &Dialer {
+        &self.configured
+    }
+
     /// The way to `url`.
     pub(crate) fn to(&self, url: &Url, named_by: NamedBy) -> Result<&Dialer, UpstreamError> {
         if named_by == NamedBy::Operator {

@@ -40,7 +40,7 @@ impl Authority {
 
     /// A certificate for `name`.
     pub(super) fn issue(&self, name: &str) -> Issued {
-        self.sign(CertificateParams::new(vec![name.to_owned()]).unwrap())
+        self.sign(&CertificateParams::new(vec![name.to_owned()]).unwrap())
     }
 
     /// One whose time is over.
@@ -48,12 +48,12 @@ impl Authority {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(2020, 2, 1);
-        self.sign(params)
+        self.sign(&params)
     }
 
-    fn sign(&self, params: CertificateParams) -> Issued {
+    fn sign(&self, params: &CertificateParams) -> Issued {
         let key = KeyPair::generate().unwrap();
-        Issued { certificate: params.signed_by(&key, &self.0).unwrap().pem(), key: key.serialize_pem() }
+        Issued { certificate: params.clone().signed_by(&key, &self.0).unwrap().pem(), key: key.serialize_pem() }
     }
 
     /// What an upstream is configured with that trusts it.
