@@ -25,8 +25,6 @@ mod mask;
 mod problem;
 mod read;
 #[cfg(test)]
-mod route_tests;
-#[cfg(test)]
 mod sample_tests;
 mod schema;
 #[cfg(test)]

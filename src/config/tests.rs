@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod credentials;
+mod routes;
 mod tls;
 
 fn valid(yaml: &str) -> Config {

@@ -1,14 +1,6 @@
 //! Which repositories an upstream is asked for, by which names, and which others stand in: as read, and as refused.
 
-use super::*;
-
-fn valid(yaml: &str) -> Config {
-    Config::from_yaml(yaml).unwrap_or_else(|error| panic!("{error}"))
-}
-
-fn error(yaml: &str) -> String {
-    Config::from_yaml(yaml).unwrap_err().to_string()
-}
+use super::{error, registry, valid};
 
 #[test]
 fn what_no_repository_can_meet_is_refused_with_an_explanation() {
@@ -95,8 +87,7 @@ fn equivalents_stand_in_for_each_other_in_the_order_of_their_list() {
     );
     let others = |host: &str, name: &str| -> Vec<String> {
         let name = name.parse().unwrap();
-        let registry = config.registries.iter().find(|registry| registry.host.as_str() == host).unwrap();
-        let equivalents = registry.equivalents.iter();
+        let equivalents = registry(&config, host).equivalents.iter();
         equivalents
             .filter_map(|equivalent| Some(format!("{}/{}", equivalent.there.registry, equivalent.name_of(&name)?)))
             .collect()
