@@ -15,6 +15,7 @@ mod drift;
 mod equivalents;
 mod faults;
 mod harness;
+mod health;
 mod herd;
 mod offline;
 mod private;

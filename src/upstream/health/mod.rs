@@ -66,6 +66,9 @@ pub(crate) enum Asking {
     InAnyCase,
 }
 
+/// When the time of something open is up, a probe tries it first. A request does if that has not happened since.
+const HEAD_START: Duration = Duration::from_secs(1);
+
 /// The health of one upstream.
 #[derive(Debug)]
 pub(crate) struct Health {
@@ -142,7 +145,7 @@ impl Health {
         let now = Instant::now();
         let mut record = self.record.lock();
         let surveyed = record.of(part);
-        let admission = match (surveyed.breaker.admit(now), asking) {
+        let admission = match (surveyed.breaker.admit(after_probes(now)), asking) {
             (Some(admission), _) => admission,
             (None, Asking::InAnyCase) => surveyed.breaker.insist(),
             (None, Asking::IfItWorks) => return Err(surveyed.left_alone(part, now)),
@@ -159,7 +162,7 @@ impl Health {
     /// Whether somebody who asked now would be let through.
     pub(super) fn is_ready(&self, part: Part) -> bool {
         let mut record = self.record.lock();
-        record.of(part).breaker.is_ready(Instant::now())
+        record.of(part).breaker.is_ready(after_probes(Instant::now()))
     }
 
     /// A part in what `admission` came to, for what goes on after its holder is done: see [`Breaker::hand_on`].
@@ -299,6 +302,11 @@ impl Surveyed {
         let speaker = if part == Part::Token { Speaker::TokenServer } else { Speaker::Registry };
         UpstreamError::new(Verdict::LeftAlone, message).by(speaker)
     }
+}
+
+/// The time at which a request of `now` comes, as far as open breakers are concerned.
+fn after_probes(now: Instant) -> Instant {
+    now.checked_sub(HEAD_START).unwrap_or(now)
 }
 
 /// Seconds, rounded up: nobody waits for 0 s.

@@ -92,12 +92,12 @@ impl Health {
         }
     }
 
-    /// The turn to try a part that is open, if it can be had.
+    /// The turn to try a part that is open, if it can be had, be it early: while somebody looks, no request has to.
     fn trial(self: &Arc<Self>, part: Part) -> Option<Pending> {
         let mut record = self.record.lock();
         let breaker = &mut record.of(part).breaker;
-        breaker.until()?;
-        let admission = breaker.admit(Instant::now())?;
+        let until = breaker.until()?;
+        let admission = breaker.admit(until.max(Instant::now()))?;
         Some(Pending::new(Arc::clone(self), part, admission))
     }
 }
@@ -109,7 +109,11 @@ impl Record {
         Some(self.looks.not_before(until))
     }
 
-    fn idle_due(&self, now: Instant) -> Option<Instant> {
+    /// What is open is looked at in its own time.
+    fn idle_due(&mut self, now: Instant) -> Option<Instant> {
+        if PARTS.iter().any(|part| self.of(*part).breaker.until().is_some()) {
+            return None;
+        }
         let asked = self.asked.filter(|asked| is_watched(*asked, now))?;
         Some(self.looks.not_before(asked + IDLE))
     }

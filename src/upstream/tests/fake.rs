@@ -103,6 +103,16 @@ async fn answer(State((script, asked)): State<(Script, Arc<Mutex<Vec<Asked>>>)>,
     script(&question)
 }
 
+/// Listens on a port that was somebody else's a moment ago.
+pub(super) async fn listen_on(port: u16) -> TcpListener {
+    loop {
+        match TcpListener::bind(("127.0.0.1", port)).await {
+            Ok(listener) => return listener,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    }
+}
+
 /// A server that meets each connection with the next of `answers`, byte for byte, and hangs up.
 pub(super) async fn raw(answers: Vec<String>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -6,6 +6,7 @@ mod encrypted;
 mod failover;
 mod fake;
 mod grants;
+mod health;
 mod identities;
 pub(super) mod names;
 mod parts;
