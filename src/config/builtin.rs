@@ -51,6 +51,7 @@ pub(super) fn own_upstream(host: &RegistryHost) -> Option<UpstreamConfig> {
         matches: Vec::new(),
         rewrite: Rewrite::default(),
         network: NetworkConfig::default(),
+        max_connections: UpstreamConfig::MAX_CONNECTIONS,
     })
 }
 

@@ -59,9 +59,14 @@ pub struct UpstreamConfig {
     pub rewrite: Rewrite,
     /// How it is reached.
     pub network: NetworkConfig,
+    /// How many requests may be under way to it at once, blobs on their way included.
+    pub max_connections: usize,
 }
 
 impl UpstreamConfig {
+    /// What [`Self::max_connections`] is by default.
+    pub const MAX_CONNECTIONS: usize = 64;
+
     /// Whether it is trusted with `capability`.
     pub fn can(&self, capability: Capability) -> bool {
         self.capabilities.contains(&capability)

@@ -11,13 +11,25 @@ use crate::upstream::Conclusion;
 pub(super) enum Freshness {
     /// Serve it as it is.
     Fresh,
+    /// Serve it as it is where asking would cost what is scarce.
+    Stretched,
     /// Ask first.
     Expired,
 }
 
+/// How many times longer a tag is believed while the rate limits of its upstreams are nearly used up.
+const STRETCH: u32 = 10;
+
 /// Whether a tag confirmed `age` ago is served without asking.
 pub(super) fn freshness(config: &TagsConfig, tag: &Tag, age: Duration) -> Freshness {
-    if config.is_immutable(tag) || age < config.fresh { Freshness::Fresh } else { Freshness::Expired }
+    let stretched = config.fresh.saturating_mul(STRETCH).min(config.max_stale);
+    if config.is_immutable(tag) || age < config.fresh {
+        Freshness::Fresh
+    } else if age < stretched {
+        Freshness::Stretched
+    } else {
+        Freshness::Expired
+    }
 }
 
 /// Whether a known tag is served although no upstream confirmed it, its last confirmation being `age` ago.
@@ -47,8 +59,20 @@ mod tests {
         let config = config(OnUpstreamNotFound::ServeCached);
         let (moving, pinned) = ("latest".parse().unwrap(), "v1.2.3".parse().unwrap());
         assert_eq!(freshness(&config, &moving, Duration::from_secs(59)), Freshness::Fresh);
-        assert_eq!(freshness(&config, &moving, Duration::from_secs(60)), Freshness::Expired);
+        assert_eq!(freshness(&config, &moving, Duration::from_secs(60)), Freshness::Stretched);
+        assert_eq!(freshness(&config, &moving, Duration::from_secs(599)), Freshness::Stretched);
+        assert_eq!(freshness(&config, &moving, Duration::from_secs(600)), Freshness::Expired);
         assert_eq!(freshness(&config, &pinned, Duration::MAX), Freshness::Fresh);
+    }
+
+    #[test]
+    fn scarcity_never_stretches_freshness_beyond_staleness_and_never_makes_any() {
+        let moving = "latest".parse().unwrap();
+        let short = TagsConfig { max_stale: Duration::from_secs(100), ..config(OnUpstreamNotFound::ServeCached) };
+        assert_eq!(freshness(&short, &moving, Duration::from_secs(99)), Freshness::Stretched);
+        assert_eq!(freshness(&short, &moving, Duration::from_secs(100)), Freshness::Expired);
+        let never = TagsConfig { fresh: Duration::ZERO, ..short };
+        assert_eq!(freshness(&never, &moving, Duration::ZERO), Freshness::Expired);
     }
 
     #[test]

@@ -28,7 +28,12 @@ impl PullService {
         let known = self.shared.tags.known(&scope, &tag).await;
         match &known {
             Some(known) => {
-                if freshness(&self.terms.tags, &tag, known.age()) == Freshness::Fresh
+                let is_fresh = match freshness(&self.terms.tags, &tag, known.age()) {
+                    Freshness::Fresh => true,
+                    Freshness::Stretched => upstreams.is_scarce(&scope.repository),
+                    Freshness::Expired => false,
+                };
+                if is_fresh
                     && (known.was_said_to(&scope) || self.terms.tags.is_immutable(&tag))
                     && let Some((manifest, source)) = self.shared.library.load(known.digest()).await
                     // An immutable tag is believed for ever, but its image may have become impossible to get since.

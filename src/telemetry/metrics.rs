@@ -94,6 +94,22 @@ pub struct UpstreamMetrics {
     pub credentials_rejected: IntCounterVec,
     /// By registry, upstream, name of the credential and outcome: questions to credential helpers.
     pub credential_fetches: IntCounterVec,
+    /// By registry, upstream and credential: the pulls that a rate limit allows in its window.
+    pub ratelimit_limit: IntGaugeVec,
+    /// By registry, upstream and credential: those that are left.
+    pub ratelimit_remaining: IntGaugeVec,
+    /// By registry, upstream and credential: seconds of the window.
+    pub ratelimit_window: IntGaugeVec,
+    /// By registry, upstream and credential: when nothing is left if things go on as they do, 0 if that is not in sight.
+    pub ratelimit_exhausted: IntGaugeVec,
+    /// By registry, upstream and credential: until when it is not asked, after the last refusal for a rate limit.
+    pub retry_after: IntGaugeVec,
+    /// By registry and upstream: requests under way, blobs on their way included.
+    pub in_flight: IntGaugeVec,
+    /// By registry and upstream: requests that wait until there are fewer.
+    pub waiting: IntGaugeVec,
+    /// By registry, upstream and outcome: occasions for sending a request a second time.
+    pub retries: IntCounterVec,
 }
 
 /// The store.
@@ -255,6 +271,46 @@ impl Metrics {
                 "weir_upstream_credential_fetches_total",
                 "Times a credential helper was asked",
                 &["registry", "upstream", "credential", "outcome"],
+            )?,
+            ratelimit_limit: new.gauges(
+                "weir_upstream_ratelimit_limit",
+                "Pulls that the rate limit of an upstream allows in its window",
+                &["registry", "upstream", "credential"],
+            )?,
+            ratelimit_remaining: new.gauges(
+                "weir_upstream_ratelimit_remaining",
+                "Pulls that the rate limit of an upstream leaves, as of its last answer",
+                &["registry", "upstream", "credential"],
+            )?,
+            ratelimit_window: new.gauges(
+                "weir_upstream_ratelimit_window_seconds",
+                "Seconds of the window of the rate limit of an upstream",
+                &["registry", "upstream", "credential"],
+            )?,
+            ratelimit_exhausted: new.gauges(
+                "weir_upstream_ratelimit_exhausted_timestamp_seconds",
+                "When the rate limit is used up at the rate of the last minutes, in seconds since 1970; 0 if never",
+                &["registry", "upstream", "credential"],
+            )?,
+            retry_after: new.gauges(
+                "weir_upstream_retry_after_timestamp_seconds",
+                "Until when an upstream is not asked after its last refusal for a rate limit, in seconds since 1970",
+                &["registry", "upstream", "credential"],
+            )?,
+            in_flight: new.gauges(
+                "weir_upstream_requests_in_flight",
+                "Requests to an upstream under way, blobs on their way included",
+                &["registry", "upstream"],
+            )?,
+            waiting: new.gauges(
+                "weir_upstream_requests_waiting",
+                "Requests that wait for others to the same upstream to end",
+                &["registry", "upstream"],
+            )?,
+            retries: new.counters(
+                "weir_upstream_retries_total",
+                "Occasions to send a request a second time, by whether the retry budget allowed it",
+                &["registry", "upstream", "outcome"],
             )?,
         };
         let health = HealthMetrics::register(&mut new)?;

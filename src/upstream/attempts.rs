@@ -80,12 +80,8 @@ impl Attempts {
         if verdicts().all(Verdict::is_absence) {
             return Conclusion::NotFoundOrHidden;
         }
-        if verdicts().all(|verdict| verdict.is_absence() || matches!(verdict, Verdict::RateLimited(_))) {
-            let soonest = verdicts().filter_map(|verdict| match verdict {
-                Verdict::RateLimited(after) => after,
-                _ => None,
-            });
-            return Conclusion::RateLimited(soonest.min());
+        if verdicts().all(|verdict| verdict.is_absence() || verdict.is_rate_limit()) {
+            return Conclusion::RateLimited(verdicts().filter_map(Verdict::limited_for).min());
         }
         Conclusion::Unavailable
     }
@@ -176,6 +172,9 @@ mod tests {
             (&[(mirror, NotHere), (origin, Transient)], Unavailable),
             (&[(mirror, Hidden), (origin, Broken)], Unavailable),
             (&[(origin, limited(None))], Conclusion::RateLimited(None)),
+            (&[(origin, Verdict::HeldBack(SOON))], Conclusion::RateLimited(SOON)),
+            (&[(mirror, limited(LATE)), (origin, Verdict::HeldBack(SOON))], Conclusion::RateLimited(SOON)),
+            (&[(mirror, Verdict::Busy), (origin, Verdict::HeldBack(SOON))], Unavailable),
             (&[(mirror, limited(LATE)), (origin, limited(SOON))], Conclusion::RateLimited(SOON)),
             (&[(mirror, limited(None)), (origin, limited(LATE))], Conclusion::RateLimited(LATE)),
             (&[(mirror, NotHere), (origin, limited(SOON))], Conclusion::RateLimited(SOON)),

@@ -124,6 +124,11 @@ impl Auth {
         self.keyring.identities(repository)
     }
 
+    /// The same, each with a number: those of one number open the same repositories.
+    pub(crate) fn alternatives(&self, repository: &RepositoryName) -> Vec<(Identity, usize)> {
+        self.keyring.alternatives(repository)
+    }
+
     /// What `identity` is called in logs and metrics.
     pub(crate) fn name(&self, identity: Identity) -> &str {
         self.keyring.name(identity)

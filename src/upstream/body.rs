@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::error::{UpstreamError, Verdict};
 use super::health::Pending;
+use super::limit::Place;
 use super::network::root_cause;
 use super::part::Extent;
 
@@ -34,17 +35,25 @@ pub struct BlobBody {
     meter: IntCounter,
     /// Whoever wants to know how it ended.
     pending: Option<Pending>,
+    /// Among the requests to the upstream; given back once the body has ended or failed.
+    place: Option<Place>,
 }
 
 impl BlobBody {
     /// A body that should come to `extent`.
     pub(super) fn new(upstream: Arc<str>, extent: Extent, pieces: Pieces, meter: IntCounter) -> Self {
-        Self { upstream, extent, received: 0, pieces: Some(pieces), failure: None, meter, pending: None }
+        let (pending, place) = (None, None);
+        Self { upstream, extent, received: 0, pieces: Some(pieces), failure: None, meter, pending, place }
     }
 
     /// The same, its end to be told to `pending`. A body that is dropped before its end says nothing.
     pub(super) fn watched_by(self, pending: Pending) -> Self {
         Self { pending: Some(pending), ..self }
+    }
+
+    /// The same body, holding `place` as long as it takes.
+    pub(super) fn in_place(self, place: Place) -> Self {
+        Self { place: Some(place), ..self }
     }
 
     /// Which upstream sends it.
@@ -90,7 +99,7 @@ impl BlobBody {
             Ok(None) => self.check_end(),
         };
         if !matches!(result, Ok(Some(_))) {
-            self.pieces = None;
+            (self.pieces, self.place) = (None, None);
             self.failure = result.as_ref().err().cloned();
             if let Some(pending) = self.pending.take() {
                 pending.ended(&result);

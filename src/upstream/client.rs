@@ -17,9 +17,11 @@ use url::Url;
 
 use super::auth::Auth;
 use super::body::{BlobBody, pieces, read_document};
+use super::budget::Budget;
 use super::error::{UpstreamError, Verdict};
 use super::exchange::{Ask, Redirects};
 use super::health::{Admission, Asking, Health, Part};
+use super::limit::Limit;
 use super::network::Transport;
 use super::part::{BytesAsked, Extent, content_length};
 use super::question::{Purpose, Surface};
@@ -44,6 +46,8 @@ pub(super) struct Upstream {
     pub(super) registry: Arc<str>,
     pub(super) home: Origin,
     pub(super) auth: Auth,
+    pub(super) budget: Budget,
+    pub(super) limit: Arc<Limit>,
     pub(super) transport: Transport,
     pub(super) metrics: Metrics,
     pub(super) quirks: Quirks,
@@ -122,7 +126,12 @@ impl Upstream {
         let health = Health::new(Arc::clone(registry), Arc::clone(&name), metrics.health.clone(), bell);
         let (transports, watch) = (transport.clone(), Arc::clone(&health));
         let auth = Auth::new(Arc::clone(registry), config, home.clone(), transports, metrics.upstream.clone(), watch);
+        let count = &metrics.upstream;
+        let [in_flight, waiting] =
+            [&count.in_flight, &count.waiting].map(|gauge| gauge.with_label_values(&[&**registry, &*name]));
         Ok(Self {
+            budget: Budget::new(Arc::clone(registry), Arc::clone(&name), metrics.upstream.clone()),
+            limit: Limit::new(config.max_connections, in_flight, waiting),
             name,
             health,
             registry: Arc::clone(registry),

@@ -26,6 +26,10 @@ pub enum Verdict {
     CredentialsRejected,
     /// A rate limit is used up; perhaps with the time after which to come back.
     RateLimited(Option<Duration>),
+    /// It is not asked, for the sake of its rate limit; perhaps with the time after which it can be.
+    HeldBack(Option<Duration>),
+    /// It is not asked, because as many requests as it bears are under way.
+    Busy,
     /// "Not found", in a form in which outages say it too.
     Doubtful,
     /// It is out of order for now, or the transfer broke.
@@ -94,8 +98,6 @@ const SHORT_ABSENCE: Duration = Duration::from_secs(5);
 const LONGEST_ABSENCE: Duration = Duration::from_secs(5 * 60);
 /// How long an upstream with a bad certificate is left alone: certificates are not renewed within seconds.
 const UNTRUSTED_FOR: Duration = Duration::from_secs(30);
-/// The pause after "too many requests" where the upstream names none.
-const COOL_DOWN: Duration = Duration::from_secs(60);
 /// What was taken down for legal reasons does not come back soon.
 const WITHHELD_FOR: Duration = Duration::from_secs(60 * 60);
 /// A registry gets its missing API by an update.
@@ -113,6 +115,8 @@ impl Verdict {
             | Self::NotHereOrHidden
             | Self::CredentialsRejected
             | Self::RateLimited(_)
+            | Self::HeldBack(_)
+            | Self::Busy
             | Self::WrongPart
             | Self::ProxyRefused
             | Self::OffLimits
@@ -145,11 +149,15 @@ impl Verdict {
         )
     }
 
-    /// How long the credential that was used, or nobody's, is not to be used at this upstream.
-    /// [`Verdict::RateLimited`] without a time is a guess, for callers to double when it was wrong.
-    pub fn cool_down(self) -> Option<Duration> {
+    /// Whether a rate limit is why there is no answer.
+    pub(crate) const fn is_rate_limit(self) -> bool {
+        matches!(self, Self::RateLimited(_) | Self::HeldBack(_))
+    }
+
+    /// When to come back, if a rate limit is why there is no answer, and that is known.
+    pub(crate) const fn limited_for(self) -> Option<Duration> {
         match self {
-            Self::RateLimited(time) => Some(time.unwrap_or(COOL_DOWN)),
+            Self::RateLimited(time) | Self::HeldBack(time) => time,
             _ => None,
         }
     }
@@ -194,6 +202,8 @@ impl Verdict {
             Self::Withheld => Outcome::Withheld,
             Self::NotHereOrHidden | Self::CredentialsRejected => Outcome::Unauthorized,
             Self::RateLimited(_) => Outcome::Throttled,
+            Self::HeldBack(_) => Outcome::HeldBack,
+            Self::Busy => Outcome::Busy,
             Self::Doubtful | Self::Transient | Self::BackIn(_) | Self::SpentRedirect => Outcome::ServerError,
             Self::Broken => Outcome::Broken,
             Self::WrongBytes => Outcome::Digest,
@@ -316,7 +326,7 @@ mod tests {
         fault: Fault,
         /// Whether the upstream is known to be up.
         alive: bool,
-        /// For how many seconds the credential rests.
+        /// For how many seconds the credential rests, if that is known.
         rests: Option<u64>,
         /// For how many seconds absence is believed, if ten is the rule.
         absent: Option<u64>,
@@ -334,8 +344,11 @@ mod tests {
             (Verdict::Withheld, alive(Some(3600))),
             (Verdict::NotHereOrHidden, alive(Some(30))),
             (Verdict::CredentialsRejected, alive(None)),
-            (Verdict::RateLimited(None), rests(60)),
+            (Verdict::RateLimited(None), alive(None)),
             (Verdict::RateLimited(Some(seconds(17))), rests(17)),
+            (Verdict::HeldBack(None), PLAIN),
+            (Verdict::HeldBack(Some(seconds(17))), Consequences { rests: Some(17), ..PLAIN }),
+            (Verdict::Busy, PLAIN),
             (Verdict::Refused, alive(None)),
             (Verdict::Unacceptable, alive(None)),
             (Verdict::Doubtful, counts(Fault::Half)),
@@ -356,7 +369,7 @@ mod tests {
             let found = Consequences {
                 fault: verdict.fault(),
                 alive: verdict.is_sign_of_life(),
-                rests: verdict.cool_down().map(|time| time.as_secs()),
+                rests: verdict.limited_for().map(|time| time.as_secs()),
                 absent: verdict.absent_for(seconds(10)).map(|time| time.as_secs()),
             };
             assert_eq!(found, expected, "{verdict:?}");

@@ -7,13 +7,15 @@ use std::future::Future;
 use std::time::Duration;
 
 use http::header::{ACCEPT, HeaderName, RANGE};
-use http::{HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use reqwest::{RequestBuilder, Response};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
 use url::Url;
 
+use super::admission::Choice;
 use super::auth::{Authorization, Challenged};
+use super::budget::{Account, Charge};
 use super::client::{Candidate, HURRIED, Pace};
 use super::credentials::{Identity, Who};
 use super::demand::Demand;
@@ -39,6 +41,8 @@ pub(super) struct Ask<'a> {
     pub(super) method: Method,
     /// Where.
     pub(super) url: Url,
+    /// What it counts as, where the upstream counts.
+    pub(super) charge: Charge,
     /// The repository it is about, for the scope of a token.
     pub(super) repository: &'a RepositoryName,
     /// `Accept`, if it matters.
@@ -55,7 +59,8 @@ impl<'a> Ask<'a> {
     /// A question without conditions that follows redirects.
     pub(super) fn new(surface: Surface, method: Method, url: Url, repository: &'a RepositoryName) -> Self {
         let (redirects, first_byte) = (Redirects::Follow, surface.first_byte());
-        Self { method, url, repository, accept: None, range: None, redirects, first_byte }
+        let charge = Charge::of_request(surface, &method);
+        Self { method, url, charge, repository, accept: None, range: None, redirects, first_byte }
     }
 }
 
@@ -170,7 +175,11 @@ impl Candidate<'_> {
             Retry::AnyType if ask.accept.is_some_and(|accept| accept != ANY_TYPE) => {
                 Ask { accept: Some(ANY_TYPE), ..ask.clone() }
             }
-            Retry::IfAlone(wait) if self.is_last_resort() && Instant::now() + wait < self.deadline => {
+            Retry::IfAlone(wait)
+                if self.is_last_resort()
+                    && Instant::now() + wait < self.deadline
+                    && self.upstream.budget.may_retry() =>
+            {
                 sleep(wait).await;
                 patience = Patience::of(self.pace, ask.first_byte, self.deadline);
                 ask.clone()
@@ -214,21 +223,36 @@ impl Candidate<'_> {
     }
 
     /// One hop, with the upstream's credentials where they belong: those that match one after the other, and at last
-    /// none. Registries refuse even public content to bad or expired credentials, so a refusal is worth another try.
+    /// none. Registries refuse even public content to bad or expired credentials, so a refusal is worth another try; so
+    /// is a rate limit, with what is left of the credentials.
     async fn hop(&self, ask: &Ask<'_>, url: &Url, patience: &mut Patience) -> Result<Answer, UpstreamError> {
-        let identities = if self.is_home(url) { self.upstream.auth.identities(ask.repository) } else { Vec::new() };
+        if !self.is_home(url) {
+            return self.hop_as(&Who::NOBODY, ask, url, patience).await;
+        }
+        let Choice { identities, mut limited } = self.upstream.choose(ask.repository, ask.charge)?;
         let mut rejections = Vec::new();
         for identity in identities {
             let Some(answer) = self.try_as(identity, ask, url, patience).await else { continue };
-            let Some(rejection) = Rejection::of(identity, &answer) else {
+            if let Some(limit) = limit(&answer) {
+                limited.get_or_insert(limit);
+            } else if let Some(rejection) = Rejection::of(identity, &answer) {
+                rejections.push(rejection);
+            } else {
                 self.report(&rejections, &answer);
                 return answer;
-            };
-            rejections.push(rejection);
+            }
         }
+        if let Some(limited) = limited.take_if(|_| rejections.is_empty()) {
+            return Err(limited);
+        }
+        self.upstream.choose_anonymous(ask.charge)?;
         let answer = self.hop_as(&Who::NOBODY, ask, url, patience).await;
         self.report(&rejections, &answer);
         let nobody_may = Rejection::of(Identity::Anonymous, &answer).is_some();
+        // Who would be shown it may be one of those that are limited.
+        if let Some(limited) = limited.filter(|_| nobody_may) {
+            return Err(limited);
+        }
         match rejections.into_iter().reduce(Rejection::vaguer) {
             Some(rejection) if nobody_may && rejection.is_certain => {
                 Err(rejection.error.judged(Verdict::CredentialsRejected))
@@ -279,12 +303,17 @@ impl Candidate<'_> {
         let since = Instant::now();
         let auth = &self.upstream.auth;
         let Some(origin) = Origin::of(url) else { return Err(UpstreamError::broken("Redirects to no address")) };
-        let sent = if self.is_home(url) {
-            patience.beside(auth.in_advance(who, ask.repository, self.tokens)).await?
-        } else {
-            None
+        // Those who answer elsewhere count by themselves.
+        let account = self.is_home(url).then(|| Account::from(auth.name(who.identity)));
+        let account = account.as_ref();
+        let sent = match account {
+            Some(account) => {
+                let token = patience.beside(auth.in_advance(who, ask.repository, self.tokens)).await;
+                self.noting_limits(token, account)?
+            }
+            None => None,
         };
-        let refusal = match self.send(ask, url, sent.as_ref(), patience).await? {
+        let refusal = match self.send(ask, url, sent.as_ref(), account, patience).await? {
             Answer::Bad(refusal) if may_be_cured(&refusal, sent.as_ref()) => refusal,
             answer => return Ok(answer),
         };
@@ -297,10 +326,23 @@ impl Candidate<'_> {
             repository: ask.repository,
             tokens: self.tokens,
         };
-        match patience.beside(auth.reply(challenged)).await? {
-            Some(authorization) => self.send(ask, url, Some(&authorization), patience).await,
+        let mut reply = patience.beside(auth.reply(challenged)).await;
+        if let Some(account) = account {
+            reply = self.noting_limits(reply, account);
+        }
+        match reply? {
+            Some(authorization) => self.send(ask, url, Some(&authorization), account, patience).await,
             None => Ok(Answer::Bad(refusal)),
         }
+    }
+
+    /// What came of asking for a token; a token server that limits the rate limits the account.
+    fn noting_limits<T>(&self, token: Result<T, UpstreamError>, account: &Account) -> Result<T, UpstreamError> {
+        token.inspect_err(|error| {
+            if let Verdict::RateLimited(hint) = error.verdict {
+                self.upstream.budget.note_refused_token(account, hint);
+            }
+        })
     }
 
     /// The way to `url`.
@@ -309,12 +351,13 @@ impl Candidate<'_> {
         self.upstream.transport.to(url, if configured { NamedBy::Operator } else { NamedBy::Upstream })
     }
 
-    /// The one place where requests are built.
+    /// The one place where requests are built. The answer is noted for `account`, if it is the upstream's own.
     async fn send(
         &self,
         ask: &Ask<'_>,
         url: &Url,
         authorization: Option<&Authorization>,
+        account: Option<&Account>,
         patience: &Patience,
     ) -> Result<Answer, UpstreamError> {
         let dialer = self.dialer_for(url)?;
@@ -329,9 +372,11 @@ impl Candidate<'_> {
             }
             authorization.into_iter().fold(request, |request, authorization| authorization.apply(request))
         };
+        let budget = &self.upstream.budget;
+        budget.note_request();
         let mut result = self.timed(ask, dialer, build(), patience).await;
         // With nobody else to ask, a connection that had gone stale in the pool gets a second chance.
-        if self.sole && matches!(&result, Err(Unanswered { stale: true, .. })) {
+        if self.sole && matches!(&result, Err(Unanswered { stale: true, .. })) && budget.may_retry() {
             result = self.timed(ask, dialer, build(), patience).await;
         }
         let speaker = if self.is_home(url) { Speaker::Registry } else { Speaker::Elsewhere };
@@ -341,12 +386,19 @@ impl Candidate<'_> {
             registry = %self.upstream.registry, upstream = %self.upstream.name, method = %ask.method,
             url = printable(url), status = status.as_u16(), "Asked upstream"
         );
+        let note = |headers: &HeaderMap, verdict| {
+            if let Some(account) = account {
+                budget.note(account, ask.charge, headers, verdict);
+            }
+        };
         if status.is_success() || is_redirect(status) {
+            note(response.headers(), None);
             sent.answered(Some(status.as_u16()), None);
             return Ok(Answer::Good(response));
         }
         let headers = response.headers().clone();
         let refusal = Refusal { speaker, status, headers, body: read_refusal(response).await };
+        note(&refusal.headers, Some(refusal.verdict()));
         sent.answered(Some(status.as_u16()), Some(refusal.verdict().outcome()));
         Ok(Answer::Bad(refusal))
     }
@@ -368,6 +420,16 @@ impl Candidate<'_> {
         sent.answered(None, Some(unanswered.error.outcome()));
         Err(unanswered)
     }
+}
+
+/// The rate limit that stopped a hop, if one did.
+fn limit(answer: &Result<Answer, UpstreamError>) -> Option<UpstreamError> {
+    let error = match answer {
+        Ok(Answer::Good(_)) => return None,
+        Ok(Answer::Bad(refusal)) => refusal.clone().into_error(),
+        Err(error) => error.clone(),
+    };
+    error.verdict.is_rate_limit().then_some(error)
 }
 
 /// Whether other credentials may turn the refusal into an answer.

@@ -15,10 +15,13 @@ use super::attempts::{Attempt, Attempts, Conclusion, Standing};
 use super::client::{Candidate, HURRIED, Pace};
 use super::error::{UpstreamError, Verdict};
 use super::health::{Asking, Evidence, Part, Pending, TimeGiven};
+use super::limit::Place;
 use super::outcome::Outcome;
 use super::question::{Purpose, Question, Surface};
 use super::route::Route;
 use super::verdict::Speaker;
+use crate::config::Capability;
+use crate::oci::RepositoryName;
 
 /// The turn of one candidate.
 struct Turn<'a, 'r> {
@@ -33,6 +36,14 @@ struct Turn<'a, 'r> {
 }
 
 impl UpstreamSet {
+    /// Whether all who may say what a tag of `repository` means have little left of their rate limits: what need not be
+    /// asked should not be.
+    pub fn is_scarce(&self, repository: &RepositoryName) -> bool {
+        let question = Question::new(Surface::Manifest, Capability::Resolve, repository, Instant::now());
+        let candidates = self.candidates(&question, &mut Attempts::default());
+        candidates.iter().all(|route| route.upstream.is_scarce(&route.repository))
+    }
+
     /// Those that may be asked, in order; `attempts` says who may not be for now. Who sent a wrong part lately is asked
     /// for parts last.
     fn candidates(&self, question: &Question<'_>, attempts: &mut Attempts) -> Vec<Route<'_>> {
@@ -60,6 +71,19 @@ impl UpstreamSet {
         question: Question<'_>,
         attempt: impl Fn(Candidate<'a>) -> F + Send + Sync,
     ) -> Result<T, Attempts>
+    where
+        T: Send,
+        F: Future<Output = Result<T, UpstreamError>> + Send,
+    {
+        self.first_in_place(question, attempt).await.map(|(found, _)| found)
+    }
+
+    /// The same, with the place that it takes among the requests to its upstream.
+    pub(super) async fn first_in_place<'a, T, F>(
+        &'a self,
+        question: Question<'_>,
+        attempt: impl Fn(Candidate<'a>) -> F + Send + Sync,
+    ) -> Result<(T, Place), Attempts>
     where
         T: Send,
         F: Future<Output = Result<T, UpstreamError>> + Send,
@@ -111,7 +135,7 @@ impl UpstreamSet {
         left_alone: &[&Route<'a>],
         mut attempts: Attempts,
         attempt: &(impl Fn(Candidate<'a>) -> F + Send + Sync),
-    ) -> Result<T, Attempts>
+    ) -> Result<(T, Place), Attempts>
     where
         T: Send,
         F: Future<Output = Result<T, UpstreamError>> + Send,
@@ -141,13 +165,12 @@ impl UpstreamSet {
         question: &Question<'_>,
         turn: Turn<'a, '_>,
         attempt: &(impl Fn(Candidate<'a>) -> F + Send + Sync),
-    ) -> Result<T, UpstreamError>
+    ) -> Result<(T, Place), UpstreamError>
     where
         T: Send,
         F: Future<Output = Result<T, UpstreamError>> + Send,
     {
         let Turn { route, pending, pace, tokens, sole, undecided, deadline } = turn;
-        let begun = Instant::now();
         let candidate = Candidate {
             upstream: route.upstream,
             name: route.name,
@@ -160,14 +183,21 @@ impl UpstreamSet {
             admission: pending.admission(),
             tokens,
         };
-        let outcome = within(deadline, attempt(candidate)).await;
+        let labels = route.upstream.labels();
+        let count = |word| {
+            let labels = [labels[0], labels[1], question.surface.as_str(), word];
+            self.metrics.requests.with_label_values(&labels).inc();
+        };
+        // Its health learns nothing from what it is not asked.
+        let place = candidate.admit(question).await.inspect_err(|error| count(error.outcome().as_str()))?;
+        let begun = Instant::now();
+        // Boxed: those who wait for a place carry nothing more with them.
+        let outcome = within(deadline, Box::pin(attempt(candidate))).await;
         if !outcome.as_ref().is_err_and(|error| error.verdict == Verdict::LeftAlone) {
-            let labels = route.upstream.labels();
-            let (kind, word) = (question.surface.as_str(), Outcome::word_of(&outcome));
-            self.metrics.requests.with_label_values(&[labels[0], labels[1], kind, word]).inc();
+            count(Outcome::word_of(&outcome));
         }
         if outcome.is_ok() && route.standing == Standing::Equivalent {
-            self.metrics.equivalent_answers.with_label_values(&[&*self.registry, route.upstream.labels()[0]]).inc();
+            self.metrics.equivalent_answers.with_label_values(&[&*self.registry, labels[0]]).inc();
         }
         match &outcome {
             // Whether it can send a blob shows at the end of it.
@@ -182,7 +212,7 @@ impl UpstreamSet {
                 tell(route, pending, error, time);
             }
         }
-        outcome
+        outcome.map(|found| (found, place))
     }
 
     fn report(&self, question: &Question<'_>, passed: &Route<'_>, next: &Route<'_>, error: &UpstreamError) {
@@ -193,7 +223,8 @@ impl UpstreamSet {
         let Question { repository, purpose, surface, .. } = question;
         let kind = surface.as_str();
         // A partial mirror lacks things all day, and what is left alone has had its line; only news are worth one.
-        if error.verdict.is_absence() || error.verdict == Verdict::LeftAlone {
+        let is_known = matches!(error.verdict, Verdict::LeftAlone | Verdict::HeldBack(_));
+        if error.verdict.is_absence() || is_known {
             debug!(%registry, %repository, %upstream, %next, kind, ?purpose, reason, %error, "Passed an upstream over");
         } else {
             warn!(%registry, %repository, %upstream, %next, kind, ?purpose, reason, %error, "Passed an upstream over");

@@ -2,20 +2,23 @@
 //!
 //! A [`UpstreamSet`] is one registry's ordered list. Its operations try one candidate after the other, by capability
 //! and [`Verdict`], and end in the first good answer or in [`Attempts`]: what each candidate said. The room keeps
-//! nothing but tokens and what credential helpers say; what is stored, and for whom, is decided above it.
+//! nothing but tokens, what credential helpers say and what rate limits leave; what is stored, and for whom, is decided
+//! above it.
 //!
 //! The one invariant: nothing an upstream says widens where its credentials go or what Weir connects to.
 //!
 //! Reading order: `question` is what is asked, `route` who may be asked and by which name, `failover` asks one candidate
-//! after the other and passes over those that `health` knows to be down, `client` and `lists` know the operations of one,
-//! `exchange` takes a question through credentials and redirects to an answer (`auth`, `credentials`, `token`, `grant`,
-//! timed by `sent`; `quirks` saves it questions in vain) over the clients of `network`. The rules they follow are pure:
-//! `verdict` with what follows from one in `error`, `attempts`, `part`, `retry_after`, `redirect`, `realm`, `challenge`,
-//! `demand`.
+//! after the other and passes over those that `health` knows to be down, `admission` says whether one is asked now (by its
+//! `budget` and its `limit`), `client` and `lists` know the operations of one, `exchange` takes a question through
+//! credentials and redirects to an answer (`auth`, `credentials`, `token`, `grant`, timed by `sent`; `quirks` saves it
+//! questions in vain) over the clients of `network`. The rules they follow are pure: `verdict` with what follows from one
+//! in `error`, `attempts`, `part`, `retry_after`, `redirect`, `realm`, `challenge`, `demand`.
 
+mod admission;
 mod attempts;
 mod auth;
 mod body;
+mod budget;
 mod challenge;
 mod client;
 mod credentials;
@@ -25,6 +28,7 @@ mod exchange;
 mod failover;
 mod grant;
 mod health;
+mod limit;
 mod lists;
 mod network;
 mod outcome;
@@ -350,7 +354,8 @@ impl UpstreamSet {
     /// Opens a blob.
     pub async fn open_blob(&self, wanted: WantedBlob<'_>) -> Result<BlobBody, Attempts> {
         let WantedBlob { request, size, .. } = wanted;
-        self.first(wanted.question(), |candidate| candidate.open_blob(request, size)).await
+        let opened = self.first_in_place(wanted.question(), |candidate| candidate.open_blob(request, size)).await;
+        opened.map(|(body, place)| body.in_place(place))
     }
 
     /// Opens a part of a blob, which begins exactly at its first byte. An upstream that sends another part is passed
@@ -360,7 +365,8 @@ impl UpstreamSet {
     pub async fn open_blob_range(&self, wanted: WantedBlob<'_>, asked: BytesAsked) -> Result<BlobBody, Attempts> {
         let WantedBlob { request, size, .. } = wanted;
         let question = Question { is_part: true, ..wanted.question() };
-        self.first(question, |candidate| candidate.open_blob_range(request, asked, size)).await
+        let opened = self.first_in_place(question, |candidate| candidate.open_blob_range(request, asked, size)).await;
+        opened.map(|(body, place)| body.in_place(place))
     }
 
     /// All tags of a repository, from an upstream that may say what they are.

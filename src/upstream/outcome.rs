@@ -37,6 +37,10 @@ pub enum Outcome {
     CircuitOpen,
     /// Nothing was asked: an operator disabled it.
     Disabled,
+    /// Not asked, for the sake of its rate limit.
+    HeldBack,
+    /// Not asked: as many requests as it bears are under way.
+    Busy,
 }
 
 impl Outcome {
@@ -59,6 +63,8 @@ impl Outcome {
             Self::Refused => "refused",
             Self::CircuitOpen => "circuit_open",
             Self::Disabled => "disabled",
+            Self::HeldBack => "held_back",
+            Self::Busy => "busy",
         }
     }
 

@@ -17,6 +17,7 @@ mod faults;
 mod harness;
 mod health;
 mod herd;
+mod limits;
 mod offline;
 mod private;
 mod process;

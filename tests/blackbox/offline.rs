@@ -48,7 +48,6 @@ async fn whatever_the_upstreams_trouble_the_tag_is_served_stale() {
     for fault in [
         Fault::Status(StatusCode::UNAUTHORIZED),
         Fault::Status(StatusCode::FORBIDDEN),
-        Fault::Status(StatusCode::TOO_MANY_REQUESTS),
         Fault::Status(StatusCode::INTERNAL_SERVER_ERROR),
         Fault::Status(StatusCode::SERVICE_UNAVAILABLE),
         Fault::Page { status: StatusCode::NOT_FOUND, content_type: "text/html", body: "<html>Oops</html>" },
@@ -287,7 +286,7 @@ async fn trouble_is_not_remembered_as_absence() {
     let weir = TestWeir::before_with(&upstream, json!({ "tags": { "not_found": "1h" } })).await;
     let package = demo(16);
     upstream.push(REPOSITORY, "v1", &package);
-    for status in [StatusCode::INTERNAL_SERVER_ERROR, StatusCode::TOO_MANY_REQUESTS] {
+    for status in [StatusCode::INTERNAL_SERVER_ERROR, StatusCode::SERVICE_UNAVAILABLE] {
         upstream.fault(Requests::all(), Fault::Status(status));
         assert_ne!(weir.manifest(REPOSITORY, "v1").await.status, StatusCode::OK);
         upstream.heal();

@@ -110,6 +110,7 @@ pub(in crate::config) const UPSTREAM: Keys = Keys {
         ("proxy", Kind::Text(Text::Proxy)),
         ("proxy_password_file", Kind::Scalar),
         ("ip_family", Kind::Word(&["auto", "v4", "v6"])),
+        ("max_connections", Kind::Count),
     ],
     refused: &[
         ("username", Refusal::NotOffered, "Put it into an item of `credentials`, with `match: '**'`"),

@@ -56,6 +56,7 @@ fn upstream(
     let allow_private = section.value("allow_private", scalars::boolean).unwrap_or(false);
     let realm_hosts = section.values("realm_hosts", scalars::realm_host).unwrap_or_default();
     let network = network::read(section, url.as_ref(), reading);
+    let max_connections = section.value("max_connections", scalars::count).unwrap_or(UpstreamConfig::MAX_CONNECTIONS);
 
     let (matches, rewrite) = routes::read(section);
 
@@ -72,6 +73,7 @@ fn upstream(
         matches,
         rewrite,
         network,
+        max_connections,
     })
 }
 

@@ -110,6 +110,16 @@ impl Keyring {
         matching.map(|(number, _)| Identity::Known(number)).collect()
     }
 
+    /// The same, each with a number: those with the same pattern have the same one, and open the same repositories.
+    pub(crate) fn alternatives(&self, repository: &RepositoryName) -> Vec<(Identity, usize)> {
+        let matching = self.0.iter().enumerate().filter(|(_, held)| held.rule.applies_to(repository));
+        let numbered = matching.map(|(number, held)| {
+            let same = self.0.iter().position(|other| other.rule.pattern == held.rule.pattern);
+            (Identity::Known(number), same.unwrap_or(number))
+        });
+        numbered.collect()
+    }
+
     /// What `identity` is called in logs and metrics.
     pub(crate) fn name(&self, identity: Identity) -> &str {
         self.held(identity).map_or("anonymous", |held| &held.rule.name)

@@ -159,6 +159,7 @@ pub(super) fn upstream(name: &str, url: &str) -> UpstreamConfig {
         matches: Vec::new(),
         rewrite: Rewrite::default(),
         network: NetworkConfig::default(),
+        max_connections: UpstreamConfig::MAX_CONNECTIONS,
     }
 }
 

@@ -8,6 +8,7 @@ mod fake;
 mod grants;
 mod health;
 mod identities;
+mod limits;
 pub(super) mod names;
 mod parts;
 mod proxies;
