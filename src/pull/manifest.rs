@@ -187,7 +187,7 @@ impl PullService {
         if spared && answer.is_err() {
             let reference = Reference::Tag(tag.clone());
             let request = ManifestRequest { repository: scope.repository.clone(), reference };
-            match upstreams.manifest(&request, Purpose::Miss, within(CONFIRM_TIMEOUT)).await {
+            match Box::pin(upstreams.manifest(&request, Purpose::Miss, within(CONFIRM_TIMEOUT))).await {
                 Ok(fetched) => {
                     let said = Said::of(&fetched);
                     return match Box::pin(self.on_drift(of, &known, &said)).await {
@@ -262,7 +262,7 @@ impl PullService {
                 let spared = attempts.is_any_left_alone();
                 match self.without_upstream(scope, manifest, source, attempts).await {
                     // Nothing else can be done: those that were spared are asked after all.
-                    Err(_) if spared => self.fetch(scope, upstreams, request).await,
+                    Err(_) if spared => Box::pin(self.fetch(scope, upstreams, request)).await,
                     answer => answer,
                 }
             }
