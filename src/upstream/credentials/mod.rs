@@ -114,7 +114,10 @@ impl Keyring {
     pub(crate) fn alternatives(&self, repository: &RepositoryName) -> Vec<(Identity, usize)> {
         let matching = self.0.iter().enumerate().filter(|(_, held)| held.rule.applies_to(repository));
         let numbered = matching.map(|(number, held)| {
-            let same = self.0.iter().position(|other| other.rule.pattern == held.rule.pattern);
+            let same = self
+                .0
+                .iter()
+                .position(|other| (&other.rule.pattern, &other.rule.below) == (&held.rule.pattern, &held.rule.below));
             (Identity::Known(number), same.unwrap_or(number))
         });
         numbered.collect()
