@@ -3,33 +3,37 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::ahead::{Ahead, Scout};
 use super::answer::{BlobAnswer, BlobContent, BlobFacts};
 use super::direct::Direct;
+use super::errand::Errand;
 use super::error::{FillError, PullError, Subject};
 use super::fill::{Fill, HELD_BACK};
 use super::flight::{Entry, Follower, Opened, Permit, Progress};
 use super::outcome::{CacheResult, Source};
 use super::parts::BlobParts;
-use super::reader::{BlobReader, Fallback, Trust, Waiting};
-use super::{OPEN_TIMEOUT, PullService, Scope};
+use super::reader::{BlobReader, Following, Trust, Waiting};
+use super::rejoin::WayOn;
+use super::relay::Relay;
+use super::{PullService, Scope};
 use crate::oci::request::BlobRequest;
 use crate::oci::selection::Unselectable;
 use crate::oci::{ByteRange, Reference, RegistryHost, RequestedRange, Selected, Selection};
 use crate::store::{BlobFile, Verdict};
-use crate::upstream::{UpstreamSet, WantedBlob};
+use crate::upstream::UpstreamSet;
 
 /// How long the head of an answer waits for the verdict on a blob so small that all of it is held back anyway. A bad
 /// one is then an error that clients fall back from, not a broken connection.
 const VERDICT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// One request for a blob, with what every step needs.
-struct Wanted {
-    scope: Scope,
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    pub(super) scope: Scope,
     upstreams: Arc<UpstreamSet>,
-    request: BlobRequest,
+    pub(super) request: BlobRequest,
     selection: Selection,
     /// The size a descriptor gave.
     expected: Option<u64>,
@@ -70,11 +74,15 @@ impl PullService {
 
     /// Along a flight, or without the store.
     async fn open_missing(&self, wanted: Wanted) -> Result<BlobAnswer, PullError> {
-        let entered = match self.enter(&wanted).await {
-            // It was another's, perhaps on behalf of another repository. Now this one asks for itself.
-            Err(Failure::OfAnother(_)) => self.enter(&wanted).await,
-            entered => entered,
-        };
+        let mut entered = self.enter(&wanted).await;
+        // It was another's, perhaps on behalf of another repository. Now this one asks for itself.
+        if matches!(entered, Err(Failure::OfAnother(_))) {
+            entered = self.enter(&wanted).await;
+        }
+        // What came was wrong, and this client has nothing of it.
+        if matches!(entered, Err(Failure::Own(FillError::Anew(_)) | Failure::OfAnother(FillError::Anew(_)))) {
+            entered = self.enter(&wanted).await;
+        }
         match entered {
             Ok(answer) => Ok(answer),
             Err(Failure::Own(error) | Failure::OfAnother(error)) => self.without_flight(&wanted, error).await,
@@ -100,7 +108,9 @@ impl PullService {
                 let followed = self.follow(wanted, follower, CacheResult::Coalesced, Failure::OfAnother).await;
                 followed.map_err(|failure| match failure {
                     // Our own upstreams have said why not; asking them once more would get the same answer.
-                    Failure::OfAnother(error @ FillError::Upstream(_)) if ours => Failure::Own(error),
+                    Failure::OfAnother(error @ (FillError::Upstream(_) | FillError::Transfer(_))) if ours => {
+                        Failure::Own(error)
+                    }
                     failure => failure,
                 })
             }
@@ -109,7 +119,7 @@ impl PullService {
 
     /// The blob from the store. One of another size than its descriptor says has been damaged, and is fetched again;
     /// so is a small one that is found to be, because its verdict takes no longer than its way to the client.
-    async fn stored(&self, wanted: &Wanted) -> Option<BlobFile> {
+    pub(super) async fn stored(&self, wanted: &Wanted) -> Option<BlobFile> {
         let (store, digest) = (&self.shared.store, &wanted.request.digest);
         let file = store.open_blob(digest).await?;
         if wanted.expected.is_some() && file.length() != wanted.expected {
@@ -148,7 +158,7 @@ impl PullService {
 
     /// What was not hashed for long is hashed now. A reader of all of it gets the end when that has been done; a range
     /// alone cannot be verified, and is not held up.
-    fn trust(&self, file: &BlobFile, wanted: &Wanted, whole: bool) -> Trust {
+    pub(super) fn trust(&self, file: &BlobFile, wanted: &Wanted, whole: bool) -> Trust {
         let (store, digest) = (&self.shared.store, &wanted.request.digest);
         if file.is_verified() {
             return Trust::Verified;
@@ -158,16 +168,19 @@ impl PullService {
     }
 
     /// Starts the fetch as a task of its own.
-    fn take_off(&self, wanted: &Wanted, permit: Permit) {
-        let fill = Fill {
+    pub(super) fn take_off(&self, wanted: &Wanted, permit: Permit) {
+        let fill = Fill { errand: self.errand(wanted), store: self.shared.store.clone() };
+        self.shared.tasks.spawn(fill.run(permit));
+    }
+
+    pub(super) fn errand(&self, wanted: &Wanted) -> Errand {
+        Errand {
             registry: wanted.scope.registry.clone(),
             upstreams: Arc::clone(&wanted.upstreams),
             request: wanted.request.clone(),
             expected: wanted.expected,
-            store: self.shared.store.clone(),
             metrics: self.shared.metrics.clone(),
-        };
-        self.shared.tasks.spawn(fill.run(permit));
+        }
     }
 
     /// Waits until there is something to answer with, and gives a reader that follows the flight. `failure` says whose
@@ -196,7 +209,8 @@ impl PullService {
             (None, None, result) => (result, Source::Disk, None),
         };
         let waiting = Waiting::new(self.shared.metrics.pull.coalesced_waiters.clone(), result);
-        let reader = BlobReader::following(file, follower, waiting, fallback(wanted), span.start, span.end);
+        let way_on = WayOn::new(self, wanted, &follower);
+        let reader = BlobReader::following(Following::new(file, follower, waiting, size, way_on), span.start, span.end);
         let reader = match ahead {
             Some(ahead) => reader.ahead(ahead),
             None => reader,
@@ -242,22 +256,21 @@ impl PullService {
             let facts = BlobFacts { size, result: CacheResult::Miss, source: Source::Ahead, upstream };
             return Ok(BlobAnswer { facts, content: BlobContent::Range(range, BlobReader::alone(ahead, &range)) });
         }
-        let deadline = Instant::now() + OPEN_TIMEOUT;
-        let body = match wanted.upstreams.open_blob(WantedBlob::new(&wanted.request, wanted.expected, deadline)).await {
-            Ok(body) => body,
+        let relay = match Relay::open(self.errand(wanted)).await {
+            Ok(relay) => relay,
             Err(attempts) => {
                 let reference = Reference::Digest(wanted.request.digest);
                 return Err(self.failure(Subject::Blob, &wanted.scope, &reference, attempts).await);
             }
         };
-        let size = body.size().or(wanted.expected);
+        let size = relay.size();
         // Nothing of an empty blob can be held back until the verdict, so it comes first.
         if size == Some(0) && !wanted.request.digest.matches(b"") {
             return Err(PullError::Fill(FillError::Digest(wanted.request.digest)));
         }
         let span = Span::of(&wanted.selection, size)?;
-        let upstream = Some(Arc::clone(body.upstream()));
-        let direct = Direct::from(span.start, body, wanted.request.digest);
+        let upstream = relay.upstream().cloned();
+        let direct = Direct::from(span.start, relay);
         let reader = BlobReader::direct(direct, span.start, span.end);
         let facts = BlobFacts { size, result: CacheResult::Miss, source: Source::Upstream, upstream };
         Ok(BlobAnswer { facts, content: span.of_reader(reader) })
@@ -327,16 +340,4 @@ async fn wait_for_small(follower: &mut Follower, opened: &Opened) -> Result<(), 
         Some(Progress::Failed(error)) => Err(error),
         _ => Ok(()),
     }
-}
-
-/// How a reader goes on when the store fails under the flight it follows.
-fn fallback(wanted: &Wanted) -> Fallback {
-    let (upstreams, request, expected) = (Arc::clone(&wanted.upstreams), wanted.request.clone(), wanted.expected);
-    Box::new(move |prefix, offset| {
-        Box::pin(async move {
-            let wanted = WantedBlob::new(&request, expected, Instant::now() + OPEN_TIMEOUT);
-            let opened = upstreams.open_blob(wanted).await;
-            Ok(Direct::behind(prefix, offset, opened.map_err(FillError::Upstream)?, request.digest))
-        })
-    })
 }

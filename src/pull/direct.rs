@@ -1,7 +1,7 @@
 //! A blob straight from an upstream, without the store: for the time when the store is full or out of order.
 //!
-//! It keeps the promise of the fill: everything is hashed from the first byte, and the tail is held back until the
-//! digest matches. What it costs is one upstream request per client.
+//! It keeps the promises of the fill: a transfer that breaks off goes on at another upstream, everything is hashed from
+//! the first byte, and the tail is held back until the digest matches. What it costs is one upstream request per client.
 
 use std::collections::VecDeque;
 
@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 use super::error::{FillError, Prefix};
 use super::fill::HELD_BACK;
-use crate::oci::{Digest, Hasher};
-use crate::upstream::BlobBody;
+use super::relay::Relay;
+use crate::oci::Hasher;
 
 /// A verifying pass-through that starts to give bytes at a given offset.
 #[derive(Debug)]
@@ -25,28 +25,28 @@ pub(super) struct Direct {
 
 #[derive(Debug)]
 struct Transfer {
-    body: BlobBody,
+    relay: Relay,
     hasher: Hasher,
-    digest: Digest,
     received: u64,
     /// What the client has of another transfer, until this one is known to begin with the same bytes.
     prefix: Option<Prefix>,
 }
 
 impl Direct {
-    /// Gives the bytes of `body` from `offset` on.
-    pub(super) fn from(offset: u64, body: BlobBody, digest: Digest) -> Self {
-        Self::new(offset, None, body, digest)
+    /// Gives the bytes of `relay` from `offset` on.
+    pub(super) fn from(offset: u64, relay: Relay) -> Self {
+        Self::new(offset, None, relay)
     }
 
     /// Gives the bytes from `offset` on. What lies before it may have come by another transfer, of which `prefix` is
-    /// known: `body` has to begin with the same bytes, or the client would get two halves of different content.
-    pub(super) fn behind(prefix: Prefix, offset: u64, body: BlobBody, digest: Digest) -> Self {
-        Self::new(offset, Some(prefix), body, digest)
+    /// known: `relay` has to begin with the same bytes, or the client would get two halves of different content.
+    pub(super) fn behind(prefix: Prefix, offset: u64, relay: Relay) -> Self {
+        Self::new(offset, Some(prefix), relay)
     }
 
-    fn new(skip: u64, prefix: Option<Prefix>, body: BlobBody, digest: Digest) -> Self {
-        let transfer = Transfer { body, hasher: Hasher::new(digest.algorithm()), digest, received: 0, prefix };
+    fn new(skip: u64, prefix: Option<Prefix>, relay: Relay) -> Self {
+        let hasher = Hasher::new(relay.errand().digest().algorithm());
+        let transfer = Transfer { relay, hasher, received: 0, prefix };
         Self { transfer: Some(transfer), held: VecDeque::new(), held_bytes: 0, skip }
     }
 
@@ -62,7 +62,7 @@ impl Direct {
                 return Ok(Some(chunk));
             }
             let Some(transfer) = &mut self.transfer else { return Ok(None) };
-            match transfer.body.chunk().await.map_err(FillError::Transfer)? {
+            match transfer.next().await? {
                 Some(chunk) => {
                     transfer.take(&chunk)?;
                     self.held_bytes += chunk.len() as u64;
@@ -99,6 +99,19 @@ impl Direct {
 }
 
 impl Transfer {
+    /// The next bytes, from whichever upstream.
+    async fn next(&mut self) -> Result<Option<Bytes>, FillError> {
+        loop {
+            match self.relay.next().await {
+                Ok(next) => return Ok(next),
+                Err(broken) => {
+                    let so_far = Prefix { length: self.received, digest: self.hasher.clone().finish() };
+                    Box::pin(self.relay.go_on(broken, so_far)).await?;
+                }
+            }
+        }
+    }
+
     fn take(&mut self, chunk: &[u8]) -> Result<(), FillError> {
         let mut rest = chunk;
         if let Some(prefix) = self.prefix {
@@ -110,7 +123,7 @@ impl Transfer {
             if self.received == prefix.length {
                 self.prefix = None;
                 if self.hasher.clone().finish() != prefix.digest {
-                    return Err(FillError::Digest(self.digest));
+                    return Err(FillError::Digest(*self.relay.errand().digest()));
                 }
             }
         }
@@ -120,13 +133,15 @@ impl Transfer {
     }
 
     fn judge(self) -> Result<(), FillError> {
-        if let Some(expected) = self.body.size().filter(|expected| *expected != self.received) {
+        if let Some(expected) = self.relay.size().filter(|expected| *expected != self.received) {
             return Err(FillError::Length { expected, received: self.received });
         }
-        if self.prefix.is_none() && self.hasher.finish() == self.digest {
-            Ok(())
-        } else {
-            Err(FillError::Digest(self.digest))
+        let errand = self.relay.errand();
+        if self.hasher.finish() != *errand.digest() {
+            errand.blame(self.relay.contributors());
+        } else if self.prefix.is_none() {
+            return Ok(());
         }
+        Err(FillError::Digest(*errand.digest()))
     }
 }

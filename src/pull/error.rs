@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::oci::{Digest, RegistryHost, RepositoryName};
 use crate::store::StoreError;
-use crate::upstream::{Attempts, UpstreamError, Verdict};
+use crate::upstream::{Attempts, BrokenBody};
 
 /// What was asked for, for the words and the code of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -123,9 +123,9 @@ pub enum FillError {
     /// No upstream began to send it.
     #[error("No upstream sends the blob: {0}")]
     Upstream(Attempts),
-    /// The transfer broke.
-    #[error("The transfer from the upstream broke: {0}")]
-    Transfer(UpstreamError),
+    /// The transfer broke, and nobody went on with it.
+    #[error("The transfer from the upstream broke, and nobody went on with it: {0}")]
+    Transfer(BrokenBody),
     /// Another number of bytes came than was announced.
     #[error("The upstream sent {received} bytes of a blob of {expected}")]
     Length {
@@ -135,13 +135,16 @@ pub enum FillError {
         received: u64,
     },
     /// The right number of bytes, and the wrong ones.
-    #[error("The upstream sent bytes that do not hash to {0}")]
+    #[error("The upstreams sent bytes that do not hash to {0}")]
     Digest(Digest),
     /// What an interrupted transfer left and what came behind it are not the blob together.
     #[error(
         "What was kept of an interrupted transfer does not belong to {0}; it is dropped, and the next pull starts anew"
     )]
     Resumed(Digest),
+    /// What came was wrong, and all of it is being fetched once more from one upstream.
+    #[error("The upstreams sent bytes that do not hash to {0}; it is being fetched anew, from one of them")]
+    Anew(Digest),
     /// The store cannot take it; the pull goes on without, from behind what had been written by then.
     #[error("{error}")]
     Store {
@@ -162,8 +165,8 @@ impl FillError {
     /// Whether bytes came that are not the blob's, as opposed to too few of them.
     pub(super) fn is_of_wrong_bytes(&self) -> bool {
         match self {
-            Self::Length { .. } | Self::Digest(_) | Self::Resumed(_) => true,
-            Self::Transfer(error) => error.verdict == Verdict::Broken,
+            Self::Length { .. } | Self::Digest(_) | Self::Resumed(_) | Self::Anew(_) => true,
+            Self::Transfer(broken) => broken.cause.is_of_wrong_bytes(),
             Self::Upstream(_) | Self::Store { .. } | Self::TooLong(_) | Self::Abandoned => false,
         }
     }

@@ -1,6 +1,7 @@
 //! The leader's task: fetch a blob once, hash it, spool it, let others read it as it grows, and keep it.
 //!
-//! A fetch that breaks off leaves what it had to the next one, which goes on behind it.
+//! A fetch that breaks off goes on at another upstream (`relay`); one that nobody goes on with leaves what it had to the
+//! next fetch. Where all has come and is wrong, one upstream alone is asked for the whole.
 //!
 //! The task belongs to the service, not to a request: it runs to its end whoever leaves. It never waits for a reader,
 //! and no reader waits for another. Its one promise to all who follow: the last [`HELD_BACK`] bytes are not let go
@@ -9,20 +10,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::FutureExt;
 use prometheus::{IntGauge, IntGaugeVec};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
-use super::OPEN_TIMEOUT;
+use super::errand::Errand;
 use super::error::{FillError, Prefix};
 use super::flight::{Opened, Permit};
-use crate::oci::request::BlobRequest;
+use super::intake::Intake;
+use super::relay::Relay;
 use crate::oci::{Digest, RegistryHost};
-use crate::store::blob::BLOCK;
 use crate::store::{Spool, Store, StoreError};
-use crate::telemetry::Metrics;
-use crate::upstream::{BlobBody, BytesAsked, UpstreamError, UpstreamSet, WantedBlob};
+use crate::upstream::Break;
 
 /// How much of a blob is held back until its digest matches.
 pub(super) const HELD_BACK: u64 = 64 * 1024;
@@ -30,24 +28,37 @@ pub(super) const HELD_BACK: u64 = 64 * 1024;
 /// How long a fetch may take in all, whoever waits for it.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
-/// A blob to fetch, and the means.
+/// A blob to fetch into the store.
 #[derive(Debug)]
 pub(super) struct Fill {
-    pub(super) registry: RegistryHost,
-    pub(super) upstreams: Arc<UpstreamSet>,
-    pub(super) request: BlobRequest,
-    /// The size a manifest gave, if one was seen.
-    pub(super) expected: Option<u64>,
+    pub(super) errand: Errand,
     pub(super) store: Store,
-    pub(super) metrics: Metrics,
+}
+
+/// Whom to ask.
+#[derive(Debug)]
+enum Choice {
+    /// Whoever will, one after the other.
+    Any,
+    /// One for all of it, and none of these who have sent wrong bytes; one of them after all, if `else_any`.
+    One { suspects: Vec<Arc<str>>, else_any: bool },
+}
+
+/// A fetch that failed.
+struct Failure {
+    error: FillError,
+    /// Who has sent bytes.
+    contributors: Vec<Arc<str>>,
+    /// Whether the bytes, if they are wrong, may be the fault of somebody else than the one contributor.
+    is_mixed: bool,
 }
 
 impl Fill {
     /// Fetches the blob and tells the flight how it goes. The flight stays joinable until the blob has its name for
     /// good.
-    pub(super) async fn run(self, permit: Permit) {
-        let _in_flight = InFlight::new(&self.metrics.pull.downloads_in_flight, &self.registry);
-        let fetched = Box::pin(timeout(TOTAL_TIMEOUT, self.fetch(&permit))).await;
+    pub(super) async fn run(self, mut permit: Permit) {
+        let _in_flight = InFlight::new(&self.errand.metrics.pull.downloads_in_flight, &self.errand.registry);
+        let fetched = timeout(TOTAL_TIMEOUT, self.fetch_right(&mut permit)).await;
         match fetched.unwrap_or(Err(FillError::TooLong(TOTAL_TIMEOUT))) {
             Ok(spool) => {
                 self.keep(spool).await;
@@ -62,25 +73,51 @@ impl Fill {
 
     /// The store has counted and logged its own failures, and they cost no client anything.
     fn report(&self, error: &FillError) {
-        let (registry, digest) = (&self.registry, &self.request.digest);
+        let (registry, digest) = (&self.errand.registry, self.errand.digest());
         match error {
             FillError::Store { .. } => tracing::debug!(%registry, %digest, %error, "A blob passes through uncached"),
             error => tracing::warn!(%registry, %digest, %error, "A blob could not be fetched"),
         }
     }
 
+    /// Fetches the blob; once more, from one upstream alone, if what came was wrong. Readers that have wrong bytes
+    /// cannot be helped; those that have none yet, and all who ask from now on, follow the second fetch.
+    async fn fetch_right(&self, permit: &mut Permit) -> Result<Spool, FillError> {
+        let failure = match self.fetch(permit, &Choice::Any).await {
+            Ok(spool) => return Ok(spool),
+            Err(failure) => failure,
+        };
+        let Some(choice) = self.second_choice(&failure) else { return Err(failure.error) };
+        tracing::warn!(registry = %self.errand.registry, digest = %self.errand.digest(), error = %failure.error,
+            suspects = ?failure.contributors, "A blob is fetched anew, from one upstream alone");
+        permit.begin_anew(FillError::Anew(*self.errand.digest()));
+        self.fetch(permit, &choice).await.map_err(|failure| failure.error)
+    }
+
+    /// Whom to ask for all of it, if what came was wrong and somebody might do better.
+    fn second_choice(&self, failure: &Failure) -> Option<Choice> {
+        let Failure { error, contributors, is_mixed } = failure;
+        let others = || self.errand.senders().iter().any(|name| !contributors.contains(name));
+        let worth_it = error.is_of_wrong_bytes() && (*is_mixed || others());
+        worth_it.then(|| Choice::One { suspects: contributors.clone(), else_any: *is_mixed })
+    }
+
     /// From the first byte to the verdict. On return all of the blob is in the spool, is right, and may be read.
-    async fn fetch(&self, permit: &Permit) -> Result<Spool, FillError> {
+    async fn fetch(&self, permit: &Permit, choice: &Choice) -> Result<Spool, Failure> {
         // Room first: a store that is full should not cost an upstream a request that is then thrown away.
-        let spool = self.store.spool(&self.request.digest, self.expected).await;
-        let Opening { mut spool, size, body } = self.open(spool.map_err(|error| self.without_store(error))?).await?;
-        let upstream = body.as_ref().map(|body| Arc::clone(body.upstream()));
-        permit.open(Opened { size, upstream: upstream.clone(), file: spool.reader() });
-        let fetched = fetch_into(&mut spool, body, size, permit).await;
-        let judged = fetched.and_then(|()| self.judge(&spool, size, upstream.as_deref()));
-        match judged {
+        let spool = self.store.spool(self.errand.digest(), self.errand.expected).await;
+        let spool = spool.map_err(|error| self.without_store(error));
+        let opened = match (spool, choice) {
+            (Err(error), _) => Err(error),
+            (Ok(spool), Choice::Any) => self.open(spool).await,
+            (Ok(spool), Choice::One { suspects, else_any }) => self.open_at_one(spool, suspects, *else_any).await,
+        };
+        let (mut spool, mut relay) = opened.map_err(Failure::before_any_byte)?;
+        permit.open(Opened { size: relay.size(), upstream: relay.upstream().cloned(), file: spool.reader() });
+        let fetched = fetch_into(&mut spool, &mut relay, permit).await;
+        match fetched.and_then(|()| self.judge(&spool, &relay)) {
             Ok(()) => {
-                self.metrics.store.resumed_bytes.inc_by(spool.resumed());
+                self.errand.metrics.store.resumed_bytes.inc_by(spool.resumed());
                 permit.complete(spool.written());
                 Ok(spool)
             }
@@ -89,83 +126,96 @@ impl Fill {
                 if error.is_of_wrong_bytes() {
                     spool.discard();
                 }
-                Err(error)
+                Err(Failure::of(error, &spool, &relay))
             }
         }
     }
 
     /// Opens the blob at an upstream, behind what an interrupted download left of it. Nothing has been let go yet.
-    async fn open(&self, mut spool: Spool) -> Result<Opening, FillError> {
-        let deadline = Instant::now() + OPEN_TIMEOUT;
+    async fn open(&self, mut spool: Spool) -> Result<(Spool, Relay), FillError> {
         let (resumed, size) = (spool.resumed(), spool.size());
-        if resumed > 0 {
-            let body = if size == Some(resumed) {
-                // Only its name was missing.
-                None
-            } else {
-                let rest = BytesAsked::from(resumed);
-                match self.upstreams.open_blob_range(WantedBlob::new(&self.request, size, deadline), rest).await {
-                    Ok(body) => Some(body),
-                    // The whole can still be had; what was left of it is of no use then.
-                    Err(attempts) if attempts.is_part_refused() => {
-                        tracing::debug!(digest = %self.request.digest, %attempts, "Fetching from the first byte");
-                        let spool = spool.restart().await.map_err(|error| self.without_store(error))?;
-                        return self.open_whole(spool, deadline).await;
-                    }
-                    Err(attempts) => return Err(FillError::Upstream(attempts)),
+        let relay = if resumed > 0 {
+            match Relay::open_behind(self.errand.clone(), resumed, size).await {
+                Ok(relay) => {
+                    tracing::info!(registry = %self.errand.registry, digest = %self.errand.digest(),
+                        upstream = relay.upstream().map(|name| &**name), bytes = resumed, size = relay.size(), "resumed");
+                    relay
                 }
-            };
-            let size = size.or(body.as_ref().and_then(BlobBody::size));
-            let upstream = body.as_ref().map(|body| &**body.upstream());
-            tracing::info!(registry = %self.registry, digest = %self.request.digest, upstream, bytes = resumed, size, "resumed");
-            spool.announce(size);
-            return Ok(Opening { spool, size, body });
-        }
-        self.open_whole(spool, deadline).await
+                // The whole can still be had; what was left of it is of no use then.
+                Err(attempts) if attempts.is_part_refused() => {
+                    tracing::debug!(digest = %self.errand.digest(), %attempts, "Fetching from the first byte");
+                    spool = spool.restart().await.map_err(|error| self.without_store(error))?;
+                    Relay::open(self.errand.clone()).await.map_err(FillError::Upstream)?
+                }
+                Err(attempts) => return Err(FillError::Upstream(attempts)),
+            }
+        } else {
+            Relay::open(self.errand.clone()).await.map_err(FillError::Upstream)?
+        };
+        spool.announce(relay.size());
+        Ok((spool, relay))
     }
 
-    async fn open_whole(&self, mut spool: Spool, deadline: Instant) -> Result<Opening, FillError> {
-        let body = self.upstreams.open_blob(WantedBlob::new(&self.request, self.expected, deadline)).await;
-        let body = body.map_err(FillError::Upstream)?;
-        let size = body.size().or(self.expected);
-        spool.announce(size);
-        Ok(Opening { spool, size, body: Some(body) })
+    /// Opens the blob from its first byte at one upstream alone.
+    async fn open_at_one(
+        &self,
+        mut spool: Spool,
+        suspects: &[Arc<str>],
+        else_any: bool,
+    ) -> Result<(Spool, Relay), FillError> {
+        let opened = match Relay::open_at_one(self.errand.clone(), suspects).await {
+            Err(_) if else_any => Relay::open_at_one(self.errand.clone(), &[]).await,
+            opened => opened,
+        };
+        let relay = opened.map_err(FillError::Upstream)?;
+        spool.announce(relay.size());
+        Ok((spool, relay))
     }
 
     /// The store takes nothing, and nothing has been written yet.
     fn without_store(&self, error: StoreError) -> FillError {
-        let nothing = Prefix { length: 0, digest: Digest::of_with(self.request.digest.algorithm(), b"") };
+        let nothing = Prefix { length: 0, digest: Digest::of_with(self.errand.digest().algorithm(), b"") };
         FillError::Store { error, prefix: nothing }
     }
 
-    fn judge(&self, spool: &Spool, size: Option<u64>, upstream: Option<&str>) -> Result<(), FillError> {
-        if let Some(expected) = size.filter(|expected| *expected != spool.written()) {
+    fn judge(&self, spool: &Spool, relay: &Relay) -> Result<(), FillError> {
+        if let Some(expected) = relay.size().filter(|expected| *expected != spool.written()) {
             return Err(FillError::Length { expected, received: spool.written() });
         }
-        match upstream {
-            _ if spool.is_complete() => Ok(()),
-            Some(upstream) if spool.resumed() == 0 => {
-                self.metrics.pull.digest_mismatches.with_label_values(&[self.registry.as_str(), upstream]).inc();
-                Err(FillError::Digest(self.request.digest))
-            }
-            // Nobody can tell which of the two parts is wrong. Readers have bytes of both, so there is no going on for
-            // them; the next request starts anew, and finds out who lies.
-            _ => Err(FillError::Resumed(self.request.digest)),
+        if spool.is_complete() {
+            return Ok(());
         }
+        // Nobody can tell whether what an interrupted download left is wrong, or what came behind it.
+        if spool.resumed() > 0 {
+            return Err(FillError::Resumed(*self.errand.digest()));
+        }
+        self.errand.blame(relay.contributors());
+        Err(FillError::Digest(*self.errand.digest()))
     }
 
     /// Everybody has the blob by now; only its storage is left. Nothing that fails here reaches a client.
     async fn keep(&self, spool: Spool) {
-        let size = spool.written();
+        let (registry, digest, size) = (&self.errand.registry, self.errand.digest(), spool.written());
         match spool.publish().await {
             Ok(()) => {
-                self.metrics.pull.stored.with_label_values(&[self.registry.as_str()]).inc();
-                tracing::info!(registry = %self.registry, digest = %self.request.digest, bytes = size, "stored");
+                self.errand.metrics.pull.stored.with_label_values(&[registry.as_str()]).inc();
+                tracing::info!(%registry, %digest, bytes = size, "stored");
             }
-            Err(error) => {
-                tracing::debug!(registry = %self.registry, digest = %self.request.digest, %error, "A blob was served but not stored");
-            }
+            Err(error) => tracing::debug!(%registry, %digest, %error, "A blob was served but not stored"),
         }
+    }
+}
+
+impl Failure {
+    fn before_any_byte(error: FillError) -> Self {
+        Self { error, contributors: Vec::new(), is_mixed: false }
+    }
+
+    fn of(error: FillError, spool: &Spool, relay: &Relay) -> Self {
+        let contributors = relay.contributors().to_vec();
+        let disputed = matches!(&error, FillError::Transfer(broken) if broken.cause == Break::Different);
+        let is_mixed = contributors.len() > 1 || spool.resumed() > 0 || disputed;
+        Self { error, contributors, is_mixed }
     }
 }
 
@@ -186,21 +236,10 @@ impl Drop for InFlight {
     }
 }
 
-/// A blob on its way into a spool.
-struct Opening {
-    spool: Spool,
-    size: Option<u64>,
-    /// What is still to come; `None` if all of it is there.
-    body: Option<BlobBody>,
-}
-
-/// Hashes what an interrupted download left, moves the body behind it, and lets readers follow, up to the tail.
-async fn fetch_into(
-    spool: &mut Spool,
-    body: Option<BlobBody>,
-    size: Option<u64>,
-    permit: &Permit,
-) -> Result<(), FillError> {
+/// Hashes what an interrupted download left, moves the rest behind it, and lets readers follow, up to the tail.
+async fn fetch_into(spool: &mut Spool, relay: &mut Relay, permit: &Permit) -> Result<(), FillError> {
+    // As it was announced to readers; what is learnt later does not change how far they may go.
+    let size = relay.size();
     loop {
         match spool.take_in().await {
             Ok(Some(written)) => permit.advance(readable(written, size)),
@@ -208,15 +247,19 @@ async fn fetch_into(
             Err(error) => return Err(store_failed(spool, error)),
         }
     }
-    let Some(body) = body else { return Ok(()) };
-    let mut intake = Intake { body, ahead: None };
+    relay.align(so_far(spool)).await?;
+    let mut intake = Intake::of(relay);
     loop {
-        let chunks = intake.next().await.map_err(FillError::Transfer)?;
-        if chunks.is_empty() {
-            return Ok(());
-        }
+        let chunks = match intake.next().await {
+            Ok(chunks) if chunks.is_empty() => return Ok(()),
+            Ok(chunks) => chunks,
+            Err(broken) => {
+                intake.go_on(broken, so_far(spool)).await?;
+                continue;
+            }
+        };
         let arriving = spool.written() + chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
-        if let Some(expected) = size.filter(|expected| arriving > *expected) {
+        if let Some(expected) = intake.size().filter(|expected| arriving > *expected) {
             return Err(FillError::Length { expected, received: arriving });
         }
         match spool.append(chunks).await {
@@ -227,53 +270,18 @@ async fn fetch_into(
 }
 
 fn store_failed(spool: &Spool, error: StoreError) -> FillError {
-    FillError::Store { error, prefix: Prefix { length: spool.written(), digest: spool.digest_so_far() } }
+    FillError::Store { error, prefix: so_far(spool) }
+}
+
+/// What is there of the blob.
+fn so_far(spool: &Spool) -> Prefix {
+    Prefix { length: spool.written(), digest: spool.digest_so_far() }
 }
 
 /// How far readers may go when `written` bytes are there: not into the last [`HELD_BACK`] bytes of the blob, or of what
 /// has been received where the size is unknown.
 fn readable(written: u64, size: Option<u64>) -> u64 {
     written.min(size.unwrap_or(written).saturating_sub(HELD_BACK))
-}
-
-/// A body taken in blocks: writing each small chunk would cost a switch of threads.
-struct Intake {
-    body: BlobBody,
-    /// How the body ended, seen while a block was gathered.
-    ahead: Option<Result<Option<Bytes>, UpstreamError>>,
-}
-
-impl Intake {
-    /// Waits for the next chunk and takes along what has arrived behind it, up to one block. Empty at the end.
-    async fn next(&mut self) -> Result<Vec<Bytes>, UpstreamError> {
-        let mut block = Vec::new();
-        let mut length = 0;
-        let mut next = match self.ahead.take() {
-            Some(seen) => seen,
-            None => self.body.chunk().await,
-        };
-        loop {
-            match next {
-                Ok(Some(chunk)) => {
-                    length += chunk.len();
-                    block.push(chunk);
-                }
-                end if !block.is_empty() => {
-                    self.ahead = Some(end);
-                    return Ok(block);
-                }
-                Ok(None) => return Ok(block),
-                Err(error) => return Err(error),
-            }
-            if length >= BLOCK {
-                return Ok(block);
-            }
-            match self.body.chunk().now_or_never() {
-                Some(ready) => next = ready,
-                None => return Ok(block),
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -125,13 +125,10 @@ impl Flights {
         if let Some(follower) = flights.get(digest) {
             return Entry::Follower(follower.clone());
         }
-        let (progress, watcher) = watch::channel(Progress::Opening);
-        let opened = Arc::new(OnceLock::new());
-        let on_behalf_of = Arc::new(scope.clone());
-        let ahead = Arc::new(Semaphore::new(AT_ONCE));
-        let follower = Follower { on_behalf_of, progress: watcher, opened: Arc::clone(&opened), ahead };
+        let (progress, follower) = begin(Arc::new(scope.clone()));
         flights.insert(*digest, follower.clone());
-        Entry::Leader(Permit { flights: self.clone(), digest: *digest, progress, opened }, follower)
+        let permit = Permit { flights: self.clone(), digest: *digest, progress, follower: follower.clone() };
+        Entry::Leader(permit, follower)
     }
 
     /// The flight of `digest`, if there is one.
@@ -140,19 +137,26 @@ impl Flights {
     }
 }
 
+fn begin(on_behalf_of: Arc<Scope>) -> (watch::Sender<Progress>, Follower) {
+    let (progress, watcher) = watch::channel(Progress::Opening);
+    let (opened, ahead) = (Arc::default(), Arc::new(Semaphore::new(AT_ONCE)));
+    (progress, Follower { on_behalf_of, progress: watcher, opened, ahead })
+}
+
 /// The duty to fetch one digest. The flight can be joined as long as the permit lives.
 pub(super) struct Permit {
     flights: Flights,
     digest: Digest,
     progress: watch::Sender<Progress>,
-    opened: Arc<OnceLock<Opened>>,
+    /// The flight, as it is on the list.
+    follower: Follower,
 }
 
 impl Permit {
     /// An upstream begins to answer.
     pub(super) fn open(&self, opened: Opened) {
         // There is one leader, and it opens once.
-        let _ = self.opened.set(opened);
+        let _ = self.follower.opened.set(opened);
         self.progress.send_replace(Progress::Growing(0));
     }
 
@@ -166,6 +170,16 @@ impl Permit {
         self.progress.send_replace(Progress::Complete(size));
     }
 
+    /// The fetch begins anew: this flight fails with `error`, and another one stands in its place before anybody hears
+    /// of it. Who asks again follows that one.
+    pub(super) fn begin_anew(&mut self, error: FillError) {
+        let (progress, follower) = begin(Arc::clone(&self.follower.on_behalf_of));
+        self.flights.flights.lock().insert(self.digest, follower.clone());
+        self.follower = follower;
+        let failed = std::mem::replace(&mut self.progress, progress);
+        failed.send_replace(Progress::Failed(error));
+    }
+
     /// The fetch ends here. The flight is over before anybody hears of it: who asks again then starts a new one.
     pub(super) fn fail(self, error: FillError) {
         self.leave();
@@ -175,7 +189,7 @@ impl Permit {
     /// Takes the flight, and no later one of the same digest, off the list.
     fn leave(&self) {
         let mut flights = self.flights.flights.lock();
-        if flights.get(&self.digest).is_some_and(|flight| Arc::ptr_eq(&flight.opened, &self.opened)) {
+        if flights.get(&self.digest).is_some_and(|flight| Arc::ptr_eq(&flight.opened, &self.follower.opened)) {
             flights.remove(&self.digest);
         }
     }
@@ -250,6 +264,22 @@ mod tests {
         permit.fail(FillError::TooLong(std::time::Duration::ZERO));
         assert!(matches!(follower.opened().await, Err(FillError::TooLong(_))));
         let (_second, _) = leader(&flights, &digest);
+    }
+
+    #[tokio::test]
+    async fn who_hears_of_a_new_beginning_finds_it() {
+        let (flights, digest) = (Flights::default(), Digest::of(b"x"));
+        let (mut permit, mut first) = leader(&flights, &digest);
+        permit.advance(5);
+        permit.begin_anew(FillError::Anew(digest));
+        assert!(matches!(first.past(0).await, Progress::Failed(FillError::Anew(_))));
+        let Entry::Follower(mut second) = flights.enter(&digest, &scope()) else { panic!("two leaders") };
+        assert_eq!(second.frontier(), None, "it has no bytes of the first");
+        permit.complete(9);
+        assert!(matches!(second.past(0).await, Progress::Complete(9)));
+        drop(permit);
+        assert!(flights.get(&digest).is_none());
+        assert!(matches!(first.past(0).await, Progress::Failed(_)));
     }
 
     #[tokio::test]

@@ -8,9 +8,10 @@
 //! - Content is shared by all repositories, the right to it is not: `authority`, with `grants` in memory, comes before every look.
 //!
 //! Reading order: `manifest` and `blob` are the walk of a pull, `documents` the rest of it. Below them `flight`
-//! and `fill` fetch blobs, [`reader`], `ahead` and `direct` read them, `coalesce` and `listing` ask questions once,
-//! `library` keeps manifests, `tags` and `freshness` know how long tags are believed, `contested` and `drift` whom, and
-//! `absence` how long nothing is.
+//! and `fill` fetch blobs, by way of a `relay` from one upstream to the next (`errand` opens them, `continuation` and
+//! `pace` decide); [`reader`], `ahead` and `direct` read them, `rejoin` is how a reader survives a failed flight.
+//! `coalesce` and `listing` ask questions once, `library` keeps manifests, `tags` and `freshness` know how long tags
+//! are believed, `contested` and `drift` whom, and `absence` how long nothing is.
 
 mod absence;
 mod ahead;
@@ -19,20 +20,26 @@ mod authority;
 mod blob;
 mod coalesce;
 mod contested;
+mod continuation;
 mod direct;
 mod documents;
 mod drift;
+mod errand;
 pub mod error;
 mod fill;
 mod flight;
 mod freshness;
 mod grants;
+mod intake;
 mod library;
 mod listing;
 mod manifest;
 pub mod outcome;
+mod pace;
 mod parts;
 pub mod reader;
+mod rejoin;
+mod relay;
 mod stat;
 mod tags;
 

@@ -3,17 +3,18 @@
 //! A reader holds at most one block. It ends in an error, never in a short end: the caller breaks the connection.
 
 use std::fmt;
-use std::pin::Pin;
+use std::ops::Range;
 
 use bytes::Bytes;
 use prometheus::IntGauge;
 
 use super::ahead::Ahead;
 use super::direct::Direct;
-use super::error::{FillError, Prefix};
+use super::error::FillError;
 use super::fill::HELD_BACK;
 use super::flight::{Follower, Progress};
 use super::outcome::CacheResult;
+use super::rejoin::{Given, Rejoined, WayOn};
 use crate::oci::ByteRange;
 use crate::sendfile::Regions;
 use crate::store::{BlobFile, StoreError, Verdict, Verification};
@@ -21,6 +22,7 @@ use crate::store::{BlobFile, StoreError, Verdict, Verification};
 /// The bytes of a blob, or of a range of it.
 pub struct BlobReader {
     source: Source,
+    start: u64,
     position: u64,
     /// Where to stop; `None` reads to the end of a blob whose size nobody told.
     end: Option<u64>,
@@ -38,6 +40,9 @@ pub enum ReadError {
     /// The stored file does not hash to its name.
     #[error("The stored blob does not hash to its digest any more; it is fetched again when it is asked for again")]
     Damaged,
+    /// What a second download brings is not what the client has of the first.
+    #[error("The download broke off, and what another one brings begins with other bytes")]
+    Different,
 }
 
 /// How far a stored file is believed.
@@ -56,13 +61,7 @@ enum Source {
         file: BlobFile,
         trust: Trust,
     },
-    Flight {
-        file: BlobFile,
-        follower: Follower,
-        frontier: Frontier,
-        _waiting: Waiting,
-        fallback: Fallback,
-    },
+    Flight(Box<Following>),
     /// A range on its own; what it does not bring comes from `behind`, if there is a download.
     Ahead {
         ahead: Ahead,
@@ -72,18 +71,88 @@ enum Source {
 }
 
 /// How far a follower may read, as last seen: the flight is asked again only at the frontier.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 enum Frontier {
     At(u64),
     End(u64),
 }
 
-/// Opens the blob at an upstream when the store fails under a download, to go on from an offset behind what was
-/// written.
-pub(super) type Fallback =
-    Box<dyn FnOnce(Prefix, u64) -> Pin<Box<dyn Future<Output = Result<Direct, FillError>> + Send>> + Send + Sync>;
+/// A download that is followed.
+#[derive(Debug)]
+pub(super) struct Following {
+    file: BlobFile,
+    follower: Follower,
+    frontier: Frontier,
+    /// The size of the blob that the client was told.
+    told: Option<u64>,
+    /// What the client has of another file, until this one is known to hold the same.
+    given: Option<Given>,
+    _waiting: Waiting,
+    way_on: WayOn,
+}
+
+impl Following {
+    /// Follows `follower`, whose bytes are in `file`; the client is told that they are `told`.
+    pub(super) fn new(file: BlobFile, follower: Follower, waiting: Waiting, told: Option<u64>, way_on: WayOn) -> Self {
+        Self { file, follower, frontier: Frontier::At(0), told, given: None, _waiting: waiting, way_on }
+    }
+
+    /// Follows another download from now on. The client has `given` of what was followed before.
+    fn give_way_to(&mut self, file: BlobFile, follower: Follower, given: Range<u64>) -> Result<(), ReadError> {
+        // What had not been compared yet stands for what came behind it.
+        if self.given.is_some() {
+            return Err(ReadError::Different);
+        }
+        let before = std::mem::replace(&mut self.file, file);
+        self.given = Given::of(before, given, &self.file);
+        (self.follower, self.frontier) = (follower, Frontier::At(0));
+        Ok(())
+    }
+
+    /// Checks that a stored file holds what was followed. The client has `given` of it.
+    async fn replaced_by(&mut self, file: &BlobFile, given: Range<u64>) -> Result<(), ReadError> {
+        if let (Some(told), Some(size)) = (self.told, file.length())
+            && told != size
+        {
+            return Err(FillError::Length { expected: told, received: size }.into());
+        }
+        let follower = self.follower.clone();
+        self.give_way_to(file.clone(), follower, given)?;
+        self.check_given().await
+    }
+
+    /// Waits until there is more to read than `position`, or an end.
+    async fn advance(&mut self, position: u64) -> Result<(), FillError> {
+        self.frontier = match self.follower.past(position).await {
+            Progress::Opening => return Ok(()),
+            Progress::Growing(limit) => Frontier::At(limit),
+            // Another download may know better than the one that the client was told the size by.
+            Progress::Complete(size) => match self.told.filter(|told| *told != size) {
+                Some(told) => return Err(FillError::Length { expected: told, received: size }),
+                None => Frontier::End(size),
+            },
+            Progress::Failed(error) => return Err(error),
+        };
+        Ok(())
+    }
+
+    /// The same, where so many bytes of the second download are there.
+    async fn check_given_within(&mut self, length: u64) -> Result<(), ReadError> {
+        if self.given.as_ref().is_some_and(|given| given.end() > length) {
+            return Err(ReadError::Different);
+        }
+        self.check_given().await
+    }
+
+    /// Whether what the client has is the beginning of what comes now.
+    async fn check_given(&mut self) -> Result<(), ReadError> {
+        let Some(given) = self.given.take() else { return Ok(()) };
+        if given.is_in(&self.file).await? { Ok(()) } else { Err(ReadError::Different) }
+    }
+}
 
 /// Counts a client that follows somebody else's download, for as long as it reads.
+#[derive(Debug)]
 pub(super) struct Waiting(Option<IntGauge>);
 
 impl Waiting {
@@ -103,20 +172,12 @@ impl Drop for Waiting {
 impl BlobReader {
     /// Reads `start..end` of a stored blob.
     pub(super) fn stored(file: BlobFile, trust: Trust, start: u64, end: u64) -> Self {
-        Self { source: Source::Stored { file, trust }, position: start, end: Some(end) }
+        Self { source: Source::Stored { file, trust }, start, position: start, end: Some(end) }
     }
 
     /// Reads from `start` on as the download gets there.
-    pub(super) fn following(
-        file: BlobFile,
-        follower: Follower,
-        waiting: Waiting,
-        fallback: Fallback,
-        start: u64,
-        end: Option<u64>,
-    ) -> Self {
-        let source = Source::Flight { file, follower, frontier: Frontier::At(0), _waiting: waiting, fallback };
-        Self { source, position: start, end }
+    pub(super) fn following(following: Following, start: u64, end: Option<u64>) -> Self {
+        Self { source: Source::Flight(Box::new(following)), start, position: start, end }
     }
 
     /// Reads what comes ahead of the download that this reader follows; the reader follows it again if that fails.
@@ -126,12 +187,13 @@ impl BlobReader {
 
     /// Reads a range that comes on its own, where there is no download to follow.
     pub(super) fn alone(ahead: Ahead, range: &ByteRange) -> Self {
-        Self { source: Source::Ahead { ahead, behind: None }, position: range.start(), end: Some(range.end()) }
+        let (start, end) = (range.start(), Some(range.end()));
+        Self { source: Source::Ahead { ahead, behind: None }, start, position: start, end }
     }
 
     /// Reads what an upstream sends, which skips to `start` by itself.
     pub(super) fn direct(direct: Direct, start: u64, end: Option<u64>) -> Self {
-        Self { source: Source::Direct(Box::new(direct)), position: start, end }
+        Self { source: Source::Direct(Box::new(direct)), start, position: start, end }
     }
 
     /// The next bytes, `None` at the end.
@@ -182,34 +244,46 @@ impl BlobReader {
                     let cut = |mut block: Bytes| if block.len() > wanted { block.split_to(wanted) } else { block };
                     return Ok(block.map(cut));
                 }
-                Source::Flight { file, follower, frontier, .. } => {
-                    let (Frontier::At(limit) | Frontier::End(limit)) = *frontier;
+                Source::Flight(following) => {
+                    let (Frontier::At(limit) | Frontier::End(limit)) = following.frontier;
                     let limit = self.end.map_or(limit, |end| end.min(limit));
                     if position < limit {
-                        return take(file, position, limit, regions).await;
+                        following.check_given().await?;
+                        return take(&following.file, position, limit, regions).await;
                     }
-                    if matches!(frontier, Frontier::End(_)) {
+                    if matches!(following.frontier, Frontier::End(_)) {
                         return Ok(None);
                     }
-                    match follower.past(position).await {
-                        Progress::Opening => {}
-                        Progress::Growing(limit) => *frontier = Frontier::At(limit),
-                        Progress::Complete(size) => *frontier = Frontier::End(size),
-                        // A store that fails does not fail a pull: the rest comes straight from an upstream. More has
-                        // been written than may be read, but nobody will judge it any more.
-                        Progress::Failed(FillError::Store { prefix, .. }) => self.leave_flight(prefix).await?,
-                        Progress::Failed(error) => return Err(error.into()),
+                    if let Err(error) = following.advance(position).await {
+                        Box::pin(self.leave_flight(error)).await?;
                     }
                 }
             }
         }
     }
 
-    async fn leave_flight(&mut self, prefix: Prefix) -> Result<(), FillError> {
+    /// Goes on without the flight, which ended in `error`.
+    async fn leave_flight(&mut self, error: FillError) -> Result<(), ReadError> {
         let nothing = Source::Direct(Box::new(Direct::ended()));
-        if let Source::Flight { fallback, .. } = std::mem::replace(&mut self.source, nothing) {
-            self.source = Source::Direct(Box::new(fallback(prefix, self.position).await?));
-        }
+        let Source::Flight(mut following) = std::mem::replace(&mut self.source, nothing) else { return Ok(()) };
+        self.source = match error {
+            // A store that fails does not fail a pull: the rest comes straight from an upstream. More has been written
+            // than may be read, but nobody will judge it any more.
+            FillError::Store { prefix, .. } => {
+                following.check_given_within(prefix.length).await?;
+                Source::Direct(Box::new(following.way_on.without_store(prefix, self.position).await?))
+            }
+            error => match following.way_on.enter(error, self.position > self.start).await? {
+                Rejoined::Flight(file, follower) => {
+                    following.give_way_to(file, follower, self.start..self.position)?;
+                    Source::Flight(following)
+                }
+                Rejoined::Stored(file, trust) => {
+                    following.replaced_by(&file, self.start..self.position).await?;
+                    Source::Stored { file, trust }
+                }
+            },
+        };
         Ok(())
     }
 }
@@ -235,7 +309,7 @@ impl fmt::Debug for BlobReader {
             .field("source", &source)
             .field("position", &self.position)
             .field("end", &self.end)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

@@ -10,6 +10,7 @@ pub use super::blocks::BLOCK;
 use super::Disk;
 use super::error::StoreError;
 use super::files::{FileHandle, Stamp};
+use super::record::Recorder;
 use crate::oci::Digest;
 use crate::sendfile::Region;
 
@@ -29,18 +30,21 @@ pub(super) struct OpenFile {
     pub(super) stored: Option<(Digest, Stamp)>,
     /// What can be sent without being read.
     file: Option<Arc<File>>,
+    /// Shared by all spools, one after the other, that have put their bytes behind each other's.
+    spool: Option<Arc<Recorder>>,
 }
 
 impl OpenFile {
     /// The final file of `digest`.
     pub(super) fn stored(handle: Arc<dyn FileHandle>, digest: Digest, stamp: Stamp) -> Self {
-        Self { stored: Some((digest, stamp)), ..Self::growing(handle) }
+        let file = Arc::clone(&handle).file();
+        Self { handle, stored: Some((digest, stamp)), file, spool: None }
     }
 
-    /// A spool.
-    pub(super) fn growing(handle: Arc<dyn FileHandle>) -> Self {
+    /// A spool, whose record `recorder` writes.
+    pub(super) fn growing(handle: Arc<dyn FileHandle>, recorder: Arc<Recorder>) -> Self {
         let file = Arc::clone(&handle).file();
-        Self { handle, stored: None, file }
+        Self { handle, stored: None, file, spool: Some(recorder) }
     }
 }
 
@@ -52,6 +56,11 @@ impl BlobFile {
     /// Its length when it was opened; `None` for a spool, which grows.
     pub fn length(&self) -> Option<u64> {
         self.open.stored.map(|(_, stamp)| stamp.length)
+    }
+
+    /// Whether `other` is the spool of a download that went on behind this one's bytes: what is in this one is in there.
+    pub fn is_continued_by(&self, other: &Self) -> bool {
+        self.open.spool.as_ref().zip(other.open.spool.as_ref()).is_some_and(|(one, other)| Arc::ptr_eq(one, other))
     }
 
     /// Whether it was hashed since the start, and within the interval, and has not been changed since.

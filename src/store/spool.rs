@@ -119,7 +119,8 @@ impl Spool {
 
     /// A way to read what has been written so far, and what will be.
     pub fn reader(&self) -> BlobFile {
-        BlobFile::new(Arc::clone(&self.disk), Arc::new(OpenFile::growing(Arc::clone(&self.handle))))
+        let open = OpenFile::growing(Arc::clone(&self.handle), Arc::clone(&self.recorder));
+        BlobFile::new(Arc::clone(&self.disk), Arc::new(open))
     }
 
     /// How many bytes have been written and hashed.

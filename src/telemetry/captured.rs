@@ -1,12 +1,17 @@
 //! What is logged, for tests to look at.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use parking_lot::Mutex;
 use serde_json::Value;
-use tracing::subscriber::DefaultGuard;
+use tracing::Dispatch;
+use tracing::subscriber::{DefaultGuard, NoSubscriber};
 use tracing_subscriber::fmt::MakeWriter;
+
+/// While there is but one subscriber, `tracing` asks that of the thread which comes by a message first whether anybody
+/// wants it, ever. That may be the thread of another test, which has none; with two more nobody is left out.
+static MORE: LazyLock<[Dispatch; 2]> = LazyLock::new(|| [(); 2].map(|()| Dispatch::new(NoSubscriber::new())));
 
 /// The lines logged by this thread, one JSON object each.
 #[derive(Debug, Clone, Default)]
@@ -15,6 +20,7 @@ pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
 impl Lines {
     /// Collects for as long as the guard lives.
     pub(crate) fn collect() -> (Self, DefaultGuard) {
+        LazyLock::force(&MORE);
         let lines = Self::default();
         let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_writer(lines.clone()).finish();
         (lines, tracing::subscriber::set_default(subscriber))

@@ -88,6 +88,8 @@ pub struct UpstreamMetrics {
     pub failovers: IntCounterVec,
     /// Answers of repositories that stand in for others: `registry`, `equivalent`.
     pub equivalent_answers: IntCounterVec,
+    /// By registry, upstream and reason: times a blob that had broken off was gone on with, counted where.
+    pub resumes: IntCounterVec,
     /// By registry, upstream and outcome: requests to token servers.
     pub token_requests: IntCounterVec,
     /// By registry, upstream and name of the credential: times it was refused, where that was not for what was asked.
@@ -256,6 +258,11 @@ impl Metrics {
                 "weir_upstream_failovers_total",
                 "Times an upstream was passed over for the next one",
                 &["registry", "from", "reason"],
+            )?,
+            resumes: new.counters(
+                "weir_upstream_resumes_total",
+                "Times a blob that broke off in the middle was gone on with at this upstream, by how it had broken off",
+                &["registry", "upstream", "reason"],
             )?,
             token_requests: new.counters(
                 "weir_upstream_token_requests_total",

@@ -19,6 +19,10 @@ use super::part::Extent;
 /// How long a blob may bring no byte. There is no limit on the whole: blobs are as large as they are.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a blob may be whose length nobody told. Longer ones than any image has; only an upstream that never ends
+/// comes so far.
+const LONGEST_UNANNOUNCED: u64 = 64 * 1024 * 1024 * 1024;
+
 /// The pieces of a body, or why they ended, as a sentence.
 type Pieces = BoxStream<'static, Result<Bytes, String>>;
 
@@ -31,12 +35,68 @@ pub struct BlobBody {
     /// `None` once the body has ended or failed.
     pieces: Option<Pieces>,
     /// How it failed, to be said again to whoever asks again.
-    failure: Option<UpstreamError>,
+    failure: Option<BrokenBody>,
     meter: IntCounter,
     /// Whoever wants to know how it ended.
     pending: Option<Pending>,
     /// Among the requests to the upstream; given back once the body has ended or failed.
     place: Option<Place>,
+}
+
+/// A body that ended before it was complete.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct BrokenBody {
+    /// Who sent it.
+    pub upstream: Arc<str>,
+    /// How it ended.
+    pub cause: Break,
+    /// What happened, in words fit for a client.
+    pub message: String,
+}
+
+/// How a body ends that does not end well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Break {
+    /// The connection, or the stream within it, broke.
+    Reset,
+    /// It ended cleanly, and too early.
+    Truncated,
+    /// It brought no byte for half a minute.
+    Stalled,
+    /// It brings too little, while somebody else could be asked.
+    Slow,
+    /// It went on after its end.
+    Overlong,
+    /// It begins with other bytes than those that had come before it.
+    Different,
+}
+
+impl BrokenBody {
+    /// What it says about the upstream.
+    fn judged(&self) -> UpstreamError {
+        let verdict = if self.cause == Break::Overlong { Verdict::Broken } else { Verdict::Transient };
+        UpstreamError::new(verdict, self.message.clone())
+    }
+}
+
+impl Break {
+    /// The word for logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reset => "reset",
+            Self::Truncated => "truncated",
+            Self::Stalled => "stalled",
+            Self::Slow => "slow",
+            Self::Overlong => "overlong",
+            Self::Different => "different",
+        }
+    }
+
+    /// Whether bytes came that are not the blob's, as opposed to too few of them.
+    pub const fn is_of_wrong_bytes(self) -> bool {
+        matches!(self, Self::Overlong | Self::Different)
+    }
 }
 
 impl BlobBody {
@@ -66,35 +126,25 @@ impl BlobBody {
         self.extent.size
     }
 
+    /// How many of its bytes lie before those that were asked for: an upstream that ignores ranges sends them all.
+    pub fn overlap(&self) -> u64 {
+        self.extent.skip
+    }
+
     /// The next bytes, `None` at the end. Content codings are never undone. A silence of 30 s is an error; so is an end
     /// before the announced length, and a byte past it.
     ///
     /// Cancel safe. After an error every further call returns the same error, so a failure can never pass for an end.
-    pub async fn chunk(&mut self) -> Result<Option<Bytes>, UpstreamError> {
-        loop {
-            let skipped = self.received < self.extent.skip;
-            let chunk = self.any_chunk().await;
-            match chunk {
-                // It lies before what was asked for, all of it or its beginning.
-                Ok(Some(mut chunk)) if skipped => {
-                    let wanted = usize::try_from(self.received.saturating_sub(self.extent.skip)).unwrap_or(usize::MAX);
-                    if wanted > 0 {
-                        return Ok(Some(chunk.split_off(chunk.len() - wanted.min(chunk.len()))));
-                    }
-                }
-                chunk => return chunk,
-            }
-        }
-    }
-
-    async fn any_chunk(&mut self) -> Result<Option<Bytes>, UpstreamError> {
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, BrokenBody> {
         let Some(pieces) = &mut self.pieces else {
             return self.failure.clone().map_or(Ok(None), Err);
         };
         let next = timeout(STALL_TIMEOUT, pieces.next()).await;
         let result = match next {
-            Err(_) => Err(transient(format!("Sent nothing for {} s", STALL_TIMEOUT.as_secs()))),
-            Ok(Some(Err(cause))) => Err(transient(format!("Broke off after {} bytes: {cause}", self.received))),
+            Err(_) => Err(self.broken(Break::Stalled, format!("Sent nothing for {} s", STALL_TIMEOUT.as_secs()))),
+            Ok(Some(Err(cause))) => {
+                Err(self.broken(Break::Reset, format!("Broke off after {} bytes: {cause}", self.received)))
+            }
             Ok(Some(Ok(bytes))) => self.account(bytes).map(Some),
             Ok(None) => self.check_end(),
         };
@@ -102,34 +152,37 @@ impl BlobBody {
             (self.pieces, self.place) = (None, None);
             self.failure = result.as_ref().err().cloned();
             if let Some(pending) = self.pending.take() {
-                pending.ended(&result);
+                pending.ended(&result.as_ref().map_err(BrokenBody::judged));
             }
         }
         result
     }
 
-    fn account(&mut self, bytes: Bytes) -> Result<Bytes, UpstreamError> {
+    fn account(&mut self, bytes: Bytes) -> Result<Bytes, BrokenBody> {
         let count = bytes.len() as u64;
         self.meter.inc_by(count);
         self.received += count;
+        let length = self.extent.length.unwrap_or(LONGEST_UNANNOUNCED);
+        if self.received > length {
+            return Err(self.broken(Break::Overlong, format!("Sent more than the {length} bytes of it")));
+        }
+        Ok(bytes)
+    }
+
+    fn check_end(&self) -> Result<Option<Bytes>, BrokenBody> {
         match self.extent.length {
-            Some(length) if self.received > length => {
-                Err(UpstreamError::broken(format!("Sent more than the {length} bytes of it")))
+            Some(length) if self.received < length => {
+                Err(self.broken(Break::Truncated, format!("Ended after {} of {length} bytes", self.received)))
             }
-            _ => Ok(bytes),
+            None if self.received < self.extent.skip => Err(self
+                .broken(Break::Truncated, format!("Ended after {} bytes, before what was asked for", self.received))),
+            _ => Ok(None),
         }
     }
 
-    fn check_end(&self) -> Result<Option<Bytes>, UpstreamError> {
-        match self.extent.length {
-            Some(length) if self.received < length => {
-                Err(transient(format!("Ended after {} of {length} bytes", self.received)))
-            }
-            None if self.received < self.extent.skip => {
-                Err(transient(format!("Ended after {} bytes, before what was asked for", self.received)))
-            }
-            _ => Ok(None),
-        }
+    /// What to say of this body when it ends in this way.
+    pub fn broken(&self, cause: Break, message: String) -> BrokenBody {
+        BrokenBody { upstream: Arc::clone(&self.upstream), cause, message }
     }
 }
 
@@ -190,13 +243,13 @@ mod tests {
     }
 
     /// Everything up to the end or the failure.
-    async fn drain(body: &mut BlobBody) -> (String, Result<(), Verdict>) {
+    async fn drain(body: &mut BlobBody) -> (String, Result<(), Break>) {
         let mut text = String::new();
         loop {
             match body.chunk().await {
                 Ok(Some(bytes)) => text.push_str(std::str::from_utf8(&bytes).unwrap()),
                 Ok(None) => return (text, Ok(())),
-                Err(error) => return (text, Err(error.verdict)),
+                Err(broken) => return (text, Err(broken.cause)),
             }
         }
     }
@@ -212,16 +265,30 @@ mod tests {
     #[tokio::test]
     async fn an_early_end_is_a_failure_and_stays_one() {
         for mut short in [body(Some(5), None, of(&["abcd"])), body(None, Some(5), of(&["abcd"]))] {
-            assert_eq!(drain(&mut short).await, ("abcd".into(), Err(Verdict::Transient)));
-            assert_eq!(drain(&mut short).await, (String::new(), Err(Verdict::Transient)));
+            assert_eq!(drain(&mut short).await, ("abcd".into(), Err(Break::Truncated)));
+            assert_eq!(drain(&mut short).await, (String::new(), Err(Break::Truncated)));
         }
     }
 
     #[tokio::test]
     async fn more_than_was_expected_is_never_handed_out() {
         let mut long = body(None, Some(3), of(&["ab", "cd", "ef"]));
-        assert_eq!(drain(&mut long).await, ("ab".into(), Err(Verdict::Broken)));
-        assert_eq!(drain(&mut long).await, (String::new(), Err(Verdict::Broken)));
+        assert_eq!(drain(&mut long).await, ("ab".into(), Err(Break::Overlong)));
+        assert_eq!(drain(&mut long).await, (String::new(), Err(Break::Overlong)));
+    }
+
+    #[tokio::test]
+    async fn a_body_without_an_end_is_given_up() {
+        let piece = Bytes::from(vec![0; 64 << 20]);
+        let endless = stream::repeat_with(move || Ok(piece.clone())).boxed();
+        let mut endless = body(None, None, endless);
+        let failure = loop {
+            match endless.chunk().await {
+                Ok(bytes) => assert!(bytes.is_some()),
+                Err(broken) => break broken.cause,
+            }
+        };
+        assert_eq!((failure, endless.received), (Break::Overlong, LONGEST_UNANNOUNCED + (64 << 20)));
     }
 
     #[tokio::test]
@@ -232,15 +299,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_lies_before_the_part_is_counted_and_not_handed_out() {
-        for skip in 0..=6 {
-            let extent = Extent { skip, ..Extent::whole(Some(6), None) };
-            let mut body = BlobBody::new("hub".into(), extent, of(&["ab", "c", "def"]), meter());
-            assert_eq!(drain(&mut body).await, ("abcdef"[usize::try_from(skip).unwrap()..].into(), Ok(())));
-            assert_eq!(body.meter.get(), 6);
-        }
+    async fn what_lies_before_the_part_is_handed_out_and_owned_up_to() {
+        let extent = Extent { skip: 4, ..Extent::whole(Some(6), None) };
+        let mut ignored = BlobBody::new("hub".into(), extent, of(&["ab", "c", "def"]), meter());
+        assert_eq!(ignored.overlap(), 4);
+        assert_eq!(drain(&mut ignored).await, ("abcdef".into(), Ok(())));
         let mut unknown = BlobBody::new("hub".into(), Extent { skip: 4, ..Extent::default() }, of(&["abc"]), meter());
-        assert_eq!(drain(&mut unknown).await, (String::new(), Err(Verdict::Transient)));
+        assert_eq!(drain(&mut unknown).await, ("abc".into(), Err(Break::Truncated)));
+    }
+
+    #[tokio::test]
+    async fn a_broken_connection_is_told_from_an_early_end() {
+        let pieces = stream::iter([Ok(Bytes::from_static(b"ab")), Err("reset".to_owned())]).boxed();
+        assert_eq!(drain(&mut body(Some(4), None, pieces)).await, ("ab".into(), Err(Break::Reset)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -251,7 +322,7 @@ mod tests {
             Ok(Bytes::from_static(b"x"))
         });
         let mut body = body(Some(11), None, slow.chain(stream::pending()).boxed());
-        assert_eq!(drain(&mut body).await, ("x".repeat(10), Err(Verdict::Transient)));
+        assert_eq!(drain(&mut body).await, ("x".repeat(10), Err(Break::Stalled)));
         assert_eq!(begun.elapsed().as_secs(), 29 * 10 + 30);
     }
 

@@ -46,7 +46,7 @@ impl UpstreamSet {
 
     /// Those that may be asked, in order; `attempts` says who may not be for now. Who sent a wrong part lately is asked
     /// for parts last.
-    fn candidates(&self, question: &Question<'_>, attempts: &mut Attempts) -> Vec<Route<'_>> {
+    pub(super) fn candidates(&self, question: &Question<'_>, attempts: &mut Attempts) -> Vec<Route<'_>> {
         let mut routes = self.routes(question.repository, question.capability);
         routes.retain(|route| {
             let disabled = route.upstream.health.disabled();

@@ -65,7 +65,7 @@ use self::question::{Question, Surface, capability_for};
 use self::route::Equivalent;
 
 pub use attempts::{Attempt, Attempts, Conclusion, Standing};
-pub use body::BlobBody;
+pub use body::{BlobBody, Break, BrokenBody};
 pub use error::{Fault, SetupError, UpstreamError, Verdict};
 pub use health::{Circuit, Part, PartReport, UnknownUpstream, UpstreamHealth, UpstreamReport};
 pub(crate) use health::{equal_jitter, fraction};
@@ -358,8 +358,15 @@ impl UpstreamSet {
         opened.map(|(body, place)| body.in_place(place))
     }
 
+    /// Who may be asked for a blob, by name and in order.
+    pub fn senders(&self, wanted: WantedBlob<'_>) -> Vec<Arc<str>> {
+        let candidates = self.candidates(&wanted.question(), &mut Attempts::default());
+        candidates.into_iter().map(|route| Arc::clone(route.name)).collect()
+    }
+
     /// Opens a part of a blob, which begins exactly at its first byte. An upstream that sends another part is passed
-    /// over. One that ignores the range is taken only if the part goes to the end; what lies before it is left out.
+    /// over. One that ignores the range is taken only if the part goes to the end: [`BlobBody::overlap`] says how much
+    /// of its answer lies before it.
     ///
     /// A part cannot be verified on its own. Where [`Attempts::is_part_refused`], the whole may still be had.
     pub async fn open_blob_range(&self, wanted: WantedBlob<'_>, asked: BytesAsked) -> Result<BlobBody, Attempts> {

@@ -77,7 +77,8 @@ async fn overlong_bodies_reach_nobody_as_a_complete_answer() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+/// The clock is paused, as the attempts to go on wait for each other.
+#[tokio::test(start_paused = true)]
 async fn broken_connections_reach_nobody_as_a_complete_answer() {
     let (upstream, weir) = pair().await;
     for (seed, eighth) in (31..).zip(0..8) {
@@ -116,7 +117,8 @@ async fn a_body_of_unknown_length_is_served_and_stored() {
     assert_eq!(upstream.blob_gets(blob.digest()), 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+/// The clock is paused, as the attempts to go on wait for each other.
+#[tokio::test(start_paused = true)]
 async fn readers_of_a_fill_that_fails_see_a_broken_transfer() {
     let (upstream, weir) = pair().await;
     let blob = blob_of(8 * MIB, 44);

@@ -10,6 +10,7 @@ mod support;
 mod ahead;
 mod canaries;
 mod cli;
+mod continuation;
 mod credentials;
 mod drift;
 mod equivalents;

@@ -52,6 +52,8 @@ where
                 accepted = listener.accept() => accepted,
             };
             let Ok((stream, _)) = accepted else { continue };
+            // A paused clock does not wait for what the system holds back to send it with more.
+            let _ = stream.set_nodelay(true);
             let (stop, answer) = (stop.clone(), Arc::clone(&answer));
             connections.spawn(async move {
                 let service = service_fn(|request| {

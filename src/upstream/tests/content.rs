@@ -12,7 +12,7 @@ use super::fake::{
 use crate::oci::media_type::{ACCEPT_MANIFESTS, OCI_MANIFEST};
 use crate::oci::request::ReferrersRequest;
 use crate::oci::{Digest, MAX_MANIFEST_BYTES};
-use crate::upstream::{Conclusion, Purpose, Verdict};
+use crate::upstream::{Break, Conclusion, Purpose, Verdict};
 
 const CONTENT: &[u8] = b"the content of a blob";
 
@@ -131,7 +131,7 @@ async fn a_blob_that_breaks_off_never_ends_well() {
             Err(error) => break error,
         }
     };
-    assert_eq!(failure.verdict, Verdict::Transient);
+    assert_eq!(failure.cause, Break::Reset);
 }
 
 #[tokio::test]

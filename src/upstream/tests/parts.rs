@@ -3,7 +3,7 @@
 use axum::response::Response;
 
 use super::fake::{Asked, Fake, blob, mirror, ok, raw, read, reply, set, status, upstream, wanted, with_credentials};
-use crate::upstream::{BytesAsked, Conclusion, Verdict};
+use crate::upstream::{Break, BytesAsked, Conclusion, Verdict};
 
 const CONTENT: &[u8] = b"the content of a blob";
 const TOTAL: Option<u64> = Some(CONTENT.len() as u64);
@@ -68,11 +68,12 @@ async fn a_refused_part_is_told_from_a_missing_blob() {
 }
 
 #[tokio::test]
-async fn from_an_ignored_range_only_the_rest_is_handed_out() {
+async fn who_ignores_a_range_is_taken_for_a_part_to_the_end_only() {
     let registry = Fake::start(|_| ok(CONTENT)).await;
     let (set, _) = set(vec![upstream("hub", &registry.url())]);
     let body = set.open_blob_range(wanted(&blob(CONTENT), TOTAL), BytesAsked::from(4)).await.unwrap();
-    assert_eq!(read(body).await, &CONTENT[4..]);
+    assert_eq!(body.overlap(), 4);
+    assert_eq!(read(body).await, CONTENT, "it is the reader that compares what lies before");
     let closed = BytesAsked { first: 4, last: Some(7) };
     let attempts = set.open_blob_range(wanted(&blob(CONTENT), TOTAL), closed).await.unwrap_err();
     assert_eq!(attempts.0[0].error.verdict, Verdict::WrongPart);
@@ -102,5 +103,5 @@ async fn a_part_that_breaks_off_never_ends_well() {
             Err(error) => break error,
         }
     };
-    assert_eq!(failure.verdict, Verdict::Transient);
+    assert_eq!((&*failure.upstream, failure.cause), ("hub", Break::Reset));
 }

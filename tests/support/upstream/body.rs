@@ -4,6 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
@@ -19,6 +20,7 @@ pub(super) struct Body {
     end: u64,
     cut: Option<u64>,
     holds: Vec<(u64, Gate)>,
+    crawl: Option<(u64, u64)>,
     flips: Vec<u64>,
     append: u64,
     sent: Arc<AtomicU64>,
@@ -32,6 +34,7 @@ impl Body {
             end: range.end,
             cut: None,
             holds: Vec::new(),
+            crawl: None,
             flips: Vec::new(),
             append: 0,
             sent,
@@ -39,6 +42,7 @@ impl Body {
         for fault in faults {
             match fault {
                 Fault::CutAt(at) => body.cut = Some(*at),
+                Fault::CrawlFrom(at, bytes) => body.crawl = Some((*at, *bytes)),
                 Fault::EndAt(at) => body.end = body.end.min(*at).max(body.at),
                 Fault::Append(count) => body.append += count,
                 Fault::HoldAt(at, gate) => body.holds.push((*at, gate.clone())),
@@ -71,6 +75,9 @@ impl Body {
             tokio::task::yield_now().await;
             return Some(Err(io::Error::from(io::ErrorKind::ConnectionReset)));
         }
+        if self.crawl.is_some_and(|(from, _)| from <= self.at) {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
         let piece = if self.at < self.end {
             self.content_piece()
         } else {
@@ -89,7 +96,8 @@ impl Body {
 
     /// The next bytes of the content, up to the next place where something happens.
     fn content_piece(&mut self) -> Bytes {
-        let stops = self.holds.iter().map(|(at, _)| *at).chain(self.cut).chain([self.end]);
+        let crawl = self.crawl.map(|(from, bytes)| if self.at < from { from } else { self.at + bytes });
+        let stops = self.holds.iter().map(|(at, _)| *at).chain(crawl).chain(self.cut).chain([self.end]);
         let stop = stops.filter(|stop| *stop > self.at).min().unwrap_or(self.end);
         let piece = self.content.piece(self.at, stop - self.at);
         let start = self.at;

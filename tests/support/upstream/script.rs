@@ -121,6 +121,8 @@ pub(crate) enum Fault {
     HoldHead(Gate),
     /// The body stands still before this byte until the gate opens.
     HoldAt(u64, Gate),
+    /// From this byte of the content on, so many bytes come at a time, a second apart.
+    CrawlFrom(u64, u64),
     /// The connection breaks before this byte of the content.
     CutAt(u64),
     /// The body ends cleanly before this byte of the content; `Content-Length` lies along.

@@ -1,0 +1,232 @@
+//! One blob out of as many transfers as it takes.
+//!
+//! A [`Relay`] gives the bytes of a blob in order, each once. When an upstream breaks off, stalls or crawls, the next
+//! one goes on behind the last byte; `continuation` says which. It knows nothing of where the bytes go: whoever takes
+//! them hashes them all with one hasher, and proves by that hash what a second transfer repeats. Its one promise: a
+//! body ends well only where an upstream said that it ends, or where all that was announced has come.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher as _};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep};
+use tracing::{debug, warn};
+
+use super::continuation::{Course, Step, What};
+use super::errand::{Declined, Errand, skip};
+use super::error::{FillError, Prefix};
+use super::pace::{Pace, TooSlow};
+use crate::upstream::{Attempts, BlobBody, Break, BrokenBody, Verdict};
+
+/// A blob on its way, by whichever upstreams.
+#[derive(Debug)]
+pub(super) struct Relay {
+    errand: Errand,
+    /// The size of the whole blob, if anybody told.
+    size: Option<u64>,
+    /// Who sends now; `None` once nothing is missing.
+    body: Option<BlobBody>,
+    /// What came in one piece with the end of what was skipped.
+    carried: Option<Bytes>,
+    course: Course,
+    pace: Pace,
+    /// The body has become too slow to be waited for.
+    too_slow: Option<TooSlow>,
+    /// Who has sent bytes of it.
+    contributors: Vec<Arc<str>>,
+    /// Nobody but this one is asked.
+    only: Option<Arc<str>>,
+}
+
+impl Relay {
+    /// Opens the blob from its first byte.
+    pub(super) async fn open(errand: Errand) -> Result<Self, Attempts> {
+        let body = errand.open(None, &[]).await?;
+        Ok(Self::over(errand, None, Some(body)))
+    }
+
+    /// Opens the blob from its first byte at one upstream, which is none of `avoid`. If it breaks off, nobody else goes
+    /// on.
+    pub(super) async fn open_at_one(errand: Errand, avoid: &[Arc<str>]) -> Result<Self, Attempts> {
+        let body = errand.open(None, avoid).await?;
+        let only = Some(Arc::clone(body.upstream()));
+        Ok(Self { only, ..Self::over(errand, None, Some(body)) })
+    }
+
+    /// Opens the blob, of this size if anybody told, behind its first `offset` bytes. See [`Relay::align`].
+    pub(super) async fn open_behind(errand: Errand, offset: u64, size: Option<u64>) -> Result<Self, Attempts> {
+        let body = if size == Some(offset) { None } else { Some(errand.open_rest(offset, size, &[]).await?) };
+        Ok(Self::over(errand, size, body))
+    }
+
+    fn over(errand: Errand, size: Option<u64>, body: Option<BlobBody>) -> Self {
+        let size = size.or(body.as_ref().and_then(BlobBody::size)).or(errand.expected);
+        Self {
+            errand,
+            size,
+            body,
+            carried: None,
+            course: Course::default(),
+            pace: Pace::default(),
+            too_slow: None,
+            contributors: Vec::new(),
+            only: None,
+        }
+    }
+
+    /// The size of the whole blob, if anybody told.
+    pub(super) const fn size(&self) -> Option<u64> {
+        self.size
+    }
+
+    /// Who sends now; `None` if nothing is missing.
+    pub(super) fn upstream(&self) -> Option<&Arc<str>> {
+        self.body.as_ref().map(BlobBody::upstream)
+    }
+
+    /// Who has sent bytes of it, in the order in which they began.
+    pub(super) fn contributors(&self) -> &[Arc<str>] {
+        &self.contributors
+    }
+
+    /// What was asked for.
+    pub(super) const fn errand(&self) -> &Errand {
+        &self.errand
+    }
+
+    /// The next bytes, `None` at the end. After a break, [`Relay::go_on`].
+    ///
+    /// Cancel safe.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, BrokenBody> {
+        let Some(body) = &mut self.body else { return Ok(None) };
+        if let Some(too_slow) = self.too_slow.take() {
+            return Err(body.broken(Break::Slow, too_slow.to_string()));
+        }
+        let bytes = if let Some(carried) = self.carried.take() {
+            carried
+        } else {
+            let since = Instant::now();
+            let Some(bytes) = body.chunk().await? else { return Ok(None) };
+            self.too_slow = self.pace.received(bytes.len() as u64, since.elapsed());
+            bytes
+        };
+        let upstream = Arc::clone(body.upstream());
+        self.too_slow = self.too_slow.filter(|_| self.candidates().iter().any(|name| *name != upstream));
+        if !self.contributors.contains(&upstream) {
+            self.contributors.push(upstream);
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Skips what the first body repeats of the bytes before it, if that is the same as `prefix`.
+    pub(super) async fn align(&mut self, prefix: Prefix) -> Result<(), FillError> {
+        let Some(body) = self.body.as_mut().filter(|body| body.overlap() > 0) else { return Ok(()) };
+        match skip(body, prefix).await {
+            Ok(carried) => self.carried = carried,
+            Err(broken) => self.go_on(broken, prefix).await?,
+        }
+        Ok(())
+    }
+
+    /// Goes on behind `prefix`, which is all that came before the break.
+    ///
+    /// # Errors
+    /// The break, if there is no going on. [`FillError::is_of_wrong_bytes`] then tells whether the prefix is of any use.
+    pub(super) async fn go_on(&mut self, broken: BrokenBody, prefix: Prefix) -> Result<(), FillError> {
+        match broken.cause {
+            Break::Slow => {
+                self.hurry(&broken, prefix).await;
+                return Ok(());
+            }
+            Break::Overlong => return Err(FillError::Transfer(broken)),
+            Break::Reset | Break::Truncated | Break::Stalled | Break::Different => self.body = None,
+        }
+        // Only the end of the transfer was missing, not one of its bytes.
+        if self.size == Some(prefix.length) || prefix.digest == *self.errand.digest() {
+            return Ok(());
+        }
+        self.course.broke(&broken.upstream, prefix.length);
+        let mut last = broken.clone();
+        loop {
+            let Step::Ask { among, what, wait } = self.course.next(&self.candidates(), jitter()) else {
+                return Err(FillError::Transfer(last));
+            };
+            if !wait.is_zero() {
+                sleep(wait).await;
+            }
+            match self.errand.ask(&among, what, prefix, self.size).await {
+                Ok((body, carried)) => {
+                    self.switch(body, carried, &broken, prefix);
+                    return Ok(());
+                }
+                Err(Declined::Asked(attempts)) => self.note(&among, what, &attempts),
+                Err(Declined::Sent(other)) => {
+                    warn!(registry = %self.errand.registry, digest = %self.errand.digest(), upstream = %other.upstream,
+                        byte = prefix.length, reason = other.cause.as_str(), error = %other,
+                        "An upstream does not go on with a blob");
+                    self.course.refused(&other.upstream);
+                    // Two say different things, so what has come may be wrong.
+                    if other.cause == Break::Different {
+                        last = other;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Looks for somebody faster; as long as there is none, the slow one is better than nobody.
+    async fn hurry(&mut self, slow: &BrokenBody, prefix: Prefix) {
+        self.pace = Pace::default();
+        let mut others = self.candidates();
+        others.retain(|name| *name != slow.upstream);
+        match self.errand.ask(&others, What::Rest, prefix, self.size).await {
+            Ok((body, carried)) => {
+                self.course.broke(&slow.upstream, prefix.length);
+                self.switch(body, carried, slow, prefix);
+            }
+            Err(declined) => {
+                let (registry, digest) = (&self.errand.registry, self.errand.digest());
+                debug!(%registry, %digest, upstream = %slow.upstream, error = %slow, %declined, "Nobody is faster");
+            }
+        }
+    }
+
+    fn switch(&mut self, body: BlobBody, carried: Option<Bytes>, broken: &BrokenBody, prefix: Prefix) {
+        let (from, to, reason) = (&broken.upstream, body.upstream(), broken.cause.as_str());
+        let Errand { registry, request, metrics, .. } = &self.errand;
+        warn!(%registry, repository = %request.repository, digest = %request.digest, %from, %to, byte = prefix.length,
+            reason, error = %broken, "Went on with a blob in the middle");
+        metrics.upstream.resumes.with_label_values(&[registry.as_str(), &**to, reason]).inc();
+        self.size = self.size.or(body.size());
+        self.pace = Pace::default();
+        self.carried = carried;
+        self.body = Some(body);
+    }
+
+    /// What came of asking `among`.
+    fn note(&mut self, among: &[Arc<str>], what: What, attempts: &Attempts) {
+        debug!(registry = %self.errand.registry, digest = %self.errand.digest(), %attempts, "Nobody goes on with a blob");
+        for name in among {
+            let said = attempts.0.iter().find(|attempt| attempt.upstream == *name);
+            if what == What::Rest && said.is_some_and(|attempt| attempt.error.verdict == Verdict::WrongPart) {
+                self.course.refused_part(name);
+            } else {
+                self.course.refused(name);
+            }
+        }
+    }
+
+    fn candidates(&self) -> Vec<Arc<str>> {
+        let mut candidates = self.errand.senders();
+        if let Some(only) = &self.only {
+            candidates.retain(|name| name == only);
+        }
+        candidates
+    }
+}
+
+/// A number from 0 to 1, to spread what would otherwise happen everywhere at once.
+fn jitter() -> f64 {
+    f64::from(u32::try_from(RandomState::new().build_hasher().finish() >> 32).unwrap_or(u32::MAX)) / f64::from(u32::MAX)
+}
