@@ -1,9 +1,14 @@
-//! What operators and orchestrators ask: metrics and probes, on a listener of their own.
+//! What operators and orchestrators ask: metrics, probes and the state of upstreams, on a listener of their own.
+//!
+//! Everybody who reaches the listener may look; who may change anything, the [`Guard`] knows.
 //!
 //! The status code of a probe is the contract; the text is for people. An upstream that is down never fails a probe:
 //! cached content is served all the same, and taking the server out of rotation would turn a nuisance into an outage.
 
+mod guard;
 pub mod probes;
+mod problem;
+mod upstreams;
 
 use axum::Router;
 use axum::extract::{RawQuery, State};
@@ -13,7 +18,9 @@ use http::{StatusCode, header};
 
 use crate::telemetry::Metrics;
 
+pub use guard::Guard;
 pub use probes::{Check, CheckState, Lifecycle, Phase};
+pub use upstreams::Operations;
 
 use probes::Report;
 
@@ -25,13 +32,14 @@ struct Admin {
 }
 
 /// The admin surface. `checks` decide on readiness, beside the life cycle of the server itself.
-pub fn router(metrics: Metrics, lifecycle: Lifecycle, checks: Vec<Check>) -> Router {
+pub fn router(metrics: Metrics, lifecycle: Lifecycle, checks: Vec<Check>, operations: Operations) -> Router {
     Router::new()
         .route("/metrics", get(metrics_text))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/startupz", get(startupz))
         .with_state(Admin { metrics, lifecycle, checks })
+        .nest("/api/v1", upstreams::router(operations))
 }
 
 async fn metrics_text(State(admin): State<Admin>) -> Response {
@@ -86,7 +94,7 @@ mod tests {
 
     fn admin(lifecycle: &Lifecycle, store: CheckState) -> Router {
         let checks = vec![Check::new("store", move || store.clone())];
-        router(Metrics::new().unwrap(), lifecycle.clone(), checks)
+        router(Metrics::new().unwrap(), lifecycle.clone(), checks, Operations::default())
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{self, Check, CheckState, Lifecycle};
+use crate::admin::{self, Check, CheckState, Guard, Lifecycle, Operations};
 use crate::api::{ApiState, Registry, Surface};
 use crate::app::reload::Status;
 use crate::app::served::Served;
@@ -40,6 +40,7 @@ pub(super) struct Parts {
 #[derive(Debug)]
 pub(super) struct Adjustable {
     pub(super) api: ApiState,
+    pub(super) guard: Guard,
     pub(super) pull: PullService,
     pub(super) store: Store,
 }
@@ -64,16 +65,19 @@ pub(super) async fn build(
     let store_check = Check::new("store", move || seen.trouble().map_or(CheckState::Ok, CheckState::Degraded));
     let mut checks = vec![store_check, status.check()];
     checks.extend(certificates.clone().map(certificate_check));
+    let guard = Guard::default();
+    guard.set(config.admin.token.as_ref());
+    let operations = Operations { upstreams: pull.upstream_health().clone(), guard: guard.clone() };
     let parts = Parts {
         registry: Registry::new(api.clone(), pseudonym, &metrics).into(),
-        admin: admin::router(metrics.clone(), lifecycle.clone(), checks).into(),
+        admin: admin::router(metrics.clone(), lifecycle.clone(), checks, operations).into(),
         certificates,
         lifecycle,
         metrics,
         health: pull.upstream_health().clone(),
         background,
     };
-    Ok((parts, Adjustable { api, pull, store }))
+    Ok((parts, Adjustable { api, guard, pull, store }))
 }
 
 /// An expired certificate fails no probe: taking the server out of rotation would help no client.

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::mirror::MirrorError;
+use super::upstream::AdminError;
 use crate::app::TlsError;
 use crate::config::ConfigError;
 use crate::upstream::SetupError;
@@ -22,6 +23,9 @@ pub(super) enum CliError {
     /// The files for a runtime cannot be made.
     #[error("{0}")]
     Mirror(#[from] MirrorError),
+    /// A running server cannot be asked, or refuses.
+    #[error("{0}")]
+    Admin(#[from] AdminError),
     /// The server failed.
     #[error("{0:#}")]
     Serve(anyhow::Error),
@@ -32,7 +36,8 @@ impl CliError {
     pub(super) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Mirror(error) if error.is_usage() => 2,
-            Self::Mirror(_) | Self::Serve(_) => 1,
+            Self::Admin(error) if error.is_unreachable() => 5,
+            Self::Mirror(_) | Self::Admin(_) | Self::Serve(_) => 1,
             Self::Config(_) | Self::Tls(_) | Self::Upstream(_) => 3,
         })
     }

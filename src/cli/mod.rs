@@ -8,6 +8,7 @@ mod greeting;
 mod mirror;
 mod output;
 mod serve;
+mod upstream;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -46,6 +47,8 @@ enum Command {
     Config(config::ConfigCommand),
     /// Print the files that point a container runtime at this server
     MirrorConfig(mirror::MirrorArgs),
+    /// Show the upstreams of a running server, or take one out of use for a while
+    Upstream(upstream::UpstreamArgs),
 }
 
 /// Runs what the arguments of the process ask for.
@@ -55,6 +58,7 @@ pub fn run() -> ExitCode {
         Command::Serve => serve::run(&cli.sources),
         Command::Config(command) => config::run(&command, &cli.sources).map(|()| ExitCode::SUCCESS),
         Command::MirrorConfig(arguments) => mirror::run(&arguments, &cli.sources).map(|()| ExitCode::SUCCESS),
+        Command::Upstream(arguments) => upstream::run(&arguments, &cli.sources).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
         output::explain(&error);

@@ -16,6 +16,7 @@ fn sample_with_examples() -> String {
 /// The files that the examples name.
 fn write_files(directory: &Path) {
     for file in [
+        "admin-token",
         "corporate-ca.pem",
         "client.crt",
         "client.key",
@@ -56,6 +57,7 @@ fn the_examples_in_the_sample_are_valid() {
     assert_eq!(config.tags.immutable.len(), 1);
     assert!(config.server.external_url.is_some());
     assert!(config.server.tls.is_some());
+    assert!(config.admin.token.is_some());
 }
 
 #[test]
@@ -78,7 +80,7 @@ fn every_block_of_examples_alone_is_a_valid_configuration() {
         Config::load(&LoadOptions { files: vec![path], environment }).unwrap_or_else(|error| panic!("{error}"));
         blocks += 1;
     }
-    assert_eq!(blocks, 6);
+    assert_eq!(blocks, 7);
 }
 
 #[test]

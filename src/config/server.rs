@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::secret::Secret;
 use crate::oci::RegistryHost;
 use crate::oci::registry::DOCKER_HUB;
 
@@ -71,16 +72,18 @@ impl Default for ServerConfig {
     }
 }
 
-/// The listener for metrics and probes.
+/// The listener for metrics, probes and operators.
 #[derive(Debug, Clone)]
 pub struct AdminConfig {
     /// Where operators and Prometheus connect.
     pub listen: SocketAddr,
+    /// What those say who may change anything. `None`: nobody may.
+    pub token: Option<Secret>,
 }
 
 impl Default for AdminConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 5001)) }
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 5001)), token: None }
     }
 }
 

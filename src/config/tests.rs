@@ -248,7 +248,7 @@ fn what_is_wrong_is_refused_with_an_explanation() {
             "`server.tls.key_file` names /, which is a directory",
         ),
         // Not offered.
-        ("admin: { token_file: x }", "`admin.token_file` is not offered"),
+        ("admin: { token: x }", "`admin.token` would put a secret into the configuration"),
         ("store: { kind: s3 }", "`store.kind` is `s3`, which is not offered"),
         ("store: { s3: {} }", "`store.s3` is not offered"),
         ("registries: { a.b: { access: passthrough } }", "which is not offered"),

@@ -18,7 +18,7 @@ pub(super) const SIZE: &str =
     "a size such as `512KiB`, `200GiB` or `1GB`, a whole number of bytes, or a share of the disk such as `5%`";
 
 /// `500ms`, `60s`, `5m`, `2h`, `7d`, or `0`.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+pub fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = split(text)?;
     let milliseconds: u64 = match unit {
         "ms" => 1,

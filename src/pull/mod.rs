@@ -55,9 +55,9 @@ use crate::oci::request::{BlobRequest, ManifestRequest};
 use crate::oci::{Digest, Reference, RegistryHost, RepositoryName, Selection, Tag};
 use crate::store::Store;
 use crate::telemetry::Metrics;
-use crate::upstream::{BlobStat, Conclusion, Generation, SetupError, UpstreamHealth, UpstreamSet, Upstreams};
+use crate::upstream::{BlobStat, Conclusion, Generation, SetupError, UpstreamSet, Upstreams};
 
-pub use crate::upstream::{Attempt, Attempts, Pseudonym};
+pub use crate::upstream::{Attempt, Attempts, PartReport, Pseudonym, UpstreamHealth, UpstreamReport};
 pub use answer::{BlobAnswer, BlobContent, BlobFacts, ManifestAnswer, ReferrersAnswer, TagsAnswer};
 pub use error::{FillError, PullError, Subject};
 pub use library::StoredManifest;

@@ -20,6 +20,7 @@ mod health;
 mod herd;
 mod limits;
 mod offline;
+mod operators;
 mod private;
 mod process;
 mod pulls;

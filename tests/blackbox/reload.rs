@@ -410,3 +410,25 @@ async fn a_configuration_from_a_pipe_is_not_taken_for_an_empty_one() {
     assert!(text.contains("is not a regular file and has been read"), "{text}");
     get(&weir, &manifest_path(REPOSITORY, "v1")).await.assert_is(demo(1).digest());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_operators_is_exchanged() {
+    let upstream = ScriptedUpstream::start().await;
+    let mut home = Home::before(&upstream);
+    let token = home.path("token");
+    fs::write(&token, "first").unwrap();
+    home.change(json!({ "admin": { "token_file": token } }));
+    let mut weir = home.serve().await;
+    let admitted = async |weir: &WeirProcess, token: &str| {
+        let url = format!("http://{}/api/v1/upstreams/{REGISTRY}/up-1/enable", weir.admin);
+        let answer = reqwest::Client::new().post(url).bearer_auth(token).send().await.unwrap();
+        answer.status().as_u16()
+    };
+    assert_eq!((admitted(&weir, "first").await, admitted(&weir, "second").await), (200, 401));
+    fs::write(&token, "second").unwrap();
+    reloaded(&mut weir, "ok", 1).await;
+    assert_eq!((admitted(&weir, "first").await, admitted(&weir, "second").await), (401, 200));
+    home.change(json!({ "admin": { "token_file": null } }));
+    reloaded(&mut weir, "ok", 2).await;
+    assert_eq!(admitted(&weir, "second").await, 403);
+}

@@ -10,10 +10,12 @@ mod support;
 
 mod clients;
 mod containerd;
+mod failover;
 mod jwt;
 mod parts;
 mod podman;
 mod protected;
+mod proxy_mode;
 mod registry;
 mod schema;
 mod setup;

@@ -66,6 +66,12 @@ impl DockerRegistry {
         Self::start(|_| json!({ "auth": { "token": token } })).await
     }
 
+    /// Another registry by plain HTTP with the same content, which has to be there first.
+    pub(crate) async fn twin(&self) -> Self {
+        let content = self.directory.path().join("content");
+        Self::start(|_| json!({ "storage": { "filesystem": { "rootdirectory": content } } })).await
+    }
+
     /// Starts it with `more` in its configuration, which gets its directory for files.
     async fn start(more: impl FnOnce(&Path) -> Value) -> Self {
         let directory = tempfile::tempdir().unwrap();
@@ -109,4 +115,18 @@ impl DockerRegistry {
     pub(crate) async fn stop(&mut self) {
         self.process.kill().await;
     }
+}
+
+/// The configuration file, below `directory`, of a registry in proxy mode before `upstream`, and where it listens.
+pub(crate) fn proxy_configuration(directory: &Path, upstream: SocketAddr) -> (PathBuf, SocketAddr) {
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let config = json!({
+        "version": 0.1,
+        "storage": { "filesystem": { "rootdirectory": directory.join("proxied") } },
+        "http": { "addr": address },
+        "proxy": { "remoteurl": format!("http://{upstream}") },
+    });
+    let file = directory.join("proxy.yml");
+    fs::write(&file, config.to_string()).unwrap();
+    (file, address)
 }

@@ -7,6 +7,7 @@
 //! * [`faulty_files`]: a disk whose faults are scripted;
 //! * [`certificates`]: authorities and what they sign;
 //! * [`multipart`]: a reader of answers with several ranges;
+//! * [`throttle`]: a wire before a real server, slow, and cut at an exact byte;
 //! * [`raw`]: an HTTP/1 client that reads as slowly and leaves as early as a test wants.
 //!
 //! Nothing here sleeps for luck. A test waits for a state: of a [`upstream::Gate`], of what an upstream has received,
@@ -24,6 +25,7 @@ pub(crate) mod multipart;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod server;
+pub(crate) mod throttle;
 pub(crate) mod tokens;
 pub(crate) mod upstream;
 pub(crate) mod weir;

@@ -16,7 +16,7 @@ pub(super) fn hold(config: &mut Config, in_force: &Config) -> Vec<&'static str> 
         sendfile: _,
         tls,
     } = server;
-    let AdminConfig { listen: admin_listen } = admin;
+    let AdminConfig { listen: admin_listen, token: _ } = admin;
     let StoreConfig { path, max_size: _, keep_free: _, verify_interval: _ } = store;
 
     let mut held = Vec::new();

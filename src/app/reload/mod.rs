@@ -83,6 +83,7 @@ impl Reloader {
         pull.enter_into_force();
         self.parts.pull = pull;
         self.parts.store.adjust(&store);
+        self.parts.guard.set(config.admin.token.as_ref());
         if config.server.max_connections != self.in_force.server.max_connections {
             self.places.set(descriptors::affordable_connections(config.server.max_connections));
         }

@@ -44,12 +44,8 @@ pub(in crate::config) const TLS: Keys = Keys {
 
 /// `admin`.
 pub(in crate::config) const ADMIN: Keys = Keys {
-    known: &[("listen", Kind::Text(Text::SocketAddress))],
-    refused: &[(
-        "token_file",
-        Refusal::NotOffered,
-        "The admin listener only answers questions; keep it on an address that only operators reach",
-    )],
+    known: &[("listen", Kind::Text(Text::SocketAddress)), ("token_file", Kind::Scalar)],
+    refused: &[("token", Refusal::InlineSecret, "Put it into a file and name that as `token_file`")],
     one_of: &[],
 };
 

@@ -16,6 +16,8 @@ pub(super) mod section;
 mod tls;
 mod upstreams;
 
+use std::path::Path;
+
 use self::section::{Section, Wrong};
 use super::files::FilesRead;
 use super::problem::{ConfigError, Problems};
@@ -52,9 +54,7 @@ pub(super) fn config(
     let (server, admin) = (root.section("server", &keys::SERVER), root.section("admin", &keys::ADMIN));
     let config = Config {
         server: read_server(&server, &mut reading),
-        admin: AdminConfig {
-            listen: admin.value("listen", scalars::socket_address).unwrap_or(AdminConfig::default().listen),
-        },
+        admin: read_admin(&admin, &mut reading),
         store: read_store(&root.section("store", &keys::STORE)),
         tags: read_tags(&root.section("tags", &keys::TAGS)),
         registries: read_registries(&root, &mut reading),
@@ -90,6 +90,14 @@ fn read_server(section: &Section<'_>, reading: &mut Reading<'_>) -> ServerConfig
         sendfile: section.value("sendfile", |text| scalars::word(text, &sendfile)).unwrap_or(default.sendfile),
         tls: tls::read(section, reading),
     }
+}
+
+fn read_admin(section: &Section<'_>, reading: &mut Reading<'_>) -> AdminConfig {
+    let default = AdminConfig::default();
+    let token = section.value("token_file", |path| credentials::from_file(Path::new(path), reading.files));
+    let (token, warning) = token.unzip();
+    reading.warnings.extend(warning.flatten());
+    AdminConfig { listen: section.value("listen", scalars::socket_address).unwrap_or(default.listen), token }
 }
 
 fn registry_or_none(text: &str) -> Result<Option<RegistryHost>, Wrong> {

@@ -1,0 +1,59 @@
+//! Errors of the operators' API: `application/problem+json`, RFC 9457.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde_json::json;
+
+/// Why an operator's request is not done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Problem {
+    /// No token was shown, or another one.
+    #[error("Show the token in `admin.token_file`, as `Authorization: Bearer TOKEN`")]
+    Unauthorized,
+    /// Nobody may change anything.
+    #[error("Nothing can be changed here until `admin.token_file` names a file with a token")]
+    ReadOnly,
+    /// There is no such path.
+    #[error("There is no {0} here; upstreams are listed at /api/v1/upstreams")]
+    NoSuchPath(String),
+    /// There is no such upstream.
+    #[error("{registry} has no upstream `{upstream}`; they are listed at /api/v1/upstreams")]
+    NoSuchUpstream {
+        /// The registry.
+        registry: String,
+        /// The upstream.
+        upstream: String,
+    },
+    /// The query says nothing useful.
+    #[error("{0}")]
+    Malformed(String),
+}
+
+impl Problem {
+    const fn status(&self) -> StatusCode {
+        match self {
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::ReadOnly => StatusCode::FORBIDDEN,
+            Self::NoSuchPath(_) | Self::NoSuchUpstream { .. } => StatusCode::NOT_FOUND,
+            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        let body = json!({
+            "title": status.canonical_reason().unwrap_or_default(),
+            "status": status.as_u16(),
+            "detail": self.to_string(),
+        });
+        let mut response = (status, body.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

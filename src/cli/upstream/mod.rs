@@ -1,0 +1,155 @@
+//! `weir upstream`: how upstreams are, and taking one out of use for a while, by the API of a running server.
+
+mod admin;
+mod table;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde::Deserialize;
+
+use self::admin::Admin;
+pub(super) use self::admin::AdminError;
+use super::error::CliError;
+use super::{Sources, output};
+use crate::config;
+
+#[derive(Debug, Args)]
+pub(super) struct UpstreamArgs {
+    #[command(flatten)]
+    server: Server,
+
+    #[command(subcommand)]
+    command: UpstreamCommand,
+}
+
+/// Which server is asked, and what it is shown.
+#[derive(Debug, Args)]
+struct Server {
+    /// The admin listener of the server; without it, `admin.listen` of the configuration
+    // A text, because the parser of arguments would repeat a wrong one, and it may hold a password.
+    #[arg(long, value_name = "URL", env = "WEIR_ADMIN_URL", hide_env_values = true, global = true)]
+    admin_url: Option<String>,
+
+    /// The file with the token of operators; without it, `admin.token_file` of the configuration
+    #[arg(long, value_name = "FILE", env = "WEIR_ADMIN_TOKEN_FILE", global = true)]
+    token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum UpstreamCommand {
+    /// Show all upstreams and how they are
+    List {
+        /// How they are shown
+        #[arg(long, value_enum, default_value = "table", env = "WEIR_OUTPUT")]
+        output: Form,
+    },
+    /// Ask an upstream for nothing for a while; what is stored, and what others have, is served
+    Disable {
+        #[command(flatten)]
+        which: Which,
+
+        /// For how long, such as 30m or 1h, at most 30d; it is forgotten when the server ends
+        #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+        time: Duration,
+    },
+    /// Ask a disabled upstream again
+    Enable {
+        #[command(flatten)]
+        which: Which,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Which {
+    /// The name of the upstream
+    name: String,
+
+    /// Its registry, if several have an upstream of that name
+    #[arg(long)]
+    registry: Option<String>,
+}
+
+/// How a list is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+}
+
+/// An upstream as the server tells it.
+#[derive(Debug, Deserialize)]
+struct Upstream {
+    registry: String,
+    name: String,
+    disabled_for_seconds: Option<u64>,
+    surfaces: Vec<Surface>,
+}
+
+/// One side of an upstream.
+#[derive(Debug, Deserialize)]
+struct Surface {
+    name: String,
+    state: String,
+    last_error: Option<String>,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let most = Duration::from_secs(30 * 24 * 60 * 60);
+    let duration = config::duration(text).filter(|duration| !duration.is_zero() && *duration <= most);
+    duration.ok_or_else(|| "expected a duration such as 30m, 1h or 2d, at most 30d".to_owned())
+}
+
+pub(super) fn run(arguments: &UpstreamArgs, sources: &Sources) -> Result<(), CliError> {
+    let admin = Admin::of(&arguments.server, sources)?;
+    match &arguments.command {
+        UpstreamCommand::List { output: Form::Json } => output::result(admin.list()?),
+        UpstreamCommand::List { output: Form::Table } => output::result(table::of(&admin.upstreams()?)),
+        UpstreamCommand::Disable { which, time } => {
+            let (registry, name) = find(&admin, which)?;
+            let changed = admin.change(&registry, &name, "disable", Some(*time))?;
+            output::result(table::of(&[changed]));
+        }
+        UpstreamCommand::Enable { which } => {
+            let (registry, name) = find(&admin, which)?;
+            output::result(table::of(&[admin.change(&registry, &name, "enable", None)?]));
+        }
+    }
+    Ok(())
+}
+
+/// The one upstream that is meant.
+fn find(admin: &Admin, which: &Which) -> Result<(String, String), AdminError> {
+    let known = admin.upstreams()?;
+    let is_meant = |upstream: &&Upstream| {
+        upstream.name == which.name && which.registry.as_ref().is_none_or(|registry| *registry == upstream.registry)
+    };
+    let meant: Vec<_> = known.iter().filter(is_meant).collect();
+    match meant[..] {
+        [one] => Ok((one.registry.clone(), one.name.clone())),
+        [] => Err(AdminError::NoSuchUpstream {
+            name: which.name.clone(),
+            known: known.iter().map(|upstream| format!("{} of {}", upstream.name, upstream.registry)).collect(),
+        }),
+        _ => Err(AdminError::Ambiguous {
+            name: which.name.clone(),
+            registries: meant.iter().map(|upstream| upstream.registry.clone()).collect(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_is_a_duration_with_an_end() {
+        assert_eq!(duration("1h"), Ok(Duration::from_secs(3600)));
+        for text in ["0", "31d", "soon", ""] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}
