@@ -1,7 +1,7 @@
 //! Who to be at an upstream: for which repositories, and where the credentials come from.
 //!
-//! Rules are kept in the order in which they are tried. What a docker `config.json` holds for an upstream stands here as
-//! rules of its own, so that a change of the file that does not concern the upstream changes nothing about it.
+//! Rules are kept in the order in which they are tried. What a docker `config.json` holds for an upstream stands here
+//! as rules of its own, so that a change of the file that does not concern the upstream changes nothing about it.
 
 use std::path::PathBuf;
 use std::time::Duration;

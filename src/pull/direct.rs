@@ -1,7 +1,8 @@
 //! A blob straight from an upstream, without the store: for the time when the store is full or out of order.
 //!
 //! It keeps the promises of the fill: a transfer that breaks off goes on at another upstream, everything is hashed from
-//! the first byte, and the tail is held back until the digest matches. What it costs is one upstream request per client.
+//! the first byte, and the tail is held back until the digest matches. What it costs is one upstream request per
+//! client.
 
 use std::collections::VecDeque;
 

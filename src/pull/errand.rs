@@ -75,8 +75,8 @@ impl Errand {
         Box::pin(self.upstreams.open_blob_range(wanted, BytesAsked::from(offset))).await
     }
 
-    /// Asks `among` in order for `what` goes on behind `prefix`. Returns the body of the first who does, and what came in
-    /// one piece with the end of what it repeats.
+    /// Asks `among` in order for `what` goes on behind `prefix`. Returns the body of the first who does, and what came
+    /// in one piece with the end of what it repeats.
     pub(super) async fn ask(
         &self,
         among: &[Arc<str>],

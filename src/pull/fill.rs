@@ -1,7 +1,7 @@
 //! The leader's task: fetch a blob once, hash it, spool it, let others read it as it grows, and keep it.
 //!
-//! A fetch that breaks off goes on at another upstream (`relay`); one that nobody goes on with leaves what it had to the
-//! next fetch. Where all has come and is wrong, one upstream alone is asked for the whole.
+//! A fetch that breaks off goes on at another upstream (`relay`); one that nobody goes on with leaves what it had to
+//! the next fetch. Where all has come and is wrong, one upstream alone is asked for the whole.
 //!
 //! The task belongs to the service, not to a request: it runs to its end whoever leaves. It never waits for a reader,
 //! and no reader waits for another. Its one promise to all who follow: the last [`HELD_BACK`] bytes are not let go

@@ -5,7 +5,8 @@
 //!
 //! - One upstream fetch per digest, however many ask; it belongs to the service and outlives those who asked.
 //! - No reader reaches the end of content that did not hash to its digest.
-//! - Content is shared by all repositories, the right to it is not: `authority`, with `grants` in memory, comes before every look.
+//! - Content is shared by all repositories, the right to it is not: `authority`, with `grants` in memory, comes before
+//!   every look.
 //!
 //! Reading order: `manifest` and `blob` are the walk of a pull, `documents` the rest of it. Below them `flight`
 //! and `fill` fetch blobs, by way of a `relay` from one upstream to the next (`errand` opens them, `continuation` and

@@ -132,7 +132,8 @@ impl Relay {
     /// Goes on behind `prefix`, which is all that came before the break.
     ///
     /// # Errors
-    /// The break, if there is no going on. [`FillError::is_of_wrong_bytes`] then tells whether the prefix is of any use.
+    /// The break, if there is no going on. [`FillError::is_of_wrong_bytes`] then tells whether the prefix is of any
+    /// use.
     pub(super) async fn go_on(&mut self, broken: BrokenBody, prefix: Prefix) -> Result<(), FillError> {
         match broken.cause {
             Break::Slow => {

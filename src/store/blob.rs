@@ -58,7 +58,8 @@ impl BlobFile {
         self.open.stored.map(|(_, stamp)| stamp.length)
     }
 
-    /// Whether `other` is the spool of a download that went on behind this one's bytes: what is in this one is in there.
+    /// Whether `other` is the spool of a download that went on behind this one's bytes: what is in this one is in
+    /// there.
     pub fn is_continued_by(&self, other: &Self) -> bool {
         self.open.spool.as_ref().zip(other.open.spool.as_ref()).is_some_and(|(one, other)| Arc::ptr_eq(one, other))
     }

@@ -7,8 +7,8 @@
 //!   is complete or absent, whenever the process or the machine dies.
 //! - A failure of the store is an error value for the caller, who goes on without it; it is counted and logged here.
 //!
-//! Reading order: `layout` spells the paths, `files` is the seam to the file system and `pool` the threads behind
-//! it; `spool` grows and publishes content, `lookup` finds it, `blob` reads it into `blocks`, `open_files` keeps it open,
+//! Reading order: `layout` spells the paths, `files` is the seam to the file system and `pool` the threads behind it;
+//! `spool` grows and publishes content, `lookup` finds it, `blob` reads it into `blocks`, `open_files` keeps it open,
 //! `verify` hashes it again and `verified` remembers that; `halves` keeps what an interrupted download had, with a
 //! `record` beside it and a `flush` now and then; `tags` and `links` are the records beside content; `capacity` bounds
 //! it all, and `janitor` brings order at start.

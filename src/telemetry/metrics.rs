@@ -102,7 +102,8 @@ pub struct UpstreamMetrics {
     pub ratelimit_remaining: IntGaugeVec,
     /// By registry, upstream and credential: seconds of the window.
     pub ratelimit_window: IntGaugeVec,
-    /// By registry, upstream and credential: when nothing is left if things go on as they do, 0 if that is not in sight.
+    /// By registry, upstream and credential: when nothing is left if things go on as they do, 0 if that is not in
+    /// sight.
     pub ratelimit_exhausted: IntGaugeVec,
     /// By registry, upstream and credential: until when it is not asked, after the last refusal for a rate limit.
     pub retry_after: IntGaugeVec,

@@ -22,12 +22,13 @@ pub(super) struct Choice {
 }
 
 impl Candidate<'_> {
-    /// A place among the requests to the upstream, as soon as one is free: within half the time there is for `question`,
-    /// so that the other half is left for the answer, and soon where another upstream stands ready. Nothing has been sent
-    /// when there is none.
+    /// A place among the requests to the upstream, as soon as one is free: within half the time there is for
+    /// `question`, so that the other half is left for the answer, and soon where another upstream stands ready. Nothing
+    /// has been sent when there is none.
     ///
     /// # Errors
-    /// If every account that could be asked with is paused, if what is left is kept for others, or if there is no place.
+    /// If every account that could be asked with is paused, if what is left is kept for others, or if there is no
+    /// place.
     pub(super) async fn admit(&self, question: &Question<'_>) -> Result<Place, UpstreamError> {
         let Self { upstream, repository, deadline, .. } = self;
         upstream.choose(repository, Charge::of_question(question.surface))?;

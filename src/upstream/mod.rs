@@ -7,12 +7,12 @@
 //!
 //! The one invariant: nothing an upstream says widens where its credentials go or what Weir connects to.
 //!
-//! Reading order: `question` is what is asked, `route` who may be asked and by which name, `failover` asks one candidate
-//! after the other and passes over those that `health` knows to be down, `admission` says whether one is asked now (by its
-//! `budget` and its `limit`), `client` and `lists` know the operations of one, `exchange` takes a question through
-//! credentials and redirects to an answer (`auth`, `credentials`, `token`, `grant`, timed by `sent`; `quirks` saves it
-//! questions in vain) over the clients of `network`. The rules they follow are pure: `verdict` with what follows from one
-//! in `error`, `attempts`, `part`, `retry_after`, `redirect`, `realm`, `challenge`, `demand`.
+//! Reading order: `question` is what is asked, `route` who may be asked and by which name, `failover` asks one
+//! candidate after the other and passes over those that `health` knows to be down, `admission` says whether one is
+//! asked now (by its `budget` and its `limit`), `client` and `lists` know the operations of one, `exchange` takes a
+//! question through credentials and redirects to an answer (`auth`, `credentials`, `token`, `grant`, timed by `sent`;
+//! `quirks` saves it questions in vain) over the clients of `network`. The rules they follow are pure: `verdict` with
+//! what follows from one in `error`, `attempts`, `part`, `retry_after`, `redirect`, `realm`, `challenge`, `demand`.
 
 mod admission;
 mod attempts;
@@ -211,7 +211,8 @@ impl Upstreams {
     }
 
     /// The upstreams by another configuration. What has not changed stays the same: an upstream its tokens and its
-    /// health, and a registry with the same upstreams its very [`UpstreamSet`]. [`Upstreams::enter_into_force`] follows.
+    /// health, and a registry with the same upstreams its very [`UpstreamSet`]. [`Upstreams::enter_into_force`]
+    /// follows.
     pub fn renewed(&self, registries: &[RegistryConfig], metrics: &Metrics) -> Result<Self, SetupError> {
         self.with(registries, self.generation.next(), metrics)
     }

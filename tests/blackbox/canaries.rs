@@ -1,4 +1,5 @@
-//! Secrets that must not show: each place that holds one holds a word of its own, and nothing that Weir says may have it.
+//! Secrets that must not show: each place that holds one holds a word of its own, and nothing that Weir says may have
+//! it.
 
 use std::ffi::OsStr;
 use std::fs;

@@ -259,8 +259,8 @@ async fn an_idle_weir_is_small() {
     let upstream = ScriptedUpstream::start().await;
     let home = Home::new(&upstream, json!({}));
     let weir = home.serve().await;
-    // Without pages of files, which the kernel takes back when it needs memory. They are most of the resident memory, and
-    // more of them just after the program was written than later.
+    // Without pages of files, which the kernel takes back when it needs memory. They are most of the resident memory,
+    // and more of them just after the program was written than later.
     let own = weir.process.memory("RssAnon:");
     assert!(own < 5 * MIB, "{} KiB of its own", own >> 10);
     // Unoptimised code is several times as large, and says nothing about what users run.

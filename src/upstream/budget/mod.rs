@@ -7,8 +7,8 @@
 //!
 //! The one invariant: an account is known by its name in the configuration, never by what proves it.
 //!
-//! The rules are pure: `reading` parses, `cool_down`, `trend` and `ledger` remember, `rotation` chooses, `retries` counts
-//! what is sent twice. Here they get their clock, their lock and their metrics.
+//! The rules are pure: `reading` parses, `cool_down`, `trend` and `ledger` remember, `rotation` chooses, `retries`
+//! counts what is sent twice. Here they get their clock, their lock and their metrics.
 
 mod cool_down;
 mod ledger;

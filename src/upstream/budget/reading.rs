@@ -1,7 +1,8 @@
 //! What an answer tells of a rate limit: pure.
 //!
-//! Docker Hub sends `ratelimit-limit: 100;w=21600` and `ratelimit-remaining: 20;w=21600`. The drafts of the IETF have had
-//! three more spellings, GitHub and GitLab have their own; all of them are read, and whatever says nothing is no limit.
+//! Docker Hub sends `ratelimit-limit: 100;w=21600` and `ratelimit-remaining: 20;w=21600`. The drafts of the IETF have
+//! had three more spellings, GitHub and GitLab have their own; all of them are read, and whatever says nothing is no
+//! limit.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -48,7 +49,8 @@ impl Reading {
         })
     }
 
-    /// `RateLimit: limit=100, remaining=50, reset=50` or `RateLimit: "pulls";r=50;t=30`, each beside a `RateLimit-Policy`.
+    /// `RateLimit: limit=100, remaining=50, reset=50` or `RateLimit: "pulls";r=50;t=30`, each beside a
+    /// `RateLimit-Policy`.
     fn of_structure(headers: &HeaderMap, now: SystemTime) -> Option<Self> {
         let state = text(headers, "ratelimit")?;
         let policies = || text(headers, "ratelimit-policy").into_iter().flat_map(items);

@@ -1,4 +1,5 @@
-//! Credentials that somebody hands out for a time: kept, asked for anew before they expire, and by one request at a time.
+//! Credentials that somebody hands out for a time: kept, asked for anew before they expire, and by one request at a
+//! time.
 //!
 //! When half of their life is over they are renewed beside the requests that use them; does that fail, the old ones are
 //! used to their end. A [`Source`] that fails, or has nothing, is left alone for a while: requests are made without it.

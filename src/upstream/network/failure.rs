@@ -74,7 +74,8 @@ fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
     io_errors(error).find_map(|error| error.get_ref()?.downcast_ref())
 }
 
-/// Whether a handshake ended in nothing that TLS knows: before its end nothing is read that could be wrong or end early.
+/// Whether a handshake ended in nothing that TLS knows: before its end nothing is read that could be wrong or end
+/// early.
 fn is_torn_handshake(error: &reqwest::Error) -> bool {
     io_errors(error).any(|error| matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof))
 }

@@ -1,10 +1,10 @@
 //! Through which proxy a request goes: a pure rule.
 //!
-//! The variables mean what they mean to curl and to the container runtimes beside Weir. `NO_PROXY` lists what is dialled
-//! directly, separated by commas: `*` for all; addresses and networks (`10.0.0.0/8`), which are compared with addresses
-//! in URLs and never with what a name resolves to; names, which stand for themselves and for what is below them, with
-//! or without `.` or `*.` before them. Each may end in a port. Loopback is never reached through a proxy of the
-//! environment.
+//! The variables mean what they mean to curl and to the container runtimes beside Weir. `NO_PROXY` lists what is
+//! dialled directly, separated by commas: `*` for all; addresses and networks (`10.0.0.0/8`), which are compared with
+//! addresses in URLs and never with what a name resolves to; names, which stand for themselves and for what is below
+//! them, with or without `.` or `*.` before them. Each may end in a port. Loopback is never reached through a proxy of
+//! the environment.
 
 use std::fmt;
 use std::net::IpAddr;
