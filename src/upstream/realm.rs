@@ -9,44 +9,29 @@ use url::{Host, Url};
 use super::redirect::Origin;
 
 /// Token servers on another domain than their registry: a suffix of the registry's host, and the host of the realm.
-const WELL_KNOWN_PAIRS: [(&str, &str); 3] =
-    [("docker.io", "auth.docker.io"), ("registry.gitlab.com", "gitlab.com"), ("scw.cloud", "api.scaleway.com")];
+const WELL_KNOWN_PAIRS: [(&str, &str); 4] = [
+    ("docker.io", "auth.docker.io"),
+    ("registry.freedesktop.org", "gitlab.freedesktop.org"),
+    ("registry.gitlab.com", "gitlab.com"),
+    ("scw.cloud", "api.scaleway.com"),
+];
 
-/// Domains below which anybody may have a host: nothing but the same host belongs to an upstream there.
-const SHARED_DOMAINS: [&str; 33] = [
+/// Domains below which customers have hosts, and which the public suffix list does not have or has in part only:
+/// nothing but the same host belongs to an upstream there.
+const SHARED_DOMAINS: [&str; 13] = [
     "amazonaws.com",
-    "appspot.com",
+    "amazonaws.com.cn",
     "azure.com",
     "azurecr.io",
-    "azurefd.net",
-    "azureedge.net",
-    "azurewebsites.net",
+    "b-cdn.net",
     "backblazeb2.com",
-    "cloudapp.net",
-    "cloudfront.net",
-    "digitaloceanspaces.com",
-    "duckdns.org",
-    "firebaseapp.com",
-    "fly.dev",
-    "github.io",
-    "githubusercontent.com",
-    "gitlab.io",
-    "googleapis.com",
     "googleusercontent.com",
-    "herokuapp.com",
-    "netlify.app",
-    "ngrok.app",
-    "ngrok.io",
+    "jfrog.io",
     "nip.io",
-    "onrender.com",
-    "pages.dev",
-    "r2.dev",
-    "run.app",
+    "on.aws",
+    "scw.cloud",
     "sslip.io",
-    "trycloudflare.com",
-    "vercel.app",
     "windows.net",
-    "workers.dev",
 ];
 
 /// What a registry may name as its token server.
@@ -119,20 +104,11 @@ fn is_within(host: &str, domain: &str) -> bool {
     host.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
-/// The part of a name that somebody registered: the last two labels, or three where the last two look like `co.uk`.
-///
-/// This stands in for the public suffix list, on the narrow side: where it is wrong, a realm is refused with a message
-/// that names the key to set.
+/// The part of a name that somebody registered, by the public suffix list.
 fn registrable(host: &str) -> Option<&str> {
     let host = host.strip_suffix('.').unwrap_or(host);
-    if SHARED_DOMAINS.iter().any(|domain| is_within(host, domain)) {
-        return None;
-    }
-    let mut labels = host.rsplit('.');
-    let (top, second) = (labels.next()?, labels.next()?);
-    let two = top.len() + 1 + second.len();
-    let length = if top.len() == 2 && second.len() <= 3 { two + 1 + labels.next()?.len() } else { two };
-    host.get(host.len() - length..)
+    let is_shared = SHARED_DOMAINS.iter().any(|domain| is_within(host, domain));
+    if is_shared { None } else { psl::domain_str(host) }
 }
 
 #[cfg(test)]
@@ -176,6 +152,14 @@ mod tests {
             ("https://1.dkr.ecr.eu-west-1.amazonaws.com", "https://evil.s3.amazonaws.com/"),
             ("https://acme.azurecr.io", "https://evil.azurecr.io/oauth2/token"),
             ("https://evildocker.io", "https://auth.docker.io/token"),
+            ("https://1.dkr.ecr.cn-north-1.amazonaws.com.cn", "https://evil.s3.cn-north-1.amazonaws.com.cn/"),
+            ("https://1.dkr-ecr.eu-west-1.on.aws", "https://evil.lambda-url.eu-west-1.on.aws/"),
+            ("https://rg.fr-par.scw.cloud", "https://evil.functions.fnc.fr-par.scw.cloud/"),
+            ("https://acme.jfrog.io", "https://evil.jfrog.io/"),
+            ("https://acme.web.app", "https://evil.web.app/"),
+            ("https://acme.asso.fr", "https://evil.asso.fr/"),
+            ("https://acme.tokyo.jp", "https://evil.tokyo.jp/"),
+            ("https://registry.freedesktop.org", "https://evil.freedesktop.org/"),
             ("https://10.0.0.1", "https://10.0.0.2/"),
             ("https://registry", "https://auth/"),
             ("https://registry.lan", "https://lan/"),
