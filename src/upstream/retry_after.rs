@@ -6,12 +6,19 @@
 use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
-use http::header::RETRY_AFTER;
+use http::header::{DATE, RETRY_AFTER};
 
 /// No wait is taken to be shorter: a hint of microseconds would make a busy loop.
 const SHORTEST: Duration = Duration::from_millis(100);
 /// No wait is taken to be longer: rate limit windows roll, and hints are often the whole window.
 const LONGEST: Duration = Duration::from_secs(15 * 60);
+
+/// What time it was where an answer came from, else what it is here: dates in an answer mean what they mean there, and
+/// clocks disagree, by days sometimes.
+pub(crate) fn time_there(headers: &HeaderMap) -> SystemTime {
+    let date = headers.get(DATE).and_then(|value| httpdate::parse_http_date(value.to_str().ok()?).ok());
+    date.unwrap_or_else(SystemTime::now)
+}
 
 /// The wait that an answer asks for, if it does, at the time `now`.
 pub(crate) fn retry_after(headers: &HeaderMap, body: &[u8], now: SystemTime) -> Option<Duration> {
@@ -103,6 +110,19 @@ mod tests {
         let headers = HeaderMap::from_iter([(RETRY_AFTER, "Thu, 01 Jan 1970 00:00:00 GMT".parse().unwrap())]);
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(60);
         assert_eq!(retry_after(&headers, b"", now), Some(SHORTEST));
+    }
+
+    #[test]
+    fn dates_are_compared_with_the_clock_of_whoever_says_them() {
+        let (day, minute) = (Duration::from_secs(86_400), Duration::from_secs(60));
+        let here = SystemTime::now();
+        for there in [here - day, here, here + day] {
+            let date = |time| httpdate::fmt_http_date(time).parse().unwrap();
+            let headers = HeaderMap::from_iter([(DATE, date(there)), (RETRY_AFTER, date(there + minute))]);
+            assert_eq!(retry_after(&headers, b"", time_there(&headers)), Some(minute));
+        }
+        let undated = time_there(&HeaderMap::new());
+        assert!(undated >= here && undated < here + minute);
     }
 
     #[test]

@@ -3,13 +3,14 @@
 //! Registries hide "missing" behind 401 and 403, sign-in pages and proxies answer with HTML, and stores behind a
 //! redirect complain in XML. A wrong "not found" costs a client its image, so whatever is doubtful is not believed.
 
-use std::time::SystemTime;
-
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 
 use super::error::{UpstreamError, Verdict};
-use super::retry_after::retry_after;
+use super::retry_after::{retry_after, time_there};
+
+/// By this registries of all kinds say what they are.
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
 /// Who answers, or fails to: they break down one by one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,13 +75,14 @@ impl Refusal {
 
     fn verdict_of_registry(&self) -> Verdict {
         let shape = self.shape();
-        // An object store that dislikes its signed address says nothing about the blob.
-        let is_store_complaint = self.speaker == Speaker::Elsewhere && shape == Shape::Xml;
-        let retry_after = || retry_after(&self.headers, &self.body, SystemTime::now());
+        // An object store or a CDN that dislikes its signed address says nothing about the blob, in whatever form. Where
+        // registries redirect to registries, those say what they are, by HEAD as well.
+        let is_store_complaint = self.speaker == Speaker::Elsewhere && !self.is_of_registry();
+        let retry_after = || retry_after(&self.headers, &self.body, time_there(&self.headers));
         match self.status.as_u16() {
             429 => Verdict::RateLimited(retry_after()),
             400 | 403 if self.says_throttled() => Verdict::RateLimited(retry_after()),
-            400 | 403 | 404 if is_store_complaint => Verdict::SpentRedirect,
+            400 | 401 | 403 | 404 if is_store_complaint => Verdict::SpentRedirect,
             403 if shape == Shape::Html => Verdict::Broken,
             401 | 403 | 412 => Verdict::NotHereOrHidden,
             404 | 405 if matches!(shape, Shape::Html | Shape::Xml | Shape::Text) => Verdict::Doubtful,
@@ -114,8 +116,14 @@ impl Refusal {
         String::from_utf8_lossy(&self.body).to_ascii_lowercase()
     }
 
+    /// Whether it is a registry that speaks, as opposed to what it redirects to.
+    fn is_of_registry(&self) -> bool {
+        self.headers.contains_key(API_VERSION) || self.code().is_some()
+    }
+
     fn shape(&self) -> Shape {
-        let start = self.body.trim_ascii_start();
+        // Azure's stores put a byte order mark first.
+        let start = self.body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&self.body).trim_ascii_start();
         match start.first() {
             Some(b'{' | b'[') => Shape::Json,
             Some(b'<') if start.starts_with(b"<?xml") || start.starts_with(b"<Error") => Shape::Xml,
@@ -151,6 +159,9 @@ mod tests {
 
     const HTML: &str = "<!DOCTYPE html><html>";
     const XML: &str = "<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code></Error>";
+
+    const MARKED_XML: &str = "\u{feff}<?xml version=\"1.0\"?><Error><Code>AuthenticationFailed</Code></Error>";
+    const API: (&str, &str) = ("docker-distribution-api-version", "registry/2.0");
 
     /// The row of the table, who says which status with which headers and body, and what that means.
     type Row = (&'static str, Speaker, u16, &'static [(&'static str, &'static str)], &'static str, Verdict);
@@ -191,6 +202,14 @@ mod tests {
             ("expired signature", Elsewhere, 403, &[], XML, SpentRedirect),
             ("two ways of authentication", Elsewhere, 400, &[], XML, SpentRedirect),
             ("key lost behind the registry", Elsewhere, 404, &[], XML, SpentRedirect),
+            ("expired signature, Azure's way", Elsewhere, 403, &[], MARKED_XML, SpentRedirect),
+            ("expired signature, a CDN's way", Elsewhere, 403, &[], "Forbidden", SpentRedirect),
+            ("expired signature, without a word", Elsewhere, 403, &[], "", SpentRedirect),
+            ("who asks is not known", Elsewhere, 401, &[], "", SpentRedirect),
+            ("key lost, without a word", Elsewhere, 404, &[], "", SpentRedirect),
+            ("a registry behind a registry", Elsewhere, 404, &[API], "", NotHere),
+            ("a registry behind a registry", Elsewhere, 404, &[], r#"{"errors":[{"code":"BLOB_UNKNOWN"}]}"#, NotHere),
+            ("firewall page, with a mark", Registry, 403, &[], "\u{feff}<!DOCTYPE html><html>", Broken),
             ("firewall page", Registry, 403, &[], HTML, Broken),
             ("firewall page, by HEAD", Registry, 403, &[("content-type", "text/html; charset=utf-8")], "", Broken),
             ("manifest unknown", Registry, 404, &[], r#"{"errors":[{"code":"MANIFEST_UNKNOWN"}]}"#, NotHere),

@@ -31,6 +31,7 @@ use self::reading::Reading;
 use self::retries::RetryBudget;
 use self::rotation::{Standing, rank};
 use super::error::Verdict;
+use super::retry_after::time_there;
 use crate::telemetry::metrics::UpstreamMetrics;
 
 pub(crate) use self::ledger::Charge;
@@ -80,7 +81,7 @@ impl Budget {
 
     /// The upstream answered a request that was made as `account`, by `verdict` if that is no success.
     pub(crate) fn note(&self, account: &Account, charge: Charge, headers: &HeaderMap, verdict: Option<Verdict>) {
-        let reading = Reading::of(headers, SystemTime::now());
+        let reading = Reading::of(headers, time_there(headers));
         let now = Instant::now();
         let mut ledgers = self.ledgers.lock();
         let ledger = ledgers.entry(Arc::clone(account)).or_default();

@@ -115,7 +115,10 @@ fn number(text: &str) -> Option<u64> {
 
 fn until(reset: u64, now: SystemTime) -> Duration {
     let reset_at = Duration::from_secs(reset);
-    if reset < DATES { reset_at } else { (UNIX_EPOCH + reset_at).duration_since(now).unwrap_or_default() }
+    if reset < DATES {
+        return reset_at;
+    }
+    UNIX_EPOCH.checked_add(reset_at).and_then(|date| date.duration_since(now).ok()).unwrap_or_default()
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -169,6 +172,11 @@ mod tests {
                 "GitHub",
                 &[("x-ratelimit-limit", "60"), ("x-ratelimit-remaining", "56"), ("x-ratelimit-reset", "1700000042")],
                 (Some(60), 56, None, Some(42)),
+            ),
+            (
+                "the end of time",
+                &[("x-ratelimit-remaining", "56"), ("x-ratelimit-reset", "18446744073709551615")],
+                (None, 56, None, Some(0)),
             ),
             (
                 "GitLab",

@@ -24,7 +24,7 @@ impl Trend {
     pub(super) fn note(&mut self, remaining: u64, now: Instant) {
         // More than before by far: the window has begun anew, and what was used in the last one is over. A little more
         // is an answer that was overtaken, or a window that rolls.
-        if self.readings.back().is_some_and(|(_, before)| remaining > before + before / 4 + 10) {
+        if self.readings.back().is_some_and(|(_, before)| remaining > before.saturating_add(before / 4 + 10)) {
             self.readings.clear();
         }
         while self.readings.front().is_some_and(|(at, _)| now.duration_since(*at) > WINDOW) {
@@ -85,6 +85,7 @@ mod tests {
             ("use in a new window", &[(0, 100), (100, 5), (101, 100), (161, 40)], Some(40)),
             ("an answer that was overtaken", &[(0, 100), (59, 40), (60, 41)], Some(41)),
             ("only the last minutes count", &[(0, 1000), (3600, 500), (3660, 440)], Some(440)),
+            ("so many that more cannot be told", &[(0, u64::MAX), (60, u64::MAX)], None),
             ("many readings", &steady, Some(1000)),
             ("slow use", &crawl, Some(90_100)),
         ];

@@ -101,9 +101,9 @@ impl Proxy {
     fn of_config(server: &ProxyServer) -> Self {
         let mut url = server.url.clone();
         if let Some(credentials) = &server.credentials {
-            // Both succeed for every address with a host.
-            let _ = url.set_username(&credentials.username);
-            let _ = url.set_password(Some(credentials.password.expose()));
+            // Both succeed for every address with a host, and both take what looks escaped for escaped.
+            let _ = url.set_username(&credentials.username.replace('%', "%25"));
+            let _ = url.set_password(Some(&credentials.password.expose().replace('%', "%25")));
         }
         Self(url)
     }
@@ -333,14 +333,14 @@ mod tests {
     fn the_configuration_overrides_the_environment() {
         let none = ProxyRules::new(&ProxyChoice::None, &environment(""));
         assert_eq!(proxy_for(&none, "https://a.b"), None);
-        let credentials = ProxyCredentials { username: "ci@corp".to_owned(), password: Secret::new("p:w/@") };
+        let credentials = ProxyCredentials { username: "ci@corp%2f".to_owned(), password: Secret::new("p:w/@50%41") };
         let url = "http://own.corp:8080".parse().unwrap();
         let server = ProxyServer { url, credentials: Some(credentials) };
         let own = ProxyRules::new(&ProxyChoice::Server(server), &environment("*"));
         assert_eq!(proxy_for(&own, "https://a.b").as_deref(), Some("own.corp:8080"));
         assert_eq!(proxy_for(&own, "http://localhost").as_deref(), Some("own.corp:8080"));
         let proxy = own.proxy_for(&"https://a.b".parse().unwrap()).unwrap();
-        assert_eq!(proxy.url().as_str(), "http://ci%40corp:p%3Aw%2F%40@own.corp:8080/");
+        assert_eq!(proxy.url().as_str(), "http://ci%40corp%252f:p%3Aw%2F%4050%2541@own.corp:8080/");
         assert!(!format!("{own:?} {:?}", environment("")).contains("pw"), "{own:?}");
         assert!(!format!("{own:?}").contains("p%3Aw"), "{own:?}");
     }
