@@ -34,7 +34,7 @@ use crate::config::{Capability, UpstreamConfig};
 use crate::oci::media_type::ACCEPT_MANIFESTS;
 use crate::oci::request::{BlobRequest, ManifestRequest};
 use crate::oci::{ByteRange, Digest, MAX_MANIFEST_BYTES, Manifest, MediaType, Reference, RepositoryName};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Occasionally};
 
 /// Extension header of the distribution specification.
 const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -52,6 +52,8 @@ pub(super) struct Upstream {
     pub(super) metrics: Metrics,
     pub(super) quirks: Quirks,
     pub(super) health: Arc<Health>,
+    /// Of what no circuit ends: a refusal of every request, a proxy in the way.
+    pub(super) complaints: Occasionally,
     /// What it was made from.
     pub(super) config: UpstreamConfig,
 }
@@ -93,6 +95,9 @@ pub(super) enum Pace {
 
 /// How long a candidate has while another one stands ready.
 pub(super) const HURRIED: Duration = Duration::from_secs(3);
+
+/// How often one upstream is complained of at most for what does not open a circuit.
+const COMPLAINTS: Duration = Duration::from_secs(60);
 
 impl Pace {
     /// How long the head of an answer may take that usually may take `usual`.
@@ -141,6 +146,7 @@ impl Upstream {
             config: config.clone(),
             metrics: metrics.clone(),
             quirks: Quirks::default(),
+            complaints: Occasionally::once_per(COMPLAINTS),
         })
     }
 

@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 use super::UpstreamSet;
 use super::attempts::{Attempt, Attempts, Conclusion, Standing};
 use super::client::{Candidate, HURRIED, Pace};
-use super::error::{UpstreamError, Verdict};
+use super::error::{Fault, UpstreamError, Verdict};
 use super::health::{Asking, Evidence, Part, Pending, TimeGiven};
 use super::limit::Place;
 use super::outcome::Outcome;
@@ -41,7 +41,7 @@ impl UpstreamSet {
     pub fn is_scarce(&self, repository: &RepositoryName) -> bool {
         let question = Question::new(Surface::Manifest, Capability::Resolve, repository, Instant::now());
         let candidates = self.candidates(&question, &mut Attempts::default());
-        candidates.iter().all(|route| route.upstream.is_scarce(&route.repository))
+        !candidates.is_empty() && candidates.iter().all(|route| route.upstream.is_scarce(&route.repository))
     }
 
     /// Those that may be asked, in order; `attempts` says who may not be for now. Who sent a wrong part lately is asked
@@ -93,7 +93,7 @@ impl UpstreamSet {
         let mut attempts = Attempts::default();
         let candidates = self.candidates(&question, &mut attempts);
         let sole = candidates.len() == 1;
-        let mut left_alone = Vec::new();
+        let mut again = Vec::new();
         for (position, route) in candidates.iter().enumerate() {
             let next = candidates[position + 1..].iter().find(|route| route.upstream.health.is_ready(part));
             let outcome = match route.upstream.health.ask(part, Asking::IfItWorks) {
@@ -115,8 +115,9 @@ impl UpstreamSet {
             if let Some(next) = next {
                 self.report(&question, route, next, &error);
             }
-            if error.verdict == Verdict::LeftAlone {
-                left_alone.push(route);
+            // Or cut off, for the sake of somebody who turns out to have nothing.
+            if error.verdict == Verdict::LeftAlone || (error.verdict == Verdict::Silent && next.is_some()) {
+                again.push(route);
             }
             attempts.note(route, error);
         }
@@ -124,15 +125,16 @@ impl UpstreamSet {
             return Err(attempts);
         }
         // Boxed: it is rare, and would make the future twice as large.
-        Box::pin(self.insist(&question, &candidates, &left_alone, attempts, &attempt)).await
+        Box::pin(self.insist(&question, &candidates, &again, attempts, &attempt)).await
     }
 
-    /// Asks those that were left alone: nobody else has it.
+    /// Asks those that were left alone or not waited for: nobody else has it. Nobody stands behind the last one, so it
+    /// has the usual time.
     async fn insist<'a, T, F>(
         &'a self,
         question: &Question<'_>,
         candidates: &[Route<'a>],
-        left_alone: &[&Route<'a>],
+        again: &[&Route<'a>],
         mut attempts: Attempts,
         attempt: &(impl Fn(Candidate<'a>) -> F + Send + Sync),
     ) -> Result<(T, Place), Attempts>
@@ -141,14 +143,14 @@ impl UpstreamSet {
         F: Future<Output = Result<T, UpstreamError>> + Send,
     {
         let sole = candidates.len() == 1;
-        let pace = if sole { Pace::Usual } else { Pace::Halved };
-        for (position, route) in left_alone.iter().copied().enumerate() {
+        for (position, route) in again.iter().copied().enumerate() {
             if question.deadline <= Instant::now() {
                 break;
             }
             let asked = route.upstream.health.ask(Part::of(question.surface), Asking::InAnyCase);
             let Ok(pending) = asked else { continue };
-            let deadline = share(question.deadline, left_alone.len() - position);
+            let pace = if position + 1 == again.len() { Pace::Usual } else { Pace::Halved };
+            let deadline = share(question.deadline, again.len() - position);
             let undecided = route.is_undecided(candidates, &attempts);
             let turn = Turn { route, pending, pace, tokens: Asking::InAnyCase, sole, undecided, deadline };
             match self.take(question, turn, attempt).await {
@@ -223,11 +225,18 @@ impl UpstreamSet {
         let Question { repository, purpose, surface, .. } = question;
         let kind = surface.as_str();
         // A partial mirror lacks things all day, and what is left alone has had its line; only news are worth one.
-        let is_known = matches!(error.verdict, Verdict::LeftAlone | Verdict::HeldBack(_));
-        if error.verdict.is_absence() || is_known {
-            debug!(%registry, %repository, %upstream, %next, kind, ?purpose, reason, %error, "Passed an upstream over");
+        let is_known = matches!(error.verdict, Verdict::LeftAlone | Verdict::HeldBack(_) | Verdict::Busy);
+        let suppressed = match error.verdict.fault() {
+            _ if error.verdict.is_absence() || is_known => None,
+            // Nothing will ever keep requests away from it.
+            Fault::None => passed.upstream.complaints.due(),
+            _ => Some(0),
+        };
+        if let Some(suppressed) = suppressed {
+            warn!(%registry, %repository, %upstream, %next, kind, ?purpose, reason, %error, suppressed,
+                "Passed an upstream over");
         } else {
-            warn!(%registry, %repository, %upstream, %next, kind, ?purpose, reason, %error, "Passed an upstream over");
+            debug!(%registry, %repository, %upstream, %next, kind, ?purpose, reason, %error, "Passed an upstream over");
         }
     }
 }

@@ -54,7 +54,8 @@ impl Drop for Fake {
     }
 }
 
-type Script = Arc<dyn Fn(&Asked) -> Response + Send + Sync>;
+/// What to answer, how long to think about it, and what was asked.
+type Behaviour = (Arc<dyn Fn(&Asked) -> Response + Send + Sync>, Duration, Arc<Mutex<Vec<Asked>>>);
 
 impl Fake {
     /// A server that answers by `script`.
@@ -62,11 +63,24 @@ impl Fake {
         Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), script)
     }
 
+    /// The same, thinking for so long about every answer.
+    pub(super) async fn slow(time: Duration, script: impl Fn(&Asked) -> Response + Send + Sync + 'static) -> Self {
+        Self::thinking(TcpListener::bind("127.0.0.1:0").await.unwrap(), time, script)
+    }
+
     /// The same on a listener whose address is known already, for scripts that speak of it.
     pub(super) fn on(listener: TcpListener, script: impl Fn(&Asked) -> Response + Send + Sync + 'static) -> Self {
+        Self::thinking(listener, Duration::ZERO, script)
+    }
+
+    fn thinking(
+        listener: TcpListener,
+        time: Duration,
+        script: impl Fn(&Asked) -> Response + Send + Sync + 'static,
+    ) -> Self {
         let port = listener.local_addr().unwrap().port();
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let state: (Script, Arc<Mutex<Vec<Asked>>>) = (Arc::new(script), Arc::clone(&asked));
+        let state: Behaviour = (Arc::new(script), time, Arc::clone(&asked));
         let router = Router::new().fallback(answer).with_state(state);
         let task = tokio::spawn(async move {
             loop {
@@ -94,12 +108,15 @@ impl Fake {
     }
 }
 
-async fn answer(State((script, asked)): State<(Script, Arc<Mutex<Vec<Asked>>>)>, request: Request) -> Response {
+async fn answer(State((script, time, asked)): State<Behaviour>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
     let body = String::from_utf8(body.to_vec()).unwrap();
     let question = Asked { method: parts.method, target: parts.uri.to_string(), headers: parts.headers, body };
     asked.lock().push(question.clone());
+    if !time.is_zero() {
+        tokio::time::sleep(time).await;
+    }
     script(&question)
 }
 

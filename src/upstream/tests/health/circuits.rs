@@ -74,7 +74,7 @@ async fn what_could_be_served_stale_is_told_at_once_that_nobody_can_be_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_all_are_down_they_are_asked_in_order_with_half_of_the_time() {
+async fn when_all_are_down_they_are_asked_in_order_and_only_the_last_has_all_of_the_time() {
     let (one, first) = hanging().await;
     let (other, second) = hanging().await;
     let (_all, set, health, _) = watched(vec![upstream("one", &one), upstream("other", &other)]);
@@ -85,11 +85,22 @@ async fn when_all_are_down_they_are_asked_in_order_with_half_of_the_time() {
     }
     let (before, begun) = ((first.load(Ordering::Relaxed), second.load(Ordering::Relaxed)), Instant::now());
     let attempts = ask(&set, Purpose::Miss).await.unwrap_err();
-    assert_eq!(begun.elapsed().as_secs(), 4 + 4);
+    assert_eq!(begun.elapsed().as_secs(), 4 + 8);
     assert_eq!((first.load(Ordering::Relaxed), second.load(Ordering::Relaxed)), (before.0 + 1, before.1 + 1));
     let names: Vec<_> = attempts.0.iter().map(|attempt| &*attempt.upstream).collect();
     assert_eq!(names, ["one", "other"]);
     assert!(attempts.0.iter().all(|attempt| attempt.error.verdict == Verdict::Silent), "{attempts}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_slow_is_waited_for_when_nobody_else_has_it() {
+    let slow = Fake::slow(Duration::from_secs(6), |_| ok(MANIFEST)).await;
+    let lacking = Fake::start(|_| status(404)).await;
+    let (_all, set, health, _) = watched(vec![upstream("slow", &slow.url()), mirror("lacking", &lacking.url())]);
+    let begun = Instant::now();
+    assert_eq!(ask(&set, Purpose::Miss).await.unwrap(), "slow");
+    assert_eq!(begun.elapsed().as_secs(), 3 + 6, "it was not waited for as long as there was somebody else");
+    assert_eq!(circuits(&health)[1], Circuit::Closed);
 }
 
 #[tokio::test(start_paused = true)]
