@@ -72,6 +72,15 @@ impl Credential {
         }
     }
 
+    /// The user, if there is one, and if that is no secret: some registries want a token in place of both user name and
+    /// password.
+    pub fn user(&self) -> Option<&str> {
+        match self {
+            Self::Password { username, password } if username != password.expose() => Some(username),
+            Self::Password { .. } | Self::IdentityToken(_) | Self::BearerToken(_) => None,
+        }
+    }
+
     /// Whether it is a user name and a password.
     pub const fn is_password(&self) -> bool {
         matches!(self, Self::Password { .. })
@@ -88,6 +97,14 @@ impl CredentialRule {
     pub fn password(pattern: RepositoryPattern, username: &str, password: Secret) -> Self {
         let source = CredentialSource::Given(Credential::of(username, password));
         Self { name: username.to_owned(), pattern, below: None, source }
+    }
+
+    /// Whom the upstream takes these for, if that can be told.
+    pub fn user(&self) -> Option<&str> {
+        match &self.source {
+            CredentialSource::Given(credential) => credential.user(),
+            CredentialSource::Helper(_) => None,
+        }
     }
 
     /// Whether they are for `repository`.

@@ -123,10 +123,8 @@ impl DockerConfig {
         let store = self.store.as_deref().filter(|_| !named.iter().any(|(_, suffix)| suffix.is_empty()));
         let named = named.into_iter().filter(|(_, suffix)| !suffix.is_empty());
         let entries = self.auths.iter().filter(|(key, _)| key.means(registry)).map(|(key, credential)| Found {
-            name: match credential {
-                Credential::Password { username, .. } => username.clone(),
-                Credential::IdentityToken(_) | Credential::BearerToken(_) => key.text(),
-            },
+            // Not by the user name: some registries want a token in place of it, too.
+            name: key.text(),
             repositories: key.repositories(),
             what: What::Credential(credential.clone()),
         });

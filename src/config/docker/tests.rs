@@ -78,15 +78,15 @@ fn all_that_matches_is_found_in_the_order_of_trial() {
     let expected = [
         "docker-credential-ecr-login",
         "hub.example.com/beta",
-        "deep",
-        "path",
-        "host-again",
-        "host",
-        "wild",
+        "hub.example.com/acme/app",
+        "hub.example.com/acme",
+        "hub.example.com",
+        "hub.example.com",
+        "*.example.com",
         "docker-credential-pass",
     ];
     assert_eq!(names(text, "https://hub.example.com"), expected);
-    assert_eq!(names(text, "https://hub.example.com:5000"), ["port", "docker-credential-pass"]);
+    assert_eq!(names(text, "https://hub.example.com:5000"), ["hub.example.com:5000", "docker-credential-pass"]);
     assert_eq!(names(text, "https://ghcr.io"), ["docker-credential-pass"]);
 }
 
@@ -106,7 +106,7 @@ fn files_of_helpers_and_settings_alone_hold_no_entries() {
 #[test]
 fn the_older_kind_of_secret_is_a_bare_map() {
     let text = r#"{"https://index.docker.io/v1/":{"auth":"dXNlcjpwYTpzcw==","email":"x"}}"#;
-    assert_eq!(names(text, "https://registry-1.docker.io"), ["user"]);
+    assert_eq!(names(text, "https://registry-1.docker.io"), ["docker.io"]);
 }
 
 #[test]

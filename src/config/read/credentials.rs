@@ -11,6 +11,9 @@ use crate::config::files::FilesRead;
 use crate::config::registries::RepositoryPattern;
 use crate::config::secret::Secret;
 
+/// What whoever asks without credentials is called.
+const ANONYMOUS: &str = "anonymous";
+
 /// What an item may name, of which it names one.
 const SOURCES: [&str; 4] = ["password_file", "password_env", "bearer_token_file", "docker_config_file"];
 
@@ -27,7 +30,23 @@ pub(super) fn read(upstream: &Section<'_>, url: Option<&Url>, reading: &mut Read
         let section = Section::open(path, Some(node), &keys::CREDENTIAL, upstream.problems());
         rules.extend(item(&section, url, reading));
     }
+    tell_apart(&mut rules);
     rules
+}
+
+/// Numbers names that stand for several accounts: what one has left of its rate limit says nothing about the others.
+fn tell_apart(rules: &mut [CredentialRule]) {
+    let mut taken = vec![(ANONYMOUS.to_owned(), None)];
+    for rule in rules {
+        let account = rule.user().map(str::to_owned);
+        let is_taken =
+            |name: &str| taken.iter().any(|(other, known)| other == name && (account.is_none() || *known != account));
+        let numbered = |number: u32| if number == 1 { rule.name.clone() } else { format!("{}-{number}", rule.name) };
+        if let Some(name) = (1..=u32::MAX).map(numbered).find(|name| !is_taken(name)) {
+            taken.push((name.clone(), account));
+            rule.name = name;
+        }
+    }
 }
 
 fn item(section: &Section<'_>, url: Option<&Url>, reading: &mut Reading<'_>) -> Vec<CredentialRule> {
@@ -61,7 +80,11 @@ fn item(section: &Section<'_>, url: Option<&Url>, reading: &mut Reading<'_>) -> 
             };
             let credential =
                 username.as_deref().zip(password).map(|(username, password)| Credential::of(username, password));
-            rule(pattern, name.or(username), credential)
+            let name = name.or_else(|| {
+                let is_secret = credential.as_ref()?.is_password() && credential.as_ref()?.user().is_none();
+                if is_secret { Some("token".to_owned()) } else { username }
+            });
+            rule(pattern, name, credential)
         }
         None => Vec::new(),
     }

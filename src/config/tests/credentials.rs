@@ -66,7 +66,7 @@ fn come_from_a_docker_config_in_the_order_of_trial() {
     let config = loaded(OPEN, &credential, &path).unwrap();
     let rules = &registry(&config, "a.b").upstreams[0].credentials;
     let names: Vec<_> = rules.iter().map(|rule| rule.name.as_str()).collect();
-    assert_eq!(names, ["docker-credential-here", "path", "wild"]);
+    assert_eq!(names, ["docker-credential-here", "a.b/acme", "*.b"]);
     let helper = CredentialHelper { program, server: "a.b".to_owned(), lifetime: Duration::from_secs(3600) };
     assert_eq!(rules[0].source, CredentialSource::Helper(helper));
     assert_eq!((password(&rules[1]), password(&rules[2])), ("hunter2", "hunter2"));
@@ -87,6 +87,29 @@ fn come_from_a_docker_config_in_the_order_of_trial() {
     let config = loaded(OPEN, &credential, &path).unwrap();
     let rules = &registry(&config, "a.b").upstreams[0].credentials;
     assert!(rules.iter().all(|rule| !rule.applies_to(&"other/app".parse().unwrap())));
+}
+
+#[test]
+fn are_called_by_what_tells_accounts_apart_and_is_no_secret() {
+    let (hunter, other) = (file_with("hunter2", 0o600), file_with("other", 0o600));
+    let path = |file: &tempfile::NamedTempFile| file.path().display().to_string();
+    let entries = file_with(r#"{"auths":{"a.b":{"username":"hunter2","password":"hunter2"}}}"#, 0o600);
+    let items = [
+        format!("{{ match: '**', username: u, password_file: {} }}", path(&hunter)),
+        // The same account, for something else.
+        format!("{{ match: 'x/**', username: u, password_file: {} }}", path(&hunter)),
+        format!("{{ match: '**', name: u, username: v, password_file: {} }}", path(&other)),
+        format!("{{ match: '**', bearer_token_file: {} }}", path(&hunter)),
+        format!("{{ match: '**', bearer_token_file: {} }}", path(&other)),
+        format!("{{ match: '**', username: anonymous, password_file: {} }}", path(&other)),
+        // Some registries want a token in place of both.
+        format!("{{ match: '**', username: hunter2, password_file: {} }}", path(&hunter)),
+        format!("{{ docker_config_file: {} }}", path(&entries)),
+    ];
+    let config = loaded(OPEN, &items.join("\n          - "), &[]).unwrap();
+    let rules = &registry(&config, "a.b").upstreams[0].credentials;
+    let names: Vec<&str> = rules.iter().map(|rule| rule.name.as_str()).collect();
+    assert_eq!(names, ["u", "u", "u-2", "bearer-token", "bearer-token-2", "anonymous-2", "token", "a.b"]);
 }
 
 #[test]
