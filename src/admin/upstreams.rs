@@ -76,7 +76,7 @@ fn change<E>(
     let host = registry.parse::<RegistryHost>().map_err(|_| unknown())?;
     change(&operations.upstreams, &host).map_err(|_| unknown())?;
     let reports = operations.upstreams.reports();
-    let report = reports.iter().find(|report| *report.registry == *registry && *report.upstream == *name);
+    let report = reports.iter().find(|report| *report.registry == *host.as_str() && *report.upstream == *name);
     report.map(|report| answer(&shown(report))).ok_or_else(unknown)
 }
 

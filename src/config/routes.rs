@@ -63,11 +63,7 @@ pub struct Repositories {
 impl fmt::Display for Repositories {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { registry, extent } = self;
-        match extent {
-            Extent::One(name) => write!(f, "{registry}/{name}"),
-            Extent::Below(Some(prefix)) => write!(f, "{registry}/{prefix}/**"),
-            Extent::Below(None) => write!(f, "{registry}/**"),
-        }
+        write!(f, "{registry}/{extent}")
     }
 }
 
@@ -78,6 +74,33 @@ pub enum Extent {
     One(RepositoryName),
     /// All below a prefix; all there are, if there is none.
     Below(Option<RepositoryName>),
+}
+
+impl Extent {
+    /// Whether a repository may be meant by both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::One(one), Self::One(other)) => one == other,
+            (Self::One(name), Self::Below(Some(prefix))) | (Self::Below(Some(prefix)), Self::One(name)) => {
+                below(name.as_str(), prefix).is_some_and(|rest| !rest.is_empty())
+            }
+            (Self::Below(Some(one)), Self::Below(Some(other))) => {
+                below(one.as_str(), other).is_some() || below(other.as_str(), one).is_some()
+            }
+            (Self::Below(None), _) | (_, Self::Below(None)) => true,
+        }
+    }
+}
+
+/// As it is written behind its registry: `acme/app`, `acme/**`.
+impl fmt::Display for Extent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(name) => write!(f, "{name}"),
+            Self::Below(Some(prefix)) => write!(f, "{prefix}/**"),
+            Self::Below(None) => f.write_str("**"),
+        }
+    }
 }
 
 /// Repositories that hold the same images as others do: what one cannot give is asked of the other.

@@ -83,6 +83,7 @@ impl Errand {
         what: What,
         prefix: Prefix,
         size: Option<u64>,
+        floor: Floor,
     ) -> Result<(BlobBody, Option<Bytes>), Declined> {
         let mut avoid = self.senders();
         avoid.retain(|name| !among.contains(name));
@@ -92,14 +93,16 @@ impl Errand {
         };
         let mut body = opened.map_err(Declined::Asked)?;
         let repeats = what == What::Whole || body.overlap() > 0;
-        let carried = if repeats { skip(&mut body, prefix).await.map_err(Declined::Sent)? } else { None };
+        if !repeats {
+            return Ok((body, None));
+        }
+        let carried = Skip::of(prefix, floor).through(&mut body).await.map_err(Declined::Sent)?;
         Ok((body, carried))
     }
 
     /// These have sent a blob between them that is not the one.
     pub(super) fn blame(&self, contributors: &[Arc<str>]) {
         for upstream in contributors {
-            self.metrics.pull.digest_mismatches.with_label_values(&[self.registry.as_str(), &**upstream]).inc();
             self.upstreams.blame(upstream);
         }
     }
@@ -121,25 +124,56 @@ pub(super) enum Declined {
     Sent(BrokenBody),
 }
 
-/// Receives what `body` repeats, and compares. Returns what came in one piece with its end.
-pub(super) async fn skip(body: &mut BlobBody, prefix: Prefix) -> Result<Option<Bytes>, BrokenBody> {
-    let (mut hasher, mut pace) = (Hasher::new(prefix.digest.algorithm()), Pace::default());
-    let (mut missing, mut carried) = (prefix.length, None);
-    while missing > 0 {
-        let since = Instant::now();
-        let Some(mut chunk) = body.chunk().await? else {
-            return Err(body.broken(Break::Truncated, format!("Ended {missing} bytes before what was asked for")));
-        };
-        if let Some(too_slow) = pace.received(chunk.len() as u64, since.elapsed()) {
-            return Err(body.broken(Break::Slow, too_slow.to_string()));
+/// What a body repeats of a blob before it goes on: received, compared and left out.
+#[derive(Debug)]
+pub(super) struct Skip {
+    prefix: Prefix,
+    floor: Floor,
+    hasher: Hasher,
+    missing: u64,
+    pace: Pace,
+}
+
+/// Whether who sends too slowly is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Floor {
+    /// Somebody else could be asked.
+    Kept,
+    /// Nobody else could.
+    Waived,
+}
+
+impl Skip {
+    /// All of `prefix`.
+    pub(super) fn of(prefix: Prefix, floor: Floor) -> Self {
+        let hasher = Hasher::new(prefix.digest.algorithm());
+        Self { prefix, floor, hasher, missing: prefix.length, pace: Pace::default() }
+    }
+
+    /// Receives what `body` repeats, and compares. Returns what came in one piece with its end. After
+    /// [`Break::Slow`], and only then, it may be called again and goes on with the same body.
+    pub(super) async fn through(&mut self, body: &mut BlobBody) -> Result<Option<Bytes>, BrokenBody> {
+        let mut carried = None;
+        while self.missing > 0 {
+            let since = Instant::now();
+            let Some(mut chunk) = body.chunk().await? else {
+                let message = format!("Ended {} bytes before what was asked for", self.missing);
+                return Err(body.broken(Break::Truncated, message));
+            };
+            let too_slow = self.pace.received(chunk.len() as u64, since.elapsed());
+            let behind = chunk.split_off(usize::try_from(self.missing).unwrap_or(usize::MAX).min(chunk.len()));
+            self.hasher.update(&chunk);
+            self.missing -= chunk.len() as u64;
+            carried = Some(behind).filter(|behind| !behind.is_empty());
+            if let Some(too_slow) = too_slow.filter(|_| self.missing > 0 && self.floor == Floor::Kept) {
+                self.pace = Pace::default();
+                return Err(body.broken(Break::Slow, too_slow.to_string()));
+            }
         }
-        let behind = chunk.split_off(usize::try_from(missing).unwrap_or(usize::MAX).min(chunk.len()));
-        hasher.update(&chunk);
-        missing -= chunk.len() as u64;
-        carried = Some(behind).filter(|behind| !behind.is_empty());
+        if self.hasher.clone().finish() == self.prefix.digest {
+            return Ok(carried);
+        }
+        let message = format!("Begins with other {} bytes than those that came before", self.prefix.length);
+        Err(body.broken(Break::Different, message))
     }
-    if hasher.finish() == prefix.digest {
-        return Ok(carried);
-    }
-    Err(body.broken(Break::Different, format!("Begins with other {} bytes than those that came before", prefix.length)))
 }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
 use super::continuation::{Course, Step, What};
-use super::errand::{Declined, Errand, skip};
+use super::errand::{Declined, Errand, Floor, Skip};
 use super::error::{FillError, Prefix};
 use super::pace::{Pace, TooSlow};
 use crate::upstream::{Attempts, BlobBody, Break, BrokenBody, Verdict};
@@ -107,24 +107,52 @@ impl Relay {
             carried
         } else {
             let since = Instant::now();
-            let Some(bytes) = body.chunk().await? else { return Ok(None) };
+            let bytes = match body.chunk().await {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => return Ok(None),
+                Err(broken) => {
+                    // What came in one piece with what is too much is not handed out, and was sent all the same.
+                    if broken.cause == Break::Overlong {
+                        self.contributed(&broken.upstream);
+                    }
+                    return Err(broken);
+                }
+            };
             self.too_slow = self.pace.received(bytes.len() as u64, since.elapsed());
             bytes
         };
         let upstream = Arc::clone(body.upstream());
-        self.too_slow = self.too_slow.filter(|_| self.candidates().iter().any(|name| *name != upstream));
-        if !self.contributors.contains(&upstream) {
-            self.contributors.push(upstream);
-        }
+        self.too_slow = self.too_slow.filter(|_| self.has_others_than(&upstream));
+        self.contributed(&upstream);
         Ok(Some(bytes))
+    }
+
+    fn contributed(&mut self, upstream: &Arc<str>) {
+        if !self.contributors.contains(upstream) {
+            self.contributors.push(Arc::clone(upstream));
+        }
+    }
+
+    fn has_others_than(&self, upstream: &Arc<str>) -> bool {
+        self.candidates().iter().any(|name| name != upstream)
     }
 
     /// Skips what the first body repeats of the bytes before it, if that is the same as `prefix`.
     pub(super) async fn align(&mut self, prefix: Prefix) -> Result<(), FillError> {
         let Some(body) = self.body.as_mut().filter(|body| body.overlap() > 0) else { return Ok(()) };
-        match skip(body, prefix).await {
-            Ok(carried) => self.carried = carried,
-            Err(broken) => self.go_on(broken, prefix).await?,
+        let upstream = Arc::clone(body.upstream());
+        let floor = if self.has_others_than(&upstream) { Floor::Kept } else { Floor::Waived };
+        let mut skip = Skip::of(prefix, floor);
+        while let Some(body) = self.body.as_mut().filter(|body| *body.upstream() == upstream) {
+            match skip.through(body).await {
+                Ok(carried) => {
+                    self.carried = carried;
+                    break;
+                }
+                // Nobody is faster, or that one is not at the beginning of what it repeats.
+                Err(slow) if slow.cause == Break::Slow => self.hurry(&slow, prefix).await,
+                Err(broken) => return self.go_on(broken, prefix).await,
+            }
         }
         Ok(())
     }
@@ -156,7 +184,8 @@ impl Relay {
             if !wait.is_zero() {
                 sleep(wait).await;
             }
-            match self.errand.ask(&among, what, prefix, self.size).await {
+            let floor = if self.candidates().len() > 1 { Floor::Kept } else { Floor::Waived };
+            match self.errand.ask(&among, what, prefix, self.size, floor).await {
                 Ok((body, carried)) => {
                     self.switch(body, carried, &broken, prefix);
                     return Ok(());
@@ -181,7 +210,7 @@ impl Relay {
         self.pace = Pace::default();
         let mut others = self.candidates();
         others.retain(|name| *name != slow.upstream);
-        match self.errand.ask(&others, What::Rest, prefix, self.size).await {
+        match self.errand.ask(&others, What::Rest, prefix, self.size, Floor::Kept).await {
             Ok((body, carried)) => {
                 self.course.broke(&slow.upstream, prefix.length);
                 self.switch(body, carried, slow, prefix);
@@ -195,10 +224,11 @@ impl Relay {
 
     fn switch(&mut self, body: BlobBody, carried: Option<Bytes>, broken: &BrokenBody, prefix: Prefix) {
         let (from, to, reason) = (&broken.upstream, body.upstream(), broken.cause.as_str());
-        let Errand { registry, request, metrics, .. } = &self.errand;
+        let Errand { registry, upstreams, request, metrics, .. } = &self.errand;
         warn!(%registry, repository = %request.repository, digest = %request.digest, %from, %to, byte = prefix.length,
             reason, error = %broken, "Went on with a blob in the middle");
-        metrics.upstream.resumes.with_label_values(&[registry.as_str(), &**to, reason]).inc();
+        let [registry, upstream] = upstreams.labels_of(to);
+        metrics.upstream.resumes.with_label_values(&[registry, upstream, reason]).inc();
         self.size = self.size.or(body.size());
         self.pace = Pace::default();
         self.carried = carried;

@@ -4,6 +4,7 @@
 //! the length that was expected. Whether the bytes of a blob are right only their reader can tell.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -80,6 +81,8 @@ pub(super) struct Candidate<'a> {
     pub(super) admission: Admission,
     /// Whether its token server is asked even if that has been failing.
     pub(super) tokens: Asking,
+    /// Whether anything was asked at all: what is answered from memory says nothing about how it is.
+    pub(super) was_asked: Arc<AtomicBool>,
 }
 
 /// How long a candidate may keep one waiting.
@@ -191,9 +194,14 @@ impl Candidate<'_> {
         let headers = match self.exchange(&self.ask_manifest(Method::HEAD, request)).await {
             Ok(response) => response.headers().clone(),
             // It knows no HEAD: only a GET can tell.
-            Err(error) if matches!(error.status, Some(405 | 501)) => {
+            Err(error) if error.status == Some(405) && error.verdict == Verdict::Refused => {
                 no_head.note(Instant::now());
                 return Ok(Resolved { upstream, digest: None, undecided, warning: None });
+            }
+            // Servers without HEAD say that, and so do those that are out of order.
+            Err(error) if matches!(error.status, Some(405 | 501)) => {
+                let FetchedManifest { digest, warning, .. } = self.manifest(request).await?;
+                return Ok(Resolved { upstream, digest: Some(digest), undecided, warning });
             }
             Err(error) => return Err(error),
         };

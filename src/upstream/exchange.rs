@@ -4,6 +4,7 @@
 //! along only to the upstream's own scheme, host and port.
 
 use std::future::Future;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::header::{ACCEPT, HeaderName, RANGE};
@@ -165,6 +166,7 @@ impl Candidate<'_> {
     /// Asks, and returns a successful answer; a redirect only if it was to be reported. Some failures are worth the
     /// same question again, once.
     pub(super) async fn exchange(&self, ask: &Ask<'_>) -> Result<Response, UpstreamError> {
+        self.was_asked.store(true, Ordering::Relaxed);
         let mut patience = Patience::of(self.pace, ask.first_byte, self.deadline);
         let error = match self.follow(ask, &mut patience).await {
             Ok(response) => return Ok(response),

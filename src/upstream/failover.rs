@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
@@ -173,6 +174,7 @@ impl UpstreamSet {
         F: Future<Output = Result<T, UpstreamError>> + Send,
     {
         let Turn { route, pending, pace, tokens, sole, undecided, deadline } = turn;
+        let was_asked = Arc::new(AtomicBool::new(false));
         let candidate = Candidate {
             upstream: route.upstream,
             name: route.name,
@@ -184,6 +186,7 @@ impl UpstreamSet {
             pace,
             admission: pending.admission(),
             tokens,
+            was_asked: Arc::clone(&was_asked),
         };
         let labels = route.upstream.labels();
         let count = |word| {
@@ -195,6 +198,9 @@ impl UpstreamSet {
         let begun = Instant::now();
         // Boxed: those who wait for a place carry nothing more with them.
         let outcome = within(deadline, Box::pin(attempt(candidate))).await;
+        if !was_asked.load(Ordering::Relaxed) {
+            return outcome.map(|found| (found, place));
+        }
         if !outcome.as_ref().is_err_and(|error| error.verdict == Verdict::LeftAlone) {
             count(Outcome::word_of(&outcome));
         }

@@ -16,8 +16,10 @@ use super::client::{Candidate, expect_ok};
 use super::error::{UpstreamError, Verdict};
 use super::exchange::{Ask, Redirects};
 use super::question::Surface;
+use super::verdict::is_html;
 use super::{Referrers, TagList};
-use crate::oci::media_type::OCI_INDEX;
+use crate::oci::Tag;
+use crate::oci::media_type::{ACCEPT_MANIFESTS, OCI_INDEX};
 use crate::oci::request::ReferrersRequest;
 
 /// The largest page that is read.
@@ -71,16 +73,23 @@ impl Candidate<'_> {
             url.query_pairs_mut().append_pair("artifactType", artifact_type);
         }
         let mut pages = Pages::new(self, Surface::Referrers, OCI_INDEX, url);
-        let first = pages.next().await.map_err(|error| {
-            match (error.verdict, error.status) {
-                // A registry that speaks of the repository may have the API for others.
-                (Verdict::NotHere, _) => return error.judged(Verdict::NoSuchList),
-                (Verdict::NoSuchList, _) | (_, Some(404 | 405)) => {}
-                _ => return error,
+        let first = match pages.next().await {
+            Ok(first) => first,
+            Err(error) => {
+                let has_none = match (error.verdict, error.status) {
+                    // A registry that speaks of the repository may have the API for others.
+                    (Verdict::NotHere, _) => return Err(error.judged(Verdict::NoSuchList)),
+                    (Verdict::NoSuchList, _) | (Verdict::Refused, Some(405)) => true,
+                    (Verdict::Doubtful, _) => pages.candidate.is_in_order(request).await,
+                    _ => false,
+                };
+                if !has_none {
+                    return Err(error);
+                }
+                quirks.no_referrers.note(Instant::now());
+                return Err(error.judged(Verdict::NoSuchList));
             }
-            quirks.no_referrers.note(Instant::now());
-            error.judged(Verdict::NoSuchList)
-        })?;
+        };
         let (headers, mut body) = first.ok_or_else(|| no_list(Surface::Referrers))?;
         let applied = headers.get(OCI_FILTERS_APPLIED).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let filtered = applied.split(',').any(|filter| filter.trim() == "artifactType");
@@ -88,6 +97,18 @@ impl Candidate<'_> {
             body = append(&body, &page).ok_or_else(|| no_list(Surface::Referrers))?;
         }
         Ok(Referrers { upstream: name, body, filtered })
+    }
+
+    /// Whether the registry speaks of the tag that stands in for the list. In an outage everything is a web page, and
+    /// "unsigned" is no answer to that.
+    async fn is_in_order(&self, request: &ReferrersRequest) -> bool {
+        let url = self.url(["manifests", Tag::referrers_fallback(&request.subject).as_str()]);
+        let ask =
+            Ask { accept: Some(ACCEPT_MANIFESTS), ..Ask::new(Surface::Manifest, Method::GET, url, &self.repository) };
+        match self.exchange(&ask).await {
+            Ok(response) => !is_html(response.headers()),
+            Err(error) => error.verdict.is_absence(),
+        }
     }
 }
 

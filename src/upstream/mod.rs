@@ -314,11 +314,17 @@ impl UpstreamSet {
         self.generation
     }
 
+    /// Registry and name of an upstream, as metrics have them, by the name under which it answered.
+    pub fn labels_of<'a>(&'a self, upstream: &'a str) -> [&'a str; 2] {
+        self.called(upstream).map_or([&self.registry, upstream], |upstream| upstream.labels())
+    }
+
     /// An upstream, by the name under which it answered, has sent a blob that does not hash to its digest: it is asked
     /// for no more blobs for a while.
     pub fn blame(&self, upstream: &str) {
         let why = "Sent a blob that does not hash to its digest";
         if let Some(upstream) = self.called(upstream) {
+            upstream.metrics.pull.digest_mismatches.with_label_values(&upstream.labels()).inc();
             upstream.health.note(Part::Blob, Evidence::of(&UpstreamError::digest(why), TimeGiven::Enough), why);
         }
     }

@@ -14,7 +14,7 @@ use crate::oci::{RegistryHost, RepositoryName};
 #[derive(Debug, Clone)]
 pub(super) struct Route<'a> {
     pub(super) upstream: &'a Arc<Upstream>,
-    /// What it is called in answers: that of an equivalent with its registry.
+    /// What it is called in answers, and by no other: that of an equivalent with its registry.
     pub(super) name: &'a Arc<str>,
     /// The repository, by its name there.
     pub(super) repository: RepositoryName,
@@ -29,12 +29,13 @@ pub(super) struct Equivalent {
     equivalence: Equivalence,
     /// The other registry's.
     upstreams: Arc<[Arc<Upstream>]>,
-    /// What each is called in answers: `quay.io/cdn`. No two registries have a name in common.
+    /// What each is called in answers: `quay.io/cdn`, and `quay.io/cdn/acme/app` where several repositories of one
+    /// registry stand in for the same. So no two candidates for a repository have a name in common.
     names: Vec<Arc<str>>,
 }
 
 impl PartialEq for Equivalent {
-    /// The names follow from the rest.
+    /// The names follow from the rest, of all equivalents of a registry.
     fn eq(&self, other: &Self) -> bool {
         self.equivalence == other.equivalence && Arc::ptr_eq(&self.upstreams, &other.upstreams)
     }
@@ -46,8 +47,15 @@ pub(super) fn equivalents(
     own: &HashMap<RegistryHost, Arc<[Arc<Upstream>]>>,
 ) -> Vec<Equivalent> {
     let stands_in = |equivalence: &Equivalence| {
-        let upstreams = Arc::clone(own.get(&equivalence.there.registry)?);
-        let names = upstreams.iter().map(|upstream| upstream.labels().join("/").into()).collect();
+        let Equivalence { here, there } = equivalence;
+        let upstreams = Arc::clone(own.get(&there.registry)?);
+        let is_rival = |other: &&Equivalence| other.there.registry == there.registry && other.here.overlaps(here);
+        let is_alone = registry.equivalents.iter().filter(is_rival).count() == 1;
+        let name = |upstream: &Arc<Upstream>| {
+            let name = upstream.labels().join("/");
+            if is_alone { name.into() } else { format!("{name}/{}", there.extent).into() }
+        };
+        let names = upstreams.iter().map(name).collect();
         Some(Equivalent { equivalence: equivalence.clone(), upstreams, names })
     };
     registry.equivalents.iter().filter_map(stands_in).collect()

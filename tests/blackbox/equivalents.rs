@@ -6,6 +6,8 @@ use http::StatusCode;
 use http::header::AUTHORIZATION;
 use serde_json::{Value, json};
 
+use crate::support::MIB;
+use crate::support::blob::blob_of;
 use crate::support::images::{Package, artifact, demo};
 use crate::support::tokens::TokenServer;
 use crate::support::upstream::{Fault, Kind, Requests, ScriptedUpstream};
@@ -256,4 +258,52 @@ async fn a_repository_that_nobody_serves_is_404_with_the_keys_that_decide() {
         assert!(answer.error_message().contains("`match` and `rewrite`"), "{}", answer.error_message());
     }
     assert_eq!(upstream.requests().len(), 0);
+}
+
+/// Two repositories of one vendor stand in, and say different things.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_repositories_of_one_vendor_are_told_apart() {
+    let (ours, theirs) = (demo(114), demo(115));
+    let (one, other) = ("ehazlett/one", "ehazlett/other");
+    let lists = json!([[format!("{REGISTRY}/{OURS}"), format!("{OTHER}/{one}"), format!("{OTHER}/{other}")]]);
+    let Vendors { first: _first, second, weir } = Vendors::with(lists).await;
+    second.push(one, "v1", &ours);
+    second.push(other, "v1", &theirs);
+    let answer = weir.manifest(OURS, "v1").await;
+    answer.assert_is(ours.digest());
+    assert!(answer.header("warning").ends_with(&format!("repository: {OTHER}/up-1/{one}\"")), "{:?}", answer.headers);
+    for part in ours.closure() {
+        weir.pull_image(OURS, part).await;
+    }
+    // The one that decides cannot be asked: what the other says is a drift.
+    second.fault(Requests::of_kind(Kind::Manifest).in_repository(one), Fault::Status(StatusCode::BAD_REQUEST));
+    weir.manifest(OURS, "v1").await.assert_is(ours.digest());
+    assert_eq!(weir.metric("weir_tag_drift_total", &[("outcome", "kept")]).await, 1);
+    // One that cannot tell is not taken for one that has it not.
+    let answer = weir.manifest(OURS, "v2").await;
+    answer.assert_error(503, "UNAVAILABLE");
+    assert_eq!(answer.json()["errors"][0]["detail"].as_array().map(Vec::len), Some(3), "{}", answer.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_equivalent_does_to_blobs_is_counted_for_its_own_registry() {
+    let vendors = Vendors::of(&demo(116)).await;
+    let count = async |metric: &str, registry: &str| {
+        vendors.weir.metric(metric, &[("registry", registry), ("upstream", "up-1")]).await
+    };
+    let blob = blob_of(8 * MIB, 116);
+    vendors.first.push_blob(OURS, &blob);
+    vendors.second.push_blob(THEIRS, &blob);
+    vendors.first.fault(Requests::blob(blob.digest()).get(), Fault::CutAt(3 * MIB));
+    vendors.weir.blob(OURS, blob.digest()).await.assert_is(blob.digest());
+    assert_eq!(
+        (count("weir_upstream_resumes_total", OTHER).await, count("weir_upstream_resumes_total", REGISTRY).await),
+        (1, 0)
+    );
+    let wrong = blob_of(1000, 117);
+    vendors.second.push_blob(THEIRS, &wrong);
+    vendors.second.fault(Requests::blob(wrong.digest()).get(), Fault::Flip(500));
+    assert_ne!(vendors.weir.blob(OURS, wrong.digest()).await.status, StatusCode::OK);
+    let all = vendors.weir.metric("weir_digest_mismatches_total", &[]).await;
+    assert!(all > 0 && all == count("weir_digest_mismatches_total", OTHER).await, "{all}");
 }

@@ -107,6 +107,14 @@ async fn a_disabled_upstream_is_asked_nothing_until_it_is_enabled() {
     let said = setup.upstream(&["enable", "up-1", "--registry", REGISTRY]).await;
     assert_eq!(said.code, 0, "{}", said.err);
     assert_eq!(setup.asked().await, "first");
+    // Host names are the same in any case, as everywhere.
+    let path = format!("/api/v1/upstreams/{}/up-1/disable?for=1h", REGISTRY.to_uppercase());
+    let request = setup.weir.client().post(setup.weir.admin_url(&path)).bearer_auth(TOKEN);
+    let answer = setup.weir.send(request).await;
+    assert_eq!((answer.status, &answer.json()["registry"]), (StatusCode::OK, &json!(REGISTRY)), "{}", answer.text());
+    assert_eq!(setup.asked().await, "second");
+    assert_eq!(setup.upstream(&["enable", "up-1"]).await.code, 0);
+    assert_eq!(setup.asked().await, "first");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -226,4 +234,10 @@ async fn a_server_that_is_not_there_or_is_another_one_is_told_apart() {
     let said = weir(&["upstream", "--admin-url", "http://user:CANARY@[", "list"]).await;
     assert_eq!(said.code, 1, "{}", said.err);
     assert!(said.err.contains("--admin-url") && !said.err.contains("CANARY"), "{}", said.err);
+    let elsewhere = setup.weir.url("").replace("http://", "http://user:CANARY@");
+    for (url, code) in [(format!("http://user:CANARY@127.0.0.1:{port}"), 5), (elsewhere, 1)] {
+        let said = weir(&["upstream", "--admin-url", &url, "list"]).await;
+        assert_eq!(said.code, code, "{}", said.err);
+        assert!(said.err.contains("http://127.0.0.1:") && !said.err.contains("CANARY"), "{}", said.err);
+    }
 }

@@ -1,5 +1,6 @@
 //! The client of the operators' API.
 
+use std::fmt;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -35,13 +36,13 @@ pub(in crate::cli) enum AdminError {
     Token { path: PathBuf, source: std::io::Error },
     /// Nobody answers.
     #[error("No server answers at {url}: {reason}; is weir running, and is that its `admin.listen`?")]
-    Unreachable { url: Url, reason: String },
+    Unreachable { url: Shown, reason: String },
     /// The server refuses.
     #[error("{0}")]
     Refused(String),
     /// Another server answers.
     #[error("{0} does not answer as weir's admin listener does")]
-    NotWeir(Url),
+    NotWeir(Shown),
     /// There is no such upstream.
     #[error("No upstream is named `{name}`; there are: {}", known.join(", "))]
     NoSuchUpstream { name: String, known: Vec<String> },
@@ -54,6 +55,22 @@ impl AdminError {
     /// Whether nobody was there to ask.
     pub(in crate::cli) const fn is_unreachable(&self) -> bool {
         matches!(self, Self::Unreachable { .. })
+    }
+}
+
+/// An address as it is printed: a password may stand in it.
+#[derive(Debug)]
+pub(in crate::cli) struct Shown(String);
+
+impl Shown {
+    fn of(url: &Url) -> Self {
+        Self(format!("{}{}", url.origin().ascii_serialization(), url.path()))
+    }
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
@@ -102,7 +119,7 @@ impl Admin {
 
     /// All upstreams.
     pub(super) fn upstreams(&self) -> Result<Vec<Upstream>, AdminError> {
-        let list: List = serde_json::from_str(&self.list()?).map_err(|_| AdminError::NotWeir(self.url.clone()))?;
+        let list: List = serde_json::from_str(&self.list()?).map_err(|_| self.not_weir())?;
         Ok(list.upstreams)
     }
 
@@ -115,7 +132,11 @@ impl Admin {
         time: Option<Duration>,
     ) -> Result<Upstream, AdminError> {
         let text = self.ask(Method::POST, &["upstreams", registry, name, verb], time)?;
-        serde_json::from_str(&text).map_err(|_| AdminError::NotWeir(self.url.clone()))
+        serde_json::from_str(&text).map_err(|_| self.not_weir())
+    }
+
+    fn not_weir(&self) -> AdminError {
+        AdminError::NotWeir(Shown::of(&self.url))
     }
 
     fn ask(&self, method: Method, path: &[&str], time: Option<Duration>) -> Result<String, AdminError> {
@@ -126,7 +147,7 @@ impl Admin {
         if let Some(time) = time {
             url.query_pairs_mut().append_pair("for", &format!("{}s", time.as_secs().max(1)));
         }
-        let unreachable = |reason: String| AdminError::Unreachable { url: self.url.clone(), reason };
+        let unreachable = |reason: String| AdminError::Unreachable { url: Shown::of(&self.url), reason };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let (status, body) = runtime.map_err(|error| unreachable(error.to_string()))?.block_on(async {
             let failed = |error: reqwest::Error| unreachable(root_cause(&error));
@@ -140,7 +161,7 @@ impl Admin {
         match status {
             StatusCode::OK => Ok(body),
             _ => Err(serde_json::from_str::<Problem>(&body)
-                .map_or_else(|_| AdminError::NotWeir(self.url.clone()), |problem| AdminError::Refused(problem.detail))),
+                .map_or_else(|_| self.not_weir(), |problem| AdminError::Refused(problem.detail))),
         }
     }
 }

@@ -92,6 +92,8 @@ struct Record {
     /// Whether it answered when last heard of.
     up: Option<bool>,
     looks: Looks,
+    /// No configuration in force knows it: nothing is told about it any more.
+    is_retired: bool,
 }
 
 /// A breaker, and what is told to people.
@@ -136,6 +138,7 @@ impl Health {
             asked: None,
             up: None,
             looks: Looks::default(),
+            is_retired: false,
         });
         Arc::new(Self { registry, upstream, record, bell, metrics })
     }
@@ -190,7 +193,7 @@ impl Health {
             surveyed.last_error = Some(why.to_owned());
         }
         let change = surveyed.breaker.settle(admission, evidence, now, fraction());
-        if let Some(change) = change {
+        if let Some(change) = change.filter(|_| !record.is_retired) {
             self.changed(part, change, why);
         }
         match (evidence, change) {
@@ -226,7 +229,7 @@ impl Health {
     }
 
     fn set_up(&self, record: &mut Record, up: bool) {
-        if record.up != Some(up) {
+        if record.up != Some(up) && !record.is_retired {
             record.up = Some(up);
             self.metrics.up.with_label_values(&self.labels()).set(up.into());
         }
@@ -264,14 +267,34 @@ impl Health {
         self.record.lock().disabled = before.record.lock().disabled;
     }
 
-    /// No such upstream is configured any longer.
-    fn forget_metrics(&self) {
+    /// It is configured no longer, or otherwise. What its last requests come to is not told: its name is that of
+    /// `successor` now, if there is one.
+    fn retire(&self, successor: Option<&Self>) {
+        let mut record = self.record.lock();
+        record.is_retired = true;
         let labels = self.labels();
         // What has no series has none to remove.
         let _ = self.metrics.up.remove_label_values(&labels);
-        let _ = self.metrics.disabled.remove_label_values(&labels);
         for part in Part::ALL {
             let _ = self.metrics.circuit_open.remove_label_values(&[labels[0], labels[1], part.as_str()]);
+        }
+        drop(record);
+        match successor {
+            Some(successor) => successor.tell(),
+            None => drop(self.metrics.disabled.remove_label_values(&labels)),
+        }
+    }
+
+    /// Tells again what is known of it, which others may have taken back.
+    fn tell(&self) {
+        let mut record = self.record.lock();
+        if let Some(up) = record.up {
+            self.metrics.up.with_label_values(&self.labels()).set(up.into());
+        }
+        for part in Part::ALL {
+            if record.of(part).breaker.circuit() == Circuit::Open {
+                self.metrics.circuit_open.with_label_values(&[&*self.registry, &*self.upstream, part.as_str()]).set(1);
+            }
         }
     }
 

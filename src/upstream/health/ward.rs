@@ -119,11 +119,10 @@ impl UpstreamHealth {
         let before = std::mem::replace(&mut *self.ward.sets.write(), sets);
         let now = self.ward.sets.read();
         for upstream in before.iter().flat_map(|set| set.upstreams.iter()) {
-            let is_known = |set: &Arc<UpstreamSet>| {
-                set.registry == upstream.registry && set.upstreams.iter().any(|known| known.name == upstream.name)
-            };
-            if !now.iter().any(is_known) {
-                upstream.health.forget_metrics();
+            let own = now.iter().filter(|set| set.registry == upstream.registry);
+            let successor = own.flat_map(|set| set.upstreams.iter()).find(|known| known.name == upstream.name);
+            if !successor.is_some_and(|known| Arc::ptr_eq(known, upstream)) {
+                upstream.health.retire(successor.map(|known| &*known.health));
             }
         }
         drop(now);

@@ -42,23 +42,60 @@ fn own_upstreams_come_first_and_then_those_of_equivalents_by_their_names() {
         rewrite: Rewrite { from: "acme".parse().ok(), to: "copies".parse().ok() },
         ..mirror("copy", "https://copy.test")
     };
-    let some = UpstreamConfig { matches: vec!["team/*".parse().unwrap()], ..upstream("origin", "https://b.test") };
+    let some = UpstreamConfig {
+        matches: vec!["team/*".parse().unwrap(), "tool".parse().unwrap()],
+        ..upstream("origin", "https://b.test")
+    };
     let registries = [
         registry(
             "a.test",
             vec![copy, upstream("origin", "https://a.test")],
-            vec![equivalence("acme/app", "b.test", "team/app"), equivalence("acme/app", "b.test", "else/app")],
+            vec![
+                equivalence("acme/app", "b.test", "team/app"),
+                equivalence("acme/app", "b.test", "else/app"),
+                equivalence("acme/tool", "b.test", "tool"),
+            ],
         ),
         registry("b.test", vec![mirror("cdn", "https://cdn.test"), some], Vec::new()),
     ];
     let set = set(&Upstreams::new(&registries, &Metrics::new().unwrap()).unwrap(), "a.test");
     assert_eq!(
         asked(&set, "acme/app", Capability::Pull),
-        ["copy copies/app", "origin acme/app", "b.test/cdn team/app", "b.test/origin team/app", "b.test/cdn else/app"]
+        [
+            "copy copies/app",
+            "origin acme/app",
+            "b.test/cdn/team/app team/app",
+            "b.test/origin/team/app team/app",
+            "b.test/cdn/else/app else/app"
+        ]
     );
-    assert_eq!(asked(&set, "acme/app", Capability::Resolve), ["origin acme/app", "b.test/origin team/app"]);
+    assert_eq!(asked(&set, "acme/app", Capability::Resolve), ["origin acme/app", "b.test/origin/team/app team/app"]);
+    assert_eq!(asked(&set, "acme/tool", Capability::Resolve), ["origin acme/tool", "b.test/origin tool"]);
     assert_eq!(asked(&set, "other/app", Capability::Pull), ["origin other/app"]);
     assert!(set.is_equivalent("b.test/origin") && !set.is_equivalent("origin"));
+    assert_eq!(set.labels_of("b.test/origin/team/app"), ["b.test", "origin"]);
+    assert_eq!((set.labels_of("b.test/origin"), set.labels_of("copy")), (["b.test", "origin"], ["a.test", "copy"]));
+}
+
+#[tokio::test]
+async fn two_repositories_of_one_registry_do_not_speak_for_each_other() {
+    let (ours, theirs) = (
+        Fake::start(|_| status(404)).await,
+        Fake::start(|asked| status(if asked.target.contains("/team/one/") { 500 } else { 404 })).await,
+    );
+    let registries = [
+        registry(
+            "a.test",
+            vec![upstream("up", &ours.url())],
+            vec![equivalence("acme/app", "b.test", "team/one"), equivalence("acme/app", "b.test", "team/other")],
+        ),
+        registry("b.test", vec![upstream("up", &theirs.url())], Vec::new()),
+    ];
+    let upstreams = Upstreams::new(&registries, &Metrics::new().unwrap()).unwrap();
+    let attempts =
+        set(&upstreams, "a.test").manifest(&manifest_by_digest(), Purpose::Miss, deadline()).await.unwrap_err();
+    assert_eq!(attempts.0.len(), 3, "{attempts}");
+    assert_eq!(attempts.conclusion(), Conclusion::Unavailable, "one of them cannot tell: {attempts}");
 }
 
 #[tokio::test]

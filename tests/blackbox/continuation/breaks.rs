@@ -191,3 +191,31 @@ async fn without_the_store_the_next_upstream_goes_on_too() {
     files.heal();
     weir.assert_invariants().await;
 }
+
+/// More than a minute goes by before what is there already has come once more.
+#[tokio::test(start_paused = true)]
+async fn who_repeats_slowly_is_waited_for_if_nobody_else_goes_on() {
+    let repeats_slowly = || [Fault::IgnoreRange, Fault::CrawlFrom(MIB, 16 * 1024)];
+    for others in [0, 1] {
+        // The next pull goes on where one broke off.
+        let pull = Setup::of(1 + others, 17 + others as u64).await;
+        for other in &pull.upstreams[1..] {
+            other.fault(pull.gets(), Fault::Status(StatusCode::BAD_REQUEST));
+        }
+        pull.bend_once(1, [Fault::CutAt(5 * MIB)]);
+        pull.upstreams[0].fault(pull.gets().ranged(), Fault::Status(StatusCode::SERVICE_UNAVAILABLE));
+        assert!(!pull.pull().await.complete);
+        pull.weir.assert_invariants().await;
+        assert_eq!(halves(pull.weir.store_path()).len(), 1);
+        pull.upstreams[0].heal();
+        pull.bend(1, repeats_slowly());
+        pull.assert_pulled_with_patience().await;
+        assert_eq!(pull.weir.metric("weir_store_resumed_bytes_total", &[]).await, 5 * MIB);
+    }
+    // The same one goes on with its own.
+    let alone = Setup::of(1, 19).await;
+    alone.bend_once(1, [Fault::CutAt(5 * MIB)]);
+    alone.upstreams[0].faults(alone.gets().ranged(), repeats_slowly());
+    alone.assert_pulled_with_patience().await;
+    assert_eq!(alone.resumes(1, "reset").await, 1);
+}

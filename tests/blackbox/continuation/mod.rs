@@ -16,6 +16,7 @@ use weir::config::Config;
 
 use crate::support::blob::{Blob, blob_of};
 use crate::support::faulty_files::{ENOSPC, FaultyFiles, Operation};
+use crate::support::images::demo;
 use crate::support::upstream::{Fault, Requests, ScriptedUpstream};
 use crate::support::weir::{Answer, REGISTRY, TestWeir, blob_path, config_for, halves, registry};
 use crate::support::{MIB, raw};
@@ -74,6 +75,15 @@ impl Setup {
         self.weir.assert_invariants().await;
         assert!(self.weir.is_stored(self.blob.digest()));
         assert_eq!(halves(self.weir.store_path()).len(), 0);
+    }
+
+    /// The same by a client that is patient: for longer than a minute nothing may come.
+    async fn assert_pulled_with_patience(&self) {
+        let request = self.weir.client().get(self.weir.url(&self.path()));
+        let body = request.send().await.unwrap().bytes().await.unwrap();
+        assert!(self.blob.digest().matches(&body), "{} bytes: {:?}", body.len(), body.slice(..body.len().min(500)));
+        self.weir.assert_invariants().await;
+        assert!(self.weir.is_stored(self.blob.digest()));
     }
 
     /// A connection that broke before the end; nothing is stored, and the next pull is fine.

@@ -141,3 +141,25 @@ async fn a_body_that_is_too_long_is_neither_given_nor_kept() {
         pull.assert_pulled().await;
     }
 }
+
+/// All of it comes in one piece with what is too much.
+#[tokio::test(start_paused = true)]
+async fn a_small_body_that_is_too_long_is_made_good_by_another() {
+    let (package, pull) = (demo(41), Setup::of(2, 41).await);
+    for upstream in &pull.upstreams {
+        upstream.push(REPOSITORY, "v1", &package);
+    }
+    let mut repaired = 0;
+    for image in package.closure() {
+        pull.weir.manifest(REPOSITORY, image.digest()).await.assert_is(image.digest());
+        // Nothing of what is no longer than the tail that is held back has been given away.
+        for blob in image.blobs.iter().filter(|blob| blob.size() <= 64 << 10) {
+            repaired += 1;
+            pull.upstreams[0].faults(Requests::blob(blob.digest()).get(), [Fault::Chunked, Fault::Append(1)]);
+            pull.weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+            assert_eq!(pull.upstreams[1].blob_gets(blob.digest()), 1, "of {} bytes", blob.size());
+        }
+    }
+    assert!(repaired > 0);
+    pull.weir.assert_invariants().await;
+}

@@ -2,6 +2,7 @@
 
 mod circuits;
 mod probes;
+mod unasked;
 
 use std::convert::Infallible;
 use std::sync::Arc;

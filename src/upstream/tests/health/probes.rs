@@ -175,3 +175,28 @@ async fn a_bad_certificate_opens_at_once() {
     let asked = ["registry.test", "plain", "manifest", "tls"];
     assert_eq!(metrics.upstream.requests.with_label_values(&asked).get(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_told_of_an_upstream_ends_when_it_is_configured_otherwise() {
+    let (before, after) = (Moody::start(503).await, Moody::start(200).await);
+    let (all, set, health, metrics) = watched(vec![upstream("hub", &before.server.url())]);
+    let host = "registry.test".parse().unwrap();
+    let is_told = |name: &str| metrics.encode().unwrap().contains(&format!("\nweir_upstream_{name}{{"));
+    for _ in 0..5 {
+        ask(&set, Purpose::Miss).await.unwrap_err();
+    }
+    health.disable(&host, "hub", Instant::now() + SECOND).unwrap();
+    health.enable(&host, "hub").unwrap();
+    assert_eq!(["up", "circuit_open", "disabled"].map(is_told), [true, true, true]);
+    let renewed = all.renewed(&[registry(vec![upstream("hub", &after.server.url())])], &metrics).unwrap();
+    renewed.enter_into_force();
+    assert_eq!(["up", "circuit_open", "disabled"].map(is_told), [false, false, true], "nothing is known of it yet");
+    // What was asked of the old one may end well, and says nothing about the new one.
+    before.answers(200);
+    for _ in 0..2 {
+        ask(&set, Purpose::Miss).await.unwrap();
+    }
+    assert_eq!(["up", "circuit_open"].map(is_told), [false, false]);
+    ask(renewed.of(&host).unwrap(), Purpose::Miss).await.unwrap();
+    assert_eq!(["up", "circuit_open"].map(is_told), [true, false]);
+}
