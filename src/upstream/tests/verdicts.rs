@@ -195,6 +195,11 @@ fn lines() -> Vec<Line> {
             let is_second = asked.target.contains("last=a");
             if is_second { ok(r#"{"tags":["b"]}"#) } else { reply(200, &[("link", &link)], r#"{"tags":["a"]}"#) }
         }).asked(2),
+        fails("a list that leads in a circle", Tags, |asked, _| {
+            let (_, page) = asked.target.split_once('?').unwrap();
+            let next = if page == "page=2" { "</v2/x?page=3>; rel=next" } else { "</v2/x?page=2>; rel=next" };
+            reply(200, &[("link", next)], r#"{"tags":["a"]}"#)
+        }, Broken).asked(3),
         succeeds("405 to a write, because it is read-only", Manifest,
             |asked, _| if asked.method == Method::GET { ok(MANIFEST) } else { status(405) }),
         succeeds("a `Warning: 299`", Manifest, |_, _| reply(200, &[("warning", "299 - \"moving\"")], MANIFEST)),
