@@ -92,6 +92,8 @@ struct Record {
     /// Whether it answered when last heard of.
     up: Option<bool>,
     looks: Looks,
+    /// Whether it is configured no longer, and somebody else may have its name by now.
+    has_left: bool,
 }
 
 /// A breaker, and what is told to people.
@@ -136,6 +138,7 @@ impl Health {
             asked: None,
             up: None,
             looks: Looks::default(),
+            has_left: false,
         });
         Arc::new(Self { registry, upstream, record, bell, metrics })
     }
@@ -191,7 +194,7 @@ impl Health {
         }
         let change = surveyed.breaker.settle(admission, evidence, now, fraction());
         if let Some(change) = change {
-            self.changed(part, change, why);
+            self.changed(record, part, change, why);
         }
         match (evidence, change) {
             (Evidence::Works, _) => self.set_up(record, true),
@@ -201,10 +204,12 @@ impl Health {
     }
 
     /// Tells about a change of state: people of the first and the last one, which are hours of trouble and not lines.
-    fn changed(&self, part: Part, change: Change, why: Option<&str>) {
+    fn changed(&self, record: &Record, part: Part, change: Change, why: Option<&str>) {
         let (registry, upstream, surface) = (&self.registry, &self.upstream, part.as_str());
         let is_open = matches!(change, Change::Opened(_) | Change::Reopened(_));
-        self.metrics.circuit_open.with_label_values(&[&**registry, &**upstream, surface]).set(is_open.into());
+        if !record.has_left {
+            self.metrics.circuit_open.with_label_values(&[&**registry, &**upstream, surface]).set(is_open.into());
+        }
         match change {
             Change::Opened(wait) => {
                 let seconds = wait.as_secs_f32();
@@ -228,7 +233,9 @@ impl Health {
     fn set_up(&self, record: &mut Record, up: bool) {
         if record.up != Some(up) {
             record.up = Some(up);
-            self.metrics.up.with_label_values(&self.labels()).set(up.into());
+            if !record.has_left {
+                self.metrics.up.with_label_values(&self.labels()).set(up.into());
+            }
         }
     }
 
@@ -264,8 +271,16 @@ impl Health {
         self.record.lock().disabled = before.record.lock().disabled;
     }
 
-    /// No such upstream is configured any longer.
-    fn forget_metrics(&self) {
+    /// From now on metrics tell of it.
+    pub(super) fn enter(&self) {
+        if self.disabled().is_some() {
+            self.metrics.disabled.with_label_values(&self.labels()).set(1);
+        }
+    }
+
+    /// It is configured no longer, or otherwise: metrics tell nothing more of it, whatever comes of requests under way.
+    pub(super) fn leave(&self) {
+        self.record.lock().has_left = true;
         let labels = self.labels();
         // What has no series has none to remove.
         let _ = self.metrics.up.remove_label_values(&labels);

@@ -116,17 +116,21 @@ impl UpstreamHealth {
 
     /// From now on `sets` are in force, and no others.
     pub(in crate::upstream) fn follow(&self, sets: Vec<Arc<UpstreamSet>>) {
-        let before = std::mem::replace(&mut *self.ward.sets.write(), sets);
-        let now = self.ward.sets.read();
-        for upstream in before.iter().flat_map(|set| set.upstreams.iter()) {
-            let is_known = |set: &Arc<UpstreamSet>| {
-                set.registry == upstream.registry && set.upstreams.iter().any(|known| known.name == upstream.name)
-            };
-            if !now.iter().any(is_known) {
-                upstream.health.forget_metrics();
-            }
-        }
-        drop(now);
+        let mut in_force = self.ward.sets.write();
+        let before = std::mem::replace(&mut *in_force, sets);
+        // Who comes may have the name of who goes.
+        upstreams_of(&before).filter(|upstream| !is_among(upstream, &in_force)).for_each(|left| left.leave());
+        upstreams_of(&in_force).filter(|upstream| !is_among(upstream, &before)).for_each(|new| new.enter());
+        drop(in_force);
         self.ward.bell.notify_one();
     }
+}
+
+fn upstreams_of(sets: &[Arc<UpstreamSet>]) -> impl Iterator<Item = &Arc<Upstream>> {
+    sets.iter().flat_map(|set| set.upstreams.iter())
+}
+
+/// Whether it is one of theirs: not one of the same name, but the very same.
+fn is_among(upstream: &Arc<Upstream>, sets: &[Arc<UpstreamSet>]) -> bool {
+    upstreams_of(sets).any(|other| Arc::ptr_eq(other, upstream))
 }

@@ -8,19 +8,12 @@ use http::Method;
 use tokio::time::Instant;
 
 use super::fake::{
-    Asked, Fake, MANIFEST, blob, deadline, manifest, manifest_by_digest, mirror, ok, read, reply, set, status,
+    Asked, Fake, MANIFEST, blob, deadline, manifest, manifest_by_digest, mirror, ok, pass, read, reply, set, status,
     upstream, wanted,
 };
 use crate::config::{CredentialRule, Secret, UpstreamConfig};
 use crate::telemetry::Metrics;
 use crate::upstream::{Attempts, Conclusion, Outcome, Purpose};
-
-/// Lets so many seconds pass, which no test waits for.
-async fn pass(seconds: u64) {
-    tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(seconds)).await;
-    tokio::time::resume();
-}
 
 /// The wait that `attempts` come to, in whole seconds.
 fn wait(attempts: &Attempts) -> u64 {
