@@ -23,6 +23,13 @@ pub struct NetworkConfig {
     pub ip_family: IpFamily,
 }
 
+impl NetworkConfig {
+    /// Whether anybody who stands between may pose as the server at `url`.
+    pub fn is_unverified(&self, url: &Url) -> bool {
+        self.verification == Verification::Skipped && url.scheme() == "https"
+    }
+}
+
 /// Certificate authorities, as read from a file.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Authorities {

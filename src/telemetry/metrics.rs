@@ -96,6 +96,8 @@ pub struct UpstreamMetrics {
     pub credentials_rejected: IntCounterVec,
     /// By registry, upstream, name of the credential and outcome: questions to credential helpers.
     pub credential_fetches: IntCounterVec,
+    /// By registry and upstream: 1 for those whose certificate is not verified.
+    pub unverified: IntGaugeVec,
     /// By registry, upstream and credential: the pulls that a rate limit allows in its window.
     pub ratelimit_limit: IntGaugeVec,
     /// By registry, upstream and credential: those that are left.
@@ -279,6 +281,11 @@ impl Metrics {
                 "weir_upstream_credential_fetches_total",
                 "Times a credential helper was asked",
                 &["registry", "upstream", "credential", "outcome"],
+            )?,
+            unverified: new.gauges(
+                "weir_upstream_unverified",
+                "1 for an upstream whose certificate is not verified",
+                &["registry", "upstream"],
             )?,
             ratelimit_limit: new.gauges(
                 "weir_upstream_ratelimit_limit",

@@ -8,7 +8,7 @@ use super::budget::{Account, Charge};
 use super::client::{Candidate, Upstream};
 use super::credentials::Identity;
 use super::error::{UpstreamError, Verdict};
-use super::limit::Place;
+use super::limit::{Place, Stay};
 use super::question::{Purpose, Question};
 use crate::oci::RepositoryName;
 
@@ -38,7 +38,7 @@ impl Candidate<'_> {
         }
         let now = Instant::now();
         let until = now + self.pace.of(deadline.saturating_duration_since(now) / 2);
-        let place = upstream.limit.place(question.purpose, until).await;
+        let place = upstream.limit.place(question.purpose, Stay::of(question.surface), until).await;
         place.map_err(|busy| UpstreamError::new(Verdict::Busy, busy.to_string()))
     }
 }

@@ -221,7 +221,7 @@ impl Auth {
         };
         let dialer = self.token_dialer(origin, &key.realm)?;
         // What is kept needs no server. Asked for by somebody else meanwhile, the leave is given back unused.
-        let pending = if self.tokens.has(&key) { None } else { Some(self.health.ask(Part::Token, tokens)?) };
+        let pending = if self.tokens.has(&key).await { None } else { Some(self.health.ask(Part::Token, tokens)?) };
         let request = TokenRequest { key: key.clone(), dialer, credential };
         let method = request.method();
         let (metrics, registry, upstream) =

@@ -173,6 +173,22 @@ impl Upstream {
         [&self.registry, &self.name]
     }
 
+    /// From now on it is configured so, and metrics tell of it.
+    pub(super) fn enter(&self) {
+        self.health.enter();
+        if self.config.network.is_unverified(&self.config.url) {
+            self.metrics.upstream.unverified.with_label_values(&self.labels()).set(1);
+        }
+    }
+
+    /// It is configured no longer, or otherwise: metrics tell nothing more of how it is.
+    pub(super) fn leave(&self) {
+        self.health.leave();
+        self.budget.leave();
+        // If it has no series, there is none to remove.
+        let _ = self.metrics.upstream.unverified.remove_label_values(&self.labels());
+    }
+
     fn meter(&self, surface: Surface) -> prometheus::IntCounter {
         self.metrics.upstream.received_bytes.with_label_values(&[&*self.registry, &*self.name, surface.as_str()])
     }

@@ -3,6 +3,7 @@
 //! Registries disagree on how to ask for the next page (`last`, a token, a number), but all of them say it in `Link`.
 //! So lists are read whole, along the links, and cut into pages again above; nothing is silently left out.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -24,8 +25,10 @@ use crate::oci::request::ReferrersRequest;
 
 /// The largest page that is read.
 const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
-/// The most bytes that all pages of a list may have.
+/// The most bytes that all pages of a list may have, their addresses included.
 const MAX_LIST_BYTES: usize = 16 * 1024 * 1024;
+/// The most pages of a list: small ones without an end take long to fill what a list may have.
+const MAX_PAGES: usize = 1000;
 /// The most tags asked for at once. Some registries refuse more.
 const TAGS_PER_PAGE: &str = "1000";
 /// Set by registries that filtered a list of referrers themselves.
@@ -44,6 +47,8 @@ struct Pages<'a> {
     accept: &'static str,
     /// The next page; `None` after the last one.
     next: Option<Url>,
+    /// The queries of the pages so far: links may lead in a circle.
+    asked: HashSet<String>,
     received: usize,
 }
 
@@ -114,11 +119,16 @@ impl Candidate<'_> {
 
 impl<'a> Pages<'a> {
     fn new(candidate: Candidate<'a>, surface: Surface, accept: &'static str, first: Url) -> Self {
-        Self { candidate, surface, accept, next: Some(first), received: 0 }
+        Self { candidate, surface, accept, next: Some(first), asked: HashSet::new(), received: 0 }
     }
 
     async fn next(&mut self) -> Result<Option<(HeaderMap, Bytes)>, UpstreamError> {
         let Some(url) = self.next.take() else { return Ok(None) };
+        let query = url.query().unwrap_or_default().to_owned();
+        self.received += query.len();
+        if self.asked.len() >= MAX_PAGES || !self.asked.insert(query) {
+            return Err(self.endless());
+        }
         let ask = Ask {
             accept: Some(self.accept),
             redirects: match self.surface {
@@ -137,11 +147,14 @@ impl<'a> Pages<'a> {
         }
         self.received += body.len();
         self.next = next_page(&url, &headers);
-        // A link to the page itself would never end.
-        if self.received > MAX_LIST_BYTES || self.next.as_ref() == Some(&url) {
-            return Err(UpstreamError::broken(format!("Answered with an endless list of {}", self.surface.as_str())));
+        if self.received > MAX_LIST_BYTES {
+            return Err(self.endless());
         }
         Ok(Some((headers, body)))
+    }
+
+    fn endless(&self) -> UpstreamError {
+        UpstreamError::broken(format!("Answered with an endless list of {}", self.surface.as_str()))
     }
 }
 

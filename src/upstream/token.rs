@@ -9,7 +9,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use moka::Expiry;
 use moka::future::Cache;
 use reqwest::RequestBuilder;
 use tokio::time::{Instant, timeout};
@@ -88,37 +87,15 @@ impl TokenRequest {
     }
 }
 
-struct UntilExpiry;
-
-impl Expiry<TokenKey, Arc<Token>> for UntilExpiry {
-    fn expire_after_create(&self, _: &TokenKey, token: &Arc<Token>, _: StdInstant) -> Option<Duration> {
-        Some(token.life)
-    }
-
-    fn expire_after_update(
-        &self,
-        _: &TokenKey,
-        token: &Arc<Token>,
-        _: StdInstant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
-        Some(token.life)
-    }
-}
-
-#[expect(clippy::disallowed_types, reason = "the cache's own clock, which only it reads")]
-type StdInstant = std::time::Instant;
-
 impl Tokens {
     /// No tokens yet.
     pub(crate) fn new() -> Self {
-        let cache = Cache::builder().max_capacity(MAX_TOKENS).expire_after(UntilExpiry).build();
-        Self { cache, successors: Successors::default() }
+        Self { cache: Cache::new(MAX_TOKENS), successors: Successors::default() }
     }
 
     /// Whether there is a token for `key`.
-    pub(crate) fn has(&self, key: &TokenKey) -> bool {
-        self.cache.contains_key(key)
+    pub(crate) async fn has(&self, key: &TokenKey) -> bool {
+        self.kept(key).await.is_some()
     }
 
     /// The token for `request`: kept, on its way for somebody else, or fetched. `fetched` is told of each answer of the
@@ -128,7 +105,7 @@ impl Tokens {
         request: TokenRequest,
         fetched: impl FnOnce(&Result<Arc<Token>, UpstreamError>) + Send + 'static,
     ) -> Result<Arc<Token>, UpstreamError> {
-        if let Some(token) = self.cache.get(&request.key).await {
+        if let Some(token) = self.kept(&request.key).await {
             return Ok(token);
         }
         let Self { cache, successors } = self.clone();
@@ -145,6 +122,16 @@ impl Tokens {
             Ok(result) => result.map_err(Arc::unwrap_or_clone),
             Err(_) => Err(UpstreamError::new(Verdict::Transient, "The request for a token was given up")),
         }
+    }
+
+    /// The token that is kept for `key`. One whose time is up is so no longer.
+    async fn kept(&self, key: &TokenKey) -> Option<Arc<Token>> {
+        let token = self.cache.get(key).await?;
+        if token.is_good(Instant::now()) {
+            return Some(token);
+        }
+        self.forget(key, &token).await;
+        None
     }
 
     /// Forgets `token`, unless another has taken its place meanwhile.
@@ -207,6 +194,11 @@ fn refused(status: StatusCode, headers: HeaderMap, body: &[u8]) -> UpstreamError
 }
 
 impl Token {
+    /// Whether it is to be used. No clock but ours has a say in it, and not the one that people set.
+    fn is_good(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.obtained) < self.life
+    }
+
     /// Reads the answer of a token server, at the time of its arrival.
     pub(super) fn parse(body: &[u8]) -> Result<Self, UpstreamError> {
         #[derive(serde::Deserialize)]

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::support::certificates::Authority;
 use crate::support::process::{WeirProcess, weir_binary};
+use crate::support::weir::{REGISTRY, config_for};
 
 /// How `weir` ends when its configuration cannot be used.
 const BAD_CONFIGURATION: Option<i32> = Some(3);
@@ -47,6 +48,29 @@ fn said(output: &Output) -> String {
 fn assert_says(text: &str, words: &[&str]) {
     for word in words {
         assert!(text.contains(word), "{word:?} is missing from:\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn who_verifies_nothing_is_warned_by_the_check_at_start_and_in_metrics() {
+    let directory = tempfile::tempdir().unwrap();
+    let upstream =
+        |verified: bool| json!({ "url": "https://registry.test", "name": "hub", "insecure_skip_verify": !verified });
+    let config = |verified| json!({ "registries": { REGISTRY: { "upstreams": [upstream(verified)] } }, "log": { "level": "info" } });
+    let file = directory.path().join("weir.yaml");
+    let warning = "insecure_skip_verify` is true: whoever stands between may pose as https://registry.test/";
+    for (verified, warnings) in [(true, 0), (false, 1)] {
+        let config = config_for(&directory.path().join("store"), config(verified)).to_string();
+        let (output, said) = check(&config);
+        assert!(output.status.success(), "{said}");
+        assert_eq!(said.matches(warning).count(), warnings, "{said}");
+        fs::write(&file, config).unwrap();
+        let mut weir = WeirProcess::serve(&file).await;
+        let labels = [("registry", REGISTRY), ("upstream", "hub")];
+        assert_eq!(weir.metric("weir_upstream_unverified", &labels).await, warnings as u64);
+        weir.process.signal(rustix::process::Signal::TERM);
+        weir.process.ended().await;
+        assert_eq!(weir.process.output().matches(warning).count(), warnings, "{}", weir.process.output());
     }
 }
 

@@ -79,8 +79,9 @@ impl Reloader {
         let log = log.transpose()?;
 
         // From here on nothing fails.
-        self.parts.api.replace(Surface { pull: pull.clone(), mapping: mapping(&config) });
+        // Metrics tell of the new upstreams before these are asked, and of the old ones no more.
         pull.enter_into_force();
+        self.parts.api.replace(Surface { pull: pull.clone(), mapping: mapping(&config) });
         self.parts.pull = pull;
         self.parts.store.adjust(&store);
         self.parts.guard.set(config.admin.token.as_ref());

@@ -108,15 +108,14 @@ fn both_or_none(section: &Section<'_>, one: &str, other: &str, help: &str) {
 
 fn warnings(section: &Section<'_>, url: &Url, network: &NetworkConfig) -> Vec<String> {
     let name = section.path();
-    let is_encrypted = url.scheme() == "https";
     let mut warnings = Vec::new();
-    if network.verification == Verification::Skipped && is_encrypted {
+    if network.is_unverified(url) {
         warnings.push(format!(
             "`{name}.insecure_skip_verify` is true: whoever stands between may pose as {url} and read its credentials; \
              name its authority with `ca_file` instead"
         ));
     }
-    if network.client_certificate.is_some() && !is_encrypted {
+    if network.client_certificate.is_some() && url.scheme() != "https" {
         warnings.push(format!("`{name}.client_cert_file` has no effect: {url} is not encrypted"));
     }
     warnings

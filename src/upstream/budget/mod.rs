@@ -46,23 +46,30 @@ pub(crate) struct Budget {
     registry: Arc<str>,
     upstream: Arc<str>,
     /// Guarded for the time of a look or a note.
-    ledgers: Mutex<HashMap<Account, Ledger>>,
+    books: Mutex<Books>,
     retries: Mutex<RetryBudget>,
     metrics: UpstreamMetrics,
+}
+
+#[derive(Debug, Default)]
+struct Books {
+    ledgers: HashMap<Account, Ledger>,
+    /// Whether the upstream is configured no longer, and somebody else may have its name by now.
+    are_closed: bool,
 }
 
 impl Budget {
     /// Nothing is known yet about the accounts at `upstream`.
     pub(crate) fn new(registry: Arc<str>, upstream: Arc<str>, metrics: UpstreamMetrics) -> Self {
-        Self { registry, upstream, ledgers: Mutex::default(), retries: Mutex::default(), metrics }
+        Self { registry, upstream, books: Mutex::default(), retries: Mutex::default(), metrics }
     }
 
     /// Those of `identities` that may be used for such a request, the best one first. Each comes with the number of its
     /// group, the groups being in order, and with its account.
     pub(crate) fn rank<T>(&self, identities: Vec<(T, usize, Account)>, charge: Charge) -> Ranked<T> {
-        let (now, ledgers) = (Instant::now(), self.ledgers.lock());
+        let (now, books) = (Instant::now(), self.books.lock());
         let standing = |(identity, group, account): (T, usize, Account)| {
-            let ledger = ledgers.get(&account);
+            let ledger = books.ledgers.get(&account);
             let cooling = ledger.and_then(|ledger| ledger.cooling(charge, now));
             let remaining = ledger.and_then(|ledger| ledger.current(now)).map(|reading| reading.remaining);
             (identity, Standing { group, cooling, remaining })
@@ -72,8 +79,8 @@ impl Budget {
 
     /// Whether what is left of `accounts` should be kept for those who cannot do without.
     pub(crate) fn is_scarce(&self, accounts: &[Account]) -> bool {
-        let (now, ledgers) = (Instant::now(), self.ledgers.lock());
-        let known = || accounts.iter().filter_map(|account| ledgers.get(account));
+        let (now, books) = (Instant::now(), self.books.lock());
+        let known = || accounts.iter().filter_map(|account| books.ledgers.get(account));
         let is_short = |ledger: &Ledger| ledger.is_scarce(now) || ledger.cooling(Charge::Document, now).is_some();
         // A pause alone is no shortage: after it there may be plenty.
         known().count() == accounts.len() && known().all(is_short) && known().any(|ledger| ledger.is_scarce(now))
@@ -83,24 +90,45 @@ impl Budget {
     pub(crate) fn note(&self, account: &Account, charge: Charge, headers: &HeaderMap, verdict: Option<Verdict>) {
         let reading = Reading::of(headers, time_there(headers));
         let now = Instant::now();
-        let mut ledgers = self.ledgers.lock();
-        let ledger = ledgers.entry(Arc::clone(account)).or_default();
+        let mut books = self.books.lock();
         if let Some(reading) = reading {
+            let ledger = books.ledger(account);
             ledger.read(reading, now);
-            self.show(account, &reading, ledger.exhausted_in(now));
+            let exhausted_in = ledger.exhausted_in(now);
+            if !books.are_closed {
+                self.show(account, &reading, exhausted_in);
+            }
         }
         match verdict {
-            Some(Verdict::RateLimited(hint)) => self.pause(ledger, account, charge, hint, now),
-            None | Some(Verdict::NotHere) => ledger.succeeded(charge, now),
+            Some(Verdict::RateLimited(hint)) => self.pause(&mut books, account, charge, hint, now),
+            None | Some(Verdict::NotHere) => books.ledger(account).succeeded(charge, now),
             Some(_) => {}
         }
     }
 
     /// The token server of the upstream refused `account` for a rate limit.
     pub(crate) fn note_refused_token(&self, account: &Account, hint: Option<Duration>) {
-        let mut ledgers = self.ledgers.lock();
-        let ledger = ledgers.entry(Arc::clone(account)).or_default();
-        self.pause(ledger, account, Charge::Token, hint, Instant::now());
+        self.pause(&mut self.books.lock(), account, Charge::Token, hint, Instant::now());
+    }
+
+    /// The upstream is configured no longer, or otherwise: metrics tell nothing more of its accounts, whatever comes of
+    /// requests under way.
+    pub(crate) fn leave(&self) {
+        let mut books = self.books.lock();
+        books.are_closed = true;
+        let metrics = &self.metrics;
+        for account in books.ledgers.keys() {
+            for gauge in [
+                &metrics.ratelimit_limit,
+                &metrics.ratelimit_remaining,
+                &metrics.ratelimit_window,
+                &metrics.ratelimit_exhausted,
+                &metrics.retry_after,
+            ] {
+                // What has no series has none to remove.
+                let _ = gauge.remove_label_values(&self.labels(account));
+            }
+        }
     }
 
     /// A request is sent for the first time.
@@ -116,10 +144,13 @@ impl Budget {
         is_covered
     }
 
-    fn pause(&self, ledger: &mut Ledger, account: &Account, charge: Charge, hint: Option<Duration>, now: Instant) {
+    fn pause(&self, books: &mut Books, account: &Account, charge: Charge, hint: Option<Duration>, now: Instant) {
+        let ledger = books.ledger(account);
         let begins = ledger.limited(charge, hint, now);
         let pause = ledger.cooling(charge, now).unwrap_or_default();
-        self.metrics.retry_after.with_label_values(&self.labels(account)).set(timestamp(pause));
+        if !books.are_closed {
+            self.metrics.retry_after.with_label_values(&self.labels(account)).set(timestamp(pause));
+        }
         if begins {
             warn!(
                 registry = %self.registry, upstream = %self.upstream, credential = %account, ?charge,
@@ -144,6 +175,13 @@ impl Budget {
 
     fn labels<'a>(&'a self, account: &'a Account) -> [&'a str; 3] {
         [&self.registry, &self.upstream, account]
+    }
+}
+
+impl Books {
+    /// The ledger of `account`, empty if there was none.
+    fn ledger(&mut self, account: &Account) -> &mut Ledger {
+        self.ledgers.entry(Arc::clone(account)).or_default()
     }
 }
 

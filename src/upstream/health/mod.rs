@@ -92,8 +92,8 @@ struct Record {
     /// Whether it answered when last heard of.
     up: Option<bool>,
     looks: Looks,
-    /// No configuration in force knows it: nothing is told about it any more.
-    is_retired: bool,
+    /// Whether it is configured no longer, and somebody else may have its name by now.
+    has_left: bool,
 }
 
 /// A breaker, and what is told to people.
@@ -138,7 +138,7 @@ impl Health {
             asked: None,
             up: None,
             looks: Looks::default(),
-            is_retired: false,
+            has_left: false,
         });
         Arc::new(Self { registry, upstream, record, bell, metrics })
     }
@@ -193,8 +193,8 @@ impl Health {
             surveyed.last_error = Some(why.to_owned());
         }
         let change = surveyed.breaker.settle(admission, evidence, now, fraction());
-        if let Some(change) = change.filter(|_| !record.is_retired) {
-            self.changed(part, change, why);
+        if let Some(change) = change {
+            self.changed(record, part, change, why);
         }
         match (evidence, change) {
             (Evidence::Works, _) => self.set_up(record, true),
@@ -204,10 +204,12 @@ impl Health {
     }
 
     /// Tells about a change of state: people of the first and the last one, which are hours of trouble and not lines.
-    fn changed(&self, part: Part, change: Change, why: Option<&str>) {
+    fn changed(&self, record: &Record, part: Part, change: Change, why: Option<&str>) {
         let (registry, upstream, surface) = (&self.registry, &self.upstream, part.as_str());
         let is_open = matches!(change, Change::Opened(_) | Change::Reopened(_));
-        self.metrics.circuit_open.with_label_values(&[&**registry, &**upstream, surface]).set(is_open.into());
+        if !record.has_left {
+            self.metrics.circuit_open.with_label_values(&[&**registry, &**upstream, surface]).set(is_open.into());
+        }
         match change {
             Change::Opened(wait) => {
                 let seconds = wait.as_secs_f32();
@@ -229,9 +231,11 @@ impl Health {
     }
 
     fn set_up(&self, record: &mut Record, up: bool) {
-        if record.up != Some(up) && !record.is_retired {
+        if record.up != Some(up) {
             record.up = Some(up);
-            self.metrics.up.with_label_values(&self.labels()).set(up.into());
+            if !record.has_left {
+                self.metrics.up.with_label_values(&self.labels()).set(up.into());
+            }
         }
     }
 
@@ -267,34 +271,32 @@ impl Health {
         self.record.lock().disabled = before.record.lock().disabled;
     }
 
-    /// It is configured no longer, or otherwise. What its last requests come to is not told: its name is that of
-    /// `successor` now, if there is one.
-    fn retire(&self, successor: Option<&Self>) {
-        let mut record = self.record.lock();
-        record.is_retired = true;
+    /// From now on metrics tell of it, and of what is known of it already.
+    pub(super) fn enter(&self) {
         let labels = self.labels();
-        // What has no series has none to remove.
-        let _ = self.metrics.up.remove_label_values(&labels);
-        for part in Part::ALL {
-            let _ = self.metrics.circuit_open.remove_label_values(&[labels[0], labels[1], part.as_str()]);
+        if self.disabled().is_some() {
+            self.metrics.disabled.with_label_values(&labels).set(1);
         }
-        drop(record);
-        match successor {
-            Some(successor) => successor.tell(),
-            None => drop(self.metrics.disabled.remove_label_values(&labels)),
-        }
-    }
-
-    /// Tells again what is known of it, which others may have taken back.
-    fn tell(&self) {
         let mut record = self.record.lock();
         if let Some(up) = record.up {
-            self.metrics.up.with_label_values(&self.labels()).set(up.into());
+            self.metrics.up.with_label_values(&labels).set(up.into());
         }
         for part in Part::ALL {
             if record.of(part).breaker.circuit() == Circuit::Open {
-                self.metrics.circuit_open.with_label_values(&[&*self.registry, &*self.upstream, part.as_str()]).set(1);
+                self.metrics.circuit_open.with_label_values(&[labels[0], labels[1], part.as_str()]).set(1);
             }
+        }
+    }
+
+    /// It is configured no longer, or otherwise: metrics tell nothing more of it, whatever comes of requests under way.
+    pub(super) fn leave(&self) {
+        self.record.lock().has_left = true;
+        let labels = self.labels();
+        // What has no series has none to remove.
+        let _ = self.metrics.up.remove_label_values(&labels);
+        let _ = self.metrics.disabled.remove_label_values(&labels);
+        for part in Part::ALL {
+            let _ = self.metrics.circuit_open.remove_label_values(&[labels[0], labels[1], part.as_str()]);
         }
     }
 

@@ -116,16 +116,21 @@ impl UpstreamHealth {
 
     /// From now on `sets` are in force, and no others.
     pub(in crate::upstream) fn follow(&self, sets: Vec<Arc<UpstreamSet>>) {
-        let before = std::mem::replace(&mut *self.ward.sets.write(), sets);
-        let now = self.ward.sets.read();
-        for upstream in before.iter().flat_map(|set| set.upstreams.iter()) {
-            let own = now.iter().filter(|set| set.registry == upstream.registry);
-            let successor = own.flat_map(|set| set.upstreams.iter()).find(|known| known.name == upstream.name);
-            if !successor.is_some_and(|known| Arc::ptr_eq(known, upstream)) {
-                upstream.health.retire(successor.map(|known| &*known.health));
-            }
-        }
-        drop(now);
+        let mut in_force = self.ward.sets.write();
+        let before = std::mem::replace(&mut *in_force, sets);
+        // Who comes may have the name of who goes.
+        upstreams_of(&before).filter(|upstream| !is_among(upstream, &in_force)).for_each(|left| left.leave());
+        upstreams_of(&in_force).filter(|upstream| !is_among(upstream, &before)).for_each(|new| new.enter());
+        drop(in_force);
         self.ward.bell.notify_one();
     }
+}
+
+fn upstreams_of(sets: &[Arc<UpstreamSet>]) -> impl Iterator<Item = &Arc<Upstream>> {
+    sets.iter().flat_map(|set| set.upstreams.iter())
+}
+
+/// Whether it is one of theirs: not one of the same name, but the very same.
+fn is_among(upstream: &Arc<Upstream>, sets: &[Arc<UpstreamSet>]) -> bool {
+    upstreams_of(sets).any(|other| Arc::ptr_eq(other, upstream))
 }

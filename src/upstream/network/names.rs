@@ -16,6 +16,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use lru::LruCache;
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
@@ -44,6 +45,9 @@ pub(crate) enum NameError {
     /// It exists, and has no address.
     #[error("it has no address")]
     Empty,
+    /// Whoever asked for it is gone.
+    #[error("the question was lost")]
+    Lost,
     /// It takes too long.
     #[error("no answer of the name server within {} s", PATIENCE.1.as_secs())]
     Late,
@@ -77,6 +81,45 @@ struct Answer {
 /// A question under way, which any number may wait for.
 type Pending = Shared<BoxFuture<'static, Result<Addresses, NameError>>>;
 
+/// A question that others may wait for. Given up without an answer, it has failed: else nobody would ask again.
+struct Question {
+    names: Names,
+    name: Box<str>,
+    /// To those who wait; until it is answered.
+    answer: Option<oneshot::Sender<Result<Addresses, NameError>>>,
+}
+
+impl Question {
+    fn new(names: Names, name: &str) -> (Pending, Self) {
+        let (answer, answered) = oneshot::channel();
+        let pending = answered.map(|answered| answered.unwrap_or(Err(NameError::Lost))).boxed().shared();
+        (pending, Self { names, name: name.into(), answer: Some(answer) })
+    }
+
+    async fn ask(mut self) {
+        let outcome = match self.names.lookup.lookup(&self.name).await {
+            Ok(found) if found.is_empty() => Err(NameError::Empty),
+            Ok(found) => Ok(Addresses::from(found)),
+            Err(error) => Err(NameError::Failed(Arc::new(error))),
+        };
+        self.end(outcome);
+    }
+
+    fn end(&mut self, outcome: Result<Addresses, NameError>) {
+        if let Some(answer) = self.answer.take() {
+            self.names.learn(&self.name, &outcome);
+            // It counts for the next ones if nobody waits any longer.
+            drop(answer.send(outcome));
+        }
+    }
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        self.end(Err(NameError::Lost));
+    }
+}
+
 /// What to do about a name.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
@@ -108,14 +151,21 @@ impl Names {
 
     /// The addresses of `name`.
     pub(crate) async fn addresses(&self, name: &str) -> Result<Addresses, NameError> {
-        let (pending, otherwise) = {
+        let (pending, question, otherwise) = {
             let mut names = self.known.lock();
             let known = names.get_or_insert_mut(name.into(), Known::default);
-            match known.step(Instant::now()) {
-                Step::Use(addresses) => return Ok(addresses),
-                Step::Ask { otherwise } => (known.pending.get_or_insert_with(|| self.ask(name)).clone(), otherwise),
+            match (known.step(Instant::now()), &known.pending) {
+                (Step::Use(addresses), _) => return Ok(addresses),
+                (Step::Ask { otherwise }, Some(pending)) => (pending.clone(), None, otherwise),
+                (Step::Ask { otherwise }, None) => {
+                    let (pending, question) = Question::new(self.clone(), name);
+                    known.pending = Some(pending.clone());
+                    (pending, Some(question), otherwise)
+                }
             }
         };
+        // In a task that nobody has to wait for, and not under the guard: what cannot be begun any more ends here.
+        question.map(|question| tokio::spawn(question.ask()));
         let patience = if otherwise.is_some() { PATIENCE.0 } else { PATIENCE.1 };
         let error = match timeout(patience, pending).await {
             Ok(Ok(addresses)) => return Ok(addresses),
@@ -132,22 +182,6 @@ impl Names {
         if let Some(known) = self.known.lock().peek_mut(name) {
             known.doubted = true;
         }
-    }
-
-    /// Asks for `name`, in a task that nobody has to wait for.
-    fn ask(&self, name: &str) -> Pending {
-        let (names, name) = (self.clone(), Box::<str>::from(name));
-        let asked = tokio::spawn(async move {
-            let outcome = match names.lookup.lookup(&name).await {
-                Ok(found) if found.is_empty() => Err(NameError::Empty),
-                Ok(found) => Ok(Addresses::from(found)),
-                Err(error) => Err(NameError::Failed(Arc::new(error))),
-            };
-            names.learn(&name, &outcome);
-            outcome
-        });
-        let late = |_| Err(NameError::Late);
-        asked.map(move |ended| ended.unwrap_or_else(late)).boxed().shared()
     }
 
     fn learn(&self, name: &str, outcome: &Result<Addresses, NameError>) {
@@ -273,6 +307,33 @@ mod tests {
         script.release();
         assert!(ask(&names).await.unwrap_err().contains("Temporary failure"), "the question ended at last");
         assert_eq!(ask(&names).await.unwrap(), PUBLIC);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_that_gets_lost_is_asked_again() {
+        let script = Script::of([("r.test", Says::Panics)]);
+        let names = Names::new(Arc::<Script>::clone(&script));
+        assert_eq!(ask(&names).await.unwrap_err(), "the question was lost");
+        assert_eq!(names.known.lock().len(), 0);
+        script.say("r.test", Says::addresses([PUBLIC]));
+        assert_eq!(ask(&names).await.unwrap(), PUBLIC);
+
+        script.say("r.test", Says::Panics);
+        after(11).await;
+        assert_eq!(ask(&names).await.unwrap(), PUBLIC, "the old answer stands in");
+        script.say("r.test", Says::addresses([OTHER]));
+        after(6).await;
+        assert_eq!(ask(&names).await.unwrap(), OTHER);
+    }
+
+    #[test]
+    fn a_question_that_ends_with_its_runtime_is_asked_again_in_the_next() {
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        let script = Script::of([("r.test", Says::Hangs)]);
+        let names = Names::new(Arc::<Script>::clone(&script));
+        assert!(runtime().block_on(ask(&names)).is_err());
+        script.say("r.test", Says::addresses([PUBLIC]));
+        assert_eq!(runtime().block_on(ask(&names)).unwrap(), PUBLIC);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,13 +1,17 @@
 //! What is believed of an answer, and what is asked in the first place.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::stream;
 use http::HeaderValue;
 use http::header::LINK;
+use tokio::time::Instant;
 
 use super::fake::{
-    Fake, MANIFEST, blob, deadline, manifest, manifest_by_digest, mirror, ok, raw, reply, set, status, upstream, wanted,
+    Asked, Fake, MANIFEST, blob, deadline, manifest, manifest_by_digest, mirror, ok, raw, reply, set, status, upstream,
+    wanted,
 };
 use crate::oci::media_type::{ACCEPT_MANIFESTS, OCI_MANIFEST};
 use crate::oci::request::ReferrersRequest;
@@ -182,15 +186,17 @@ async fn lists_are_read_whole_along_the_links_of_their_pages() {
 
 #[tokio::test]
 async fn a_list_that_never_ends_is_no_list() {
-    let registry = Fake::start(|_| {
-        let mut page = ok(r#"{"name":"acme/app","tags":["z"]}"#);
-        page.headers_mut().insert(LINK, HeaderValue::from_static("</v2/acme/app/tags/list?n=1000>; rel=\"next\""));
-        page
+    let next = |asked: &Asked| asked.target.rsplit('=').next().and_then(|page| page.parse::<usize>().ok()).unwrap() + 1;
+    let registry = Fake::start(move |asked| {
+        let link = format!("</v2/acme/app/tags/list?page={}>; rel=next", next(asked));
+        reply(200, &[("link", &link)], r#"{"tags":["z"]}"#)
     })
     .await;
     let (set, _) = set(vec![upstream("hub", &registry.url())]);
-    let attempts = set.tags(&"acme/app".parse().unwrap(), deadline()).await.unwrap_err();
-    assert_eq!(attempts.0[0].error.verdict, Verdict::Broken);
+    let hours = Instant::now() + Duration::from_secs(7200);
+    let attempts = set.tags(&"acme/app".parse().unwrap(), hours).await.unwrap_err();
+    assert_eq!(attempts.0[0].error.verdict, Verdict::Broken, "{attempts}");
+    assert_eq!(registry.count(), 1000);
 }
 
 #[tokio::test]

@@ -222,6 +222,13 @@ fn make(
     (Arc::clone(all.of(&host).unwrap()), metrics)
 }
 
+/// Lets so many seconds pass, which no test waits for.
+pub(super) async fn pass(seconds: u64) {
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(seconds)).await;
+    tokio::time::resume();
+}
+
 /// Long enough never to matter.
 pub(super) fn deadline() -> Instant {
     Instant::now() + Duration::from_secs(25)

@@ -8,19 +8,12 @@ use http::Method;
 use tokio::time::Instant;
 
 use super::fake::{
-    Asked, Fake, MANIFEST, blob, deadline, manifest, manifest_by_digest, mirror, ok, read, reply, set, status,
+    Asked, Fake, MANIFEST, blob, deadline, manifest, manifest_by_digest, mirror, ok, pass, read, reply, set, status,
     upstream, wanted,
 };
 use crate::config::{CredentialRule, Secret, UpstreamConfig};
 use crate::telemetry::Metrics;
 use crate::upstream::{Attempts, Conclusion, Outcome, Purpose};
-
-/// Lets so many seconds pass, which no test waits for.
-async fn pass(seconds: u64) {
-    tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(seconds)).await;
-    tokio::time::resume();
-}
 
 /// The wait that `attempts` come to, in whole seconds.
 fn wait(attempts: &Attempts) -> u64 {
@@ -287,6 +280,64 @@ async fn a_busy_upstream_is_passed_over_and_a_question_given_up_leaves_its_place
     assert_eq!(gauge.get(), 0);
     drop(body);
     assert_eq!(in_flight(&metrics), 0);
+}
+
+/// An upstream with so many places that also says what tags mean.
+fn with_places(places: usize, url: &str) -> UpstreamConfig {
+    UpstreamConfig { max_connections: places, ..upstream("narrow", url) }
+}
+
+#[tokio::test]
+async fn who_cannot_be_answered_otherwise_comes_first() {
+    let hub = Fake::start(|asked| ok(if asked.target.contains("/blobs/") { "blob" } else { MANIFEST })).await;
+    let (set, _) = set(vec![with_places(1, &hub.url())]);
+    let (request, tag, image) = (blob(b"blob"), manifest("latest"), manifest_by_digest());
+    let body = set.open_blob(wanted(&request, None)).await.unwrap();
+    let mut background = Box::pin(set.manifest(&image, Purpose::Background, deadline()));
+    let mut revalidation = Box::pin(set.resolve(&tag, Purpose::Revalidation, deadline()));
+    let mut miss = Box::pin(set.manifest(&tag, Purpose::Miss, deadline()));
+    assert!(background.as_mut().now_or_never().is_none());
+    assert!(revalidation.as_mut().now_or_never().is_none());
+    assert!(miss.as_mut().now_or_never().is_none());
+    drop(body);
+    let (background, revalidation, miss) = tokio::join!(background, revalidation, miss);
+    assert!(background.is_ok() && revalidation.is_ok() && miss.is_ok());
+    let asked: Vec<_> = hub.asked().into_iter().skip(1).map(|asked| (asked.method, asked.target)).collect();
+    let by_tag = "/v2/acme/app/manifests/latest".to_owned();
+    let by_digest = format!("/v2/acme/app/manifests/{}", image.reference);
+    assert_eq!(asked, [(Method::GET, by_tag.clone()), (Method::HEAD, by_tag), (Method::GET, by_digest)]);
+}
+
+#[tokio::test]
+async fn a_client_that_needs_it_takes_the_room_of_one_that_has_something_stored() {
+    let hub = Fake::start(|asked| ok(if asked.target.contains("/blobs/") { "blob" } else { MANIFEST })).await;
+    let (set, _) = set(vec![with_places(1, &hub.url())]);
+    let (request, tag) = (blob(b"blob"), manifest("latest"));
+    let body = set.open_blob(wanted(&request, None)).await.unwrap();
+    let mut queue: Vec<_> = (0..4).map(|_| Box::pin(set.resolve(&tag, Purpose::Revalidation, deadline()))).collect();
+    for waiting in &mut queue {
+        assert!(waiting.as_mut().now_or_never().is_none());
+    }
+    let mut miss = Box::pin(set.manifest(&tag, Purpose::Miss, deadline()));
+    assert!(miss.as_mut().now_or_never().is_none());
+    let displaced = queue.pop().unwrap().now_or_never().expect("at once").unwrap_err();
+    assert_eq!(outcomes(&displaced), [Outcome::Busy]);
+    drop(body);
+    miss.await.unwrap();
+}
+
+#[tokio::test]
+async fn slow_blobs_leave_a_place_for_manifests() {
+    let hub = Fake::start(|asked| ok(if asked.target.contains("/blobs/") { "blob" } else { MANIFEST })).await;
+    let (set, metrics) = set(vec![with_places(2, &hub.url())]);
+    let request = blob(b"blob");
+    let _body = set.open_blob(wanted(&request, None)).await.unwrap();
+    let mut second = Box::pin(set.open_blob(wanted(&request, None)));
+    assert!(second.as_mut().now_or_never().is_none());
+    assert_eq!(in_flight(&metrics), 1);
+    set.manifest(&manifest("latest"), Purpose::Miss, deadline()).await.unwrap();
+    set.resolve(&manifest("latest"), Purpose::Revalidation, deadline()).await.unwrap();
+    assert!(second.as_mut().now_or_never().is_none());
 }
 
 #[tokio::test]

@@ -18,6 +18,8 @@ pub(in crate::upstream) enum Says {
     Fails,
     /// Nothing, until [`Script::release`].
     Hangs,
+    /// The program that asks breaks down.
+    Panics,
 }
 
 impl Says {
@@ -69,6 +71,7 @@ impl Lookup for Script {
                     let _ = released.wait_for(|released| *released).await;
                     Err(io::Error::other("Temporary failure in name resolution"))
                 }
+                Some(Says::Panics) => panic!("as the test wants it"),
                 Some(Says::Fails) => Err(io::Error::other("Temporary failure in name resolution")),
                 None => Err(io::Error::other("Name or service not known")),
             }

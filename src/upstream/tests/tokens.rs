@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
 
 use axum::response::Response;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
 use super::fake::{
-    Asked, BASIC, Fake, MANIFEST, deadline, manifest, manifest_by_digest, ok, reply, set, status, upstream,
+    Asked, BASIC, Fake, MANIFEST, deadline, manifest, manifest_by_digest, ok, pass, reply, set, status, upstream,
     with_credentials,
 };
 use crate::upstream::{Conclusion, Purpose, Speaker, Verdict};
@@ -101,6 +102,43 @@ async fn a_token_is_asked_for_by_service_and_scope_and_then_brought_along() {
     let sent: Vec<_> = registry.asked().iter().map(|asked| asked.header("authorization").map(str::to_owned)).collect();
     let bearer = |token: &str| Some(format!("Bearer {token}"));
     assert_eq!(sent, [None, bearer("t1"), bearer("t1"), bearer("t2")]);
+}
+
+/// The time in so many seconds, as heads and as token servers write it.
+fn in_seconds(shift: i64) -> [String; 2] {
+    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    let (now, distance) = (SystemTime::now(), Duration::from_secs(shift.unsigned_abs()));
+    let date = httpdate::fmt_http_date(if shift < 0 { now - distance } else { now + distance });
+    let [_, day, month, year, time, _]: [&str; 6] = date.split(' ').collect::<Vec<_>>().try_into().unwrap();
+    let month = MONTHS.find(month).unwrap() / 3 + 1;
+    let written = format!("{year}-{month:02}-{day}T{time}Z");
+    [date, written]
+}
+
+#[tokio::test]
+async fn a_token_is_used_until_shortly_before_its_end_whatever_clocks_say() {
+    const DAY: i64 = 24 * 60 * 60;
+    for shift in [0, -DAY, DAY] {
+        let issued = AtomicUsize::new(0);
+        let tokens = Fake::start(move |_| {
+            let number = issued.fetch_add(1, Ordering::Relaxed) + 1;
+            let [date, issued_at] = in_seconds(shift);
+            let body = format!(r#"{{"token":"t{number}","expires_in":300,"issued_at":"{issued_at}"}}"#);
+            reply(200, &[("date", &date)], body)
+        })
+        .await;
+        let registry = registry(format!("{}/token", tokens.url()), |header| header.starts_with("Bearer t")).await;
+        let (set, _) = set(vec![upstream("hub", &registry.url())]);
+        for (seconds, issued) in [(0, 1), (288, 1), (3, 2), (288, 2), (3, 3)] {
+            pass(seconds).await;
+            set.manifest(&manifest_by_digest(), Purpose::Miss, deadline()).await.unwrap();
+            assert_eq!(tokens.count(), issued, "{seconds} s, clock shifted by {shift} s");
+        }
+        let sent: Vec<_> =
+            registry.asked().iter().map(|asked| asked.header("authorization").map(str::to_owned)).collect();
+        let [t1, t2, t3] = ["t1", "t2", "t3"].map(|token| Some(format!("Bearer {token}")));
+        assert_eq!(sent, [None, t1.clone(), t1, t2.clone(), t2, t3], "renewed before the registry has to complain");
+    }
 }
 
 #[tokio::test]

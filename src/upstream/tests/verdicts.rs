@@ -195,6 +195,11 @@ fn lines() -> Vec<Line> {
             let is_second = asked.target.contains("last=a");
             if is_second { ok(r#"{"tags":["b"]}"#) } else { reply(200, &[("link", &link)], r#"{"tags":["a"]}"#) }
         }).asked(2),
+        fails("a list that leads in a circle", Tags, |asked, _| {
+            let (_, page) = asked.target.split_once('?').unwrap();
+            let next = if page == "page=2" { "</v2/x?page=3>; rel=next" } else { "</v2/x?page=2>; rel=next" };
+            reply(200, &[("link", next)], r#"{"tags":["a"]}"#)
+        }, Broken).asked(3),
         succeeds("405 to a write, because it is read-only", Manifest,
             |asked, _| if asked.method == Method::GET { ok(MANIFEST) } else { status(405) }),
         succeeds("a `Warning: 299`", Manifest, |_, _| reply(200, &[("warning", "299 - \"moving\"")], MANIFEST)),
@@ -256,12 +261,14 @@ async fn what_upstreams_say_is_what_the_table_says() {
 
 /// The lines of the table that say nothing of an answer, or need more than one question: tested below, in
 /// `unanswered` and, bodies that break off, in `content`; credentials that are refused in `identities`.
-const BESIDES: [&str; 9] = [
+const BESIDES: [&str; 11] = [
     "a blob that breaks off",
     "a refusal of all of them as such, and nothing without",
     "a refusal of configured credentials",
     "a token that has expired, in any dialect",
     "a refused or reset connection",
+    "404 or 405 of the referrers API with a web page or plain text",
+    "405 with a web page or 501 to a HEAD",
     "a name that does not resolve",
     "a certificate that cannot be trusted",
     "nothing, in the time there is",

@@ -164,6 +164,39 @@ async fn health_outlives_a_reload_and_what_is_gone_has_no_metrics() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_an_upstream_that_changes_metrics_tell_how_the_new_one_is() {
+    let first = Moody::start(503).await;
+    let spare = Fake::start(|_| ok(MANIFEST)).await;
+    let before = vec![mirror("first", &first.server.url()), upstream("spare", &spare.url())];
+    let (all, old, _, metrics) = watched(before.clone());
+    for _ in 0..5 {
+        ask(&old, Purpose::Miss).await.unwrap();
+    }
+    let open = || metrics.encode().unwrap().contains("surface=\"api\",upstream=\"first\"} 1");
+    let up = "weir_upstream_up{registry=\"registry.test\",upstream=\"first\"}";
+    assert!(open() && metrics.encode().unwrap().contains(up));
+    let changed = UpstreamConfig { max_connections: 7, ..before[0].clone() };
+    let renewed = all.renewed(&[registry(vec![changed, before[1].clone()])], &metrics).unwrap();
+    renewed.enter_into_force();
+    assert!(!open() && !metrics.encode().unwrap().contains(up));
+    // Whoever still asks the old one tells nobody how it is.
+    first.answers(200);
+    advance(Duration::from_secs(10)).await;
+    for _ in 0..3 {
+        assert_eq!(ask(&old, Purpose::Miss).await.unwrap(), "first");
+    }
+    assert!(!metrics.encode().unwrap().contains(up), "{}", metrics.encode().unwrap());
+    let new = Arc::clone(renewed.of(&"registry.test".parse().unwrap()).unwrap());
+    assert_eq!(ask(&new, Purpose::Miss).await.unwrap(), "first");
+    assert!(metrics.encode().unwrap().contains(up));
+    first.answers(503);
+    for _ in 0..6 {
+        assert_eq!(ask(&old, Purpose::Miss).await.unwrap(), "spare");
+    }
+    assert!(!open());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_bad_certificate_opens_at_once() {
     let (plain, spare) = (Fake::start(|_| ok(MANIFEST)).await, Fake::start(|_| ok(MANIFEST)).await);
     let tls = plain.url().replace("http://", "https://");
@@ -190,7 +223,7 @@ async fn what_was_told_of_an_upstream_ends_when_it_is_configured_otherwise() {
     assert_eq!(["up", "circuit_open", "disabled"].map(is_told), [true, true, true]);
     let renewed = all.renewed(&[registry(vec![upstream("hub", &after.server.url())])], &metrics).unwrap();
     renewed.enter_into_force();
-    assert_eq!(["up", "circuit_open", "disabled"].map(is_told), [false, false, true], "nothing is known of it yet");
+    assert_eq!(["up", "circuit_open", "disabled"].map(is_told), [false; 3], "nothing is known of it yet");
     // What was asked of the old one may end well, and says nothing about the new one.
     before.answers(200);
     for _ in 0..2 {
