@@ -205,4 +205,28 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn extents_overlap_where_one_repository_may_be_meant_by_both() {
+        let extent = |text: &str| match text.strip_suffix("**") {
+            Some("") => Extent::Below(None),
+            Some(prefix) => Extent::Below(Some(prefix.trim_end_matches('/').parse().unwrap())),
+            None => Extent::One(text.parse().unwrap()),
+        };
+        for (one, other, overlap) in [
+            ("a/b", "a/b", true),
+            ("a/b", "a/c", false),
+            ("a/b", "a/**", true),
+            ("a", "a/**", false),
+            ("ab/c", "a/**", false),
+            ("a/b", "**", true),
+            ("a/**", "a/b/**", true),
+            ("a/**", "ab/**", false),
+            ("a/**", "**", true),
+        ] {
+            let (first, second) = (extent(one), extent(other));
+            assert_eq!((first.overlaps(&second), second.overlaps(&first)), (overlap, overlap), "{one} and {other}");
+            assert_eq!((first.to_string(), second.to_string()), (one.to_owned(), other.to_owned()));
+        }
+    }
 }

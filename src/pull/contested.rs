@@ -17,7 +17,7 @@ use super::outcome::CacheResult;
 use super::tags::{Author, KnownTag, Said, Trouble};
 use super::{PullService, Scope};
 use crate::oci::Tag;
-use crate::upstream::{Conclusion, UpstreamSet};
+use crate::upstream::{Before, Conclusion, UpstreamSet};
 
 /// How long it may take to find out that what is known of a tag can still be had. What is said instead has to come in
 /// time as well.
@@ -121,7 +121,11 @@ impl PullService {
 
     /// The tag as it is known, if policy allows and a client can get all of the image.
     async fn as_known(&self, of: Tagged<'_>, known: &KnownTag, said: &Said) -> Option<ManifestAnswer> {
-        let conclusion = if said.undecided { Conclusion::Unavailable } else { Conclusion::NotFound };
+        let (conclusion, why) = match said.before {
+            Before::Absent => (Conclusion::NotFound, "no longer have it"),
+            Before::Hidden => (Conclusion::NotFoundOrHidden, "do not show it"),
+            Before::Undecided => (Conclusion::Unavailable, "cannot be asked"),
+        };
         if !may_serve_stale(&self.terms.tags, known.age(), conclusion) {
             return None;
         }
@@ -135,7 +139,6 @@ impl PullService {
                 confirmed.await.ok()?.ok()?
             }
         };
-        let why = if said.undecided { "cannot be asked" } else { "no longer have it" };
         answer.warning = Some(format!(
             "{} is served as of {} ago: the upstreams that decide {why}, and {} says {}",
             of.name(),

@@ -121,9 +121,9 @@ impl PullService {
             Ok(resolved) => resolved,
             Err(attempts) => return self.trouble(of, known, attempts).await,
         };
-        let Resolved { upstream, digest, undecided, warning: heard } = resolved;
+        let Resolved { upstream, digest, before, warning: heard } = resolved;
         let (said, fetched) = match digest {
-            Some(digest) => (Said { digest, upstream, undecided }, None),
+            Some(digest) => (Said { digest, upstream, before }, None),
             // Only the bytes can tell.
             None => match upstreams.manifest(&request, Purpose::Revalidation, deadline).await {
                 Ok(fetched) => (Said::of(&fetched), Some(fetched)),

@@ -10,7 +10,7 @@ use super::Scope;
 use super::drift::Word;
 use crate::oci::{Digest, Tag};
 use crate::store::{TagRecord, Tags};
-use crate::upstream::{Attempts, FetchedManifest, Generation, equal_jitter, fraction};
+use crate::upstream::{Attempts, Before, FetchedManifest, Generation, equal_jitter, fraction};
 
 /// How many tags are held in memory.
 const MEMORY_ENTRIES: u64 = 50_000;
@@ -49,8 +49,8 @@ pub(super) enum Trouble {
 pub(super) struct Said {
     pub(super) digest: Digest,
     pub(super) upstream: Arc<str>,
-    /// Whether an upstream that is asked before it could not tell.
-    pub(super) undecided: bool,
+    /// What those said who are asked before it.
+    pub(super) before: Before,
 }
 
 /// By whose word a tag means what it does.
@@ -64,13 +64,13 @@ pub(super) struct Author<'a> {
 impl Said {
     /// What sending a manifest for a tag says.
     pub(super) fn of(fetched: &FetchedManifest) -> Self {
-        let FetchedManifest { digest, upstream, undecided, .. } = fetched;
-        Self { digest: *digest, upstream: Arc::clone(upstream), undecided: *undecided }
+        let FetchedManifest { digest, upstream, before, .. } = fetched;
+        Self { digest: *digest, upstream: Arc::clone(upstream), before: *before }
     }
 
     /// As it counts among upstreams in this order.
     pub(super) fn word(&self, order: &[Arc<str>]) -> Word {
-        Word { digest: self.digest, rank: rank(&self.upstream, order), undecided: self.undecided }
+        Word { digest: self.digest, rank: rank(&self.upstream, order), undecided: self.before == Before::Undecided }
     }
 }
 
@@ -191,4 +191,67 @@ impl TagMemory {
 
 fn seconds_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+    use tokio::time::advance;
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+    use crate::config::{SizeLimit, StoreConfig};
+    use crate::oci::MediaType;
+    use crate::store::Store;
+    use crate::store::disk::DiskFiles;
+    use crate::telemetry::Metrics;
+
+    const HALF_A_SECOND: Duration = Duration::from_millis(500);
+
+    #[tokio::test(start_paused = true)]
+    async fn tags_that_failed_together_do_not_come_back_together() {
+        let root = TempDir::new().unwrap();
+        let config = StoreConfig {
+            path: root.path().to_owned(),
+            max_size: SizeLimit::Percent(80.0),
+            keep_free: SizeLimit::Bytes(0),
+            ..StoreConfig::default()
+        };
+        let metrics = Metrics::new().unwrap();
+        let store = Store::open(&config, Arc::new(DiskFiles), &metrics, TaskTracker::new()).await.unwrap();
+        let memory = TagMemory::new(store.tags());
+        let scope = Scope {
+            registry: "reg.test".parse().unwrap(),
+            repository: "a/b".parse().unwrap(),
+            generation: Generation::FIRST,
+        };
+        let tags: Vec<Tag> = (0..100).map(|number| format!("v{number}").parse().unwrap()).collect();
+        for tag in &tags {
+            let record = TagRecord {
+                digest: Digest::of(b"manifest"),
+                media_type: "application/vnd.oci.image.index.v1+json".parse::<MediaType>().unwrap(),
+                size: 8,
+                upstream: "hub".to_owned(),
+                provisional: false,
+                resolved_at: 0,
+                verified_at: 0,
+            };
+            let trouble = Trouble::Unanswered(Attempts::default());
+            memory.trouble(&scope, tag, KnownTag::fresh(record), trouble, 6 * PAUSE).await;
+        }
+        // How many are asked for again, every half second.
+        let mut back = vec![0];
+        while back.last().is_some_and(|back| *back < tags.len()) {
+            advance(HALF_A_SECOND).await;
+            let mut count = 0;
+            for tag in &tags {
+                count += usize::from(memory.known(&scope, tag).await.unwrap().recent_trouble().is_none());
+            }
+            back.push(count);
+        }
+        assert!(back[..10].iter().all(|back| *back == 0), "half of the pause at least: {back:?}");
+        assert!(back.len() <= 21, "no longer than the pause: {back:?}");
+        let herd = back.windows(2).map(|pair| pair[1] - pair[0]).max();
+        assert!(herd < Some(tags.len() / 2), "they are spread: {back:?}");
+    }
 }

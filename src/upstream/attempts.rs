@@ -28,6 +28,17 @@ pub enum Standing {
     Equivalent,
 }
 
+/// What those said who are asked before an upstream that has an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    /// They do not have it, for certain. So it is, too, if there are none.
+    Absent,
+    /// They do not have it or do not show it.
+    Hidden,
+    /// One of them could not tell.
+    Undecided,
+}
+
 /// What all candidates said: the failure of an operation on an [`super::UpstreamSet`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Attempts(pub Vec<Attempt>);
@@ -58,9 +69,9 @@ impl Attempts {
         self.0.iter().any(|attempt| attempt.error.verdict == Verdict::LeftAlone)
     }
 
-    /// Whether `upstream` was asked, and does not have it or does not show it.
-    pub(super) fn tells_absence(&self, upstream: &str) -> bool {
-        self.0.iter().any(|attempt| *attempt.upstream == *upstream && attempt.error.verdict.is_absence())
+    /// What `upstream` said, if it was asked.
+    pub(super) fn verdict_of(&self, upstream: &str) -> Option<Verdict> {
+        self.0.iter().find(|attempt| *attempt.upstream == *upstream).map(|attempt| attempt.error.verdict)
     }
 
     /// What the attempts come to, in the precedence that keeps a false "not found" from ever leaving Weir.

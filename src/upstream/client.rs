@@ -30,7 +30,7 @@ use super::quirks::Quirks;
 use super::redirect::{Origin, is_redirect};
 use super::verdict::is_html;
 use super::warning::warning;
-use super::{BlobStat, FetchedManifest, Resolved};
+use super::{Before, BlobStat, FetchedManifest, Resolved};
 use crate::config::{Capability, UpstreamConfig};
 use crate::oci::media_type::ACCEPT_MANIFESTS;
 use crate::oci::request::{BlobRequest, ManifestRequest};
@@ -73,8 +73,8 @@ pub(super) struct Candidate<'a> {
     pub(super) deadline: Instant,
     /// Whether there is nobody else to ask.
     pub(super) sole: bool,
-    /// Whether somebody who is asked before could not tell.
-    pub(super) undecided: bool,
+    /// What those said who are asked before it.
+    pub(super) before: Before,
     /// How long it may keep one waiting.
     pub(super) pace: Pace,
     /// The leave to ask it.
@@ -202,29 +202,29 @@ impl Candidate<'_> {
 
     /// HEAD of a manifest by tag.
     pub(super) async fn resolve(self, request: &ManifestRequest) -> Result<Resolved, UpstreamError> {
-        let (upstream, undecided) = (Arc::clone(self.name), self.undecided);
+        let (upstream, before) = (Arc::clone(self.name), self.before);
         let no_head = &self.upstream.quirks.no_head;
         if no_head.holds(Instant::now()) {
-            return Ok(Resolved { upstream, digest: None, undecided, warning: None });
+            return Ok(Resolved { upstream, digest: None, before, warning: None });
         }
         let headers = match self.exchange(&self.ask_manifest(Method::HEAD, request)).await {
             Ok(response) => response.headers().clone(),
             // It knows no HEAD: only a GET can tell.
             Err(error) if error.status == Some(405) && error.verdict == Verdict::Refused => {
                 no_head.note(Instant::now());
-                return Ok(Resolved { upstream, digest: None, undecided, warning: None });
+                return Ok(Resolved { upstream, digest: None, before, warning: None });
             }
             // Servers without HEAD say that, and so do those that are out of order.
             Err(error) if matches!(error.status, Some(405 | 501)) => {
                 let FetchedManifest { digest, warning, .. } = self.manifest(request).await?;
-                return Ok(Resolved { upstream, digest: Some(digest), undecided, warning });
+                return Ok(Resolved { upstream, digest: Some(digest), before, warning });
             }
             Err(error) => return Err(error),
         };
         if is_html(&headers) {
             return Err(UpstreamError::broken("Answered with a web page instead of a manifest"));
         }
-        Ok(Resolved { upstream, digest: announced_digest(&headers), undecided, warning: warning(&headers) })
+        Ok(Resolved { upstream, digest: announced_digest(&headers), before, warning: warning(&headers) })
     }
 
     /// GET of a manifest.
@@ -239,8 +239,8 @@ impl Candidate<'_> {
         let manifest = Manifest::parse(announced.as_ref(), &body)
             .map_err(|invalid| UpstreamError::broken(format!("Answered with no manifest: {invalid}")))?;
         let (upstream, media_type) = (Arc::clone(self.name), manifest.media_type);
-        let (undecided, warning) = (self.undecided, warning(&headers));
-        Ok(FetchedManifest { upstream, digest, media_type, body, undecided, warning })
+        let (before, warning) = (self.before, warning(&headers));
+        Ok(FetchedManifest { upstream, digest, media_type, body, before, warning })
     }
 
     /// HEAD of a blob, without following redirects: a signed address is good for one method. Where it redirects, a GET

@@ -376,10 +376,10 @@ impl Candidate<'_> {
         };
         let budget = &self.upstream.budget;
         budget.note_request();
-        let mut result = self.timed(ask, dialer, build(), patience).await;
+        let mut result = self.timed(ask, (dialer, url), build(), patience).await;
         // With nobody else to ask, a connection that had gone stale in the pool gets a second chance.
         if self.sole && matches!(&result, Err(Unanswered { stale: true, .. })) && budget.may_retry() {
-            result = self.timed(ask, dialer, build(), patience).await;
+            result = self.timed(ask, (dialer, url), build(), patience).await;
         }
         let speaker = if self.is_home(url) { Speaker::Registry } else { Speaker::Elsewhere };
         let (response, sent) = result.map_err(|unanswered| unanswered.error.by(speaker))?;
@@ -409,7 +409,7 @@ impl Candidate<'_> {
     async fn timed(
         &self,
         ask: &Ask<'_>,
-        dialer: &Dialer,
+        (dialer, url): (&Dialer, &Url),
         request: RequestBuilder,
         patience: &Patience,
     ) -> Result<(Response, Sent), Unanswered> {
@@ -417,7 +417,7 @@ impl Candidate<'_> {
         let unanswered = match patience.within(async { Ok(request.send().await) }).await {
             Ok(Ok(response)) => return Ok((response, sent)),
             Ok(Err(error)) => Unanswered { stale: is_reset(&error), error: dialer.unanswered(&error) },
-            Err(error) => Unanswered { stale: false, error },
+            Err(late) => Unanswered { stale: false, error: dialer.late(url, late) },
         };
         sent.answered(None, Some(unanswered.error.outcome()));
         Err(unanswered)

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
 use super::UpstreamSet;
-use super::attempts::{Attempt, Attempts, Conclusion, Standing};
+use super::attempts::{Attempt, Attempts, Before, Conclusion, Standing};
 use super::client::{Candidate, HURRIED, Pace};
 use super::error::{Fault, UpstreamError, Verdict};
 use super::health::{Asking, Evidence, Part, Pending, TimeGiven};
@@ -32,7 +32,7 @@ struct Turn<'a, 'r> {
     /// Whether its token server is asked even if that has been failing.
     tokens: Asking,
     sole: bool,
-    undecided: bool,
+    before: Before,
     deadline: Instant,
 }
 
@@ -103,8 +103,8 @@ impl UpstreamSet {
                     let tokens = if insists && next.is_none() { Asking::InAnyCase } else { Asking::IfItWorks };
                     let waiting = if insists { candidates.len() - position } else { 1 + usize::from(next.is_some()) };
                     let deadline = share(deadline, waiting);
-                    let undecided = route.is_undecided(&candidates, &attempts);
-                    let turn = Turn { route, pending, pace, tokens, sole, undecided, deadline };
+                    let before = route.before(&candidates, &attempts);
+                    let turn = Turn { route, pending, pace, tokens, sole, before, deadline };
                     self.take(&question, turn, &attempt).await
                 }
                 Err(left_alone) => Err(left_alone),
@@ -152,8 +152,8 @@ impl UpstreamSet {
             let Ok(pending) = asked else { continue };
             let pace = if position + 1 == again.len() { Pace::Usual } else { Pace::Halved };
             let deadline = share(question.deadline, again.len() - position);
-            let undecided = route.is_undecided(candidates, &attempts);
-            let turn = Turn { route, pending, pace, tokens: Asking::InAnyCase, sole, undecided, deadline };
+            let before = route.before(candidates, &attempts);
+            let turn = Turn { route, pending, pace, tokens: Asking::InAnyCase, sole, before, deadline };
             match self.take(question, turn, attempt).await {
                 Ok(found) => return Ok(found),
                 Err(error) => attempts.note(route, error),
@@ -173,7 +173,7 @@ impl UpstreamSet {
         T: Send,
         F: Future<Output = Result<T, UpstreamError>> + Send,
     {
-        let Turn { route, pending, pace, tokens, sole, undecided, deadline } = turn;
+        let Turn { route, pending, pace, tokens, sole, before, deadline } = turn;
         let was_asked = Arc::new(AtomicBool::new(false));
         let candidate = Candidate {
             upstream: route.upstream,
@@ -182,7 +182,7 @@ impl UpstreamSet {
             purpose: question.purpose,
             deadline,
             sole,
-            undecided,
+            before,
             pace,
             admission: pending.admission(),
             tokens,

@@ -64,7 +64,7 @@ use self::network::Transports;
 use self::question::{Question, Surface, capability_for};
 use self::route::Equivalent;
 
-pub use attempts::{Attempt, Attempts, Conclusion, Standing};
+pub use attempts::{Attempt, Attempts, Before, Conclusion, Standing};
 pub use body::{BlobBody, Break, BrokenBody};
 pub use error::{Fault, SetupError, UpstreamError, Verdict};
 pub use health::{Circuit, Part, PartReport, UnknownUpstream, UpstreamHealth, UpstreamReport};
@@ -123,8 +123,8 @@ pub struct Resolved {
     pub upstream: Arc<str>,
     /// `Docker-Content-Digest`; upstreams may leave it out, and then only a GET tells.
     pub digest: Option<Digest>,
-    /// Whether an upstream that is asked before it could not tell.
-    pub undecided: bool,
+    /// What those said who are asked before it.
+    pub before: Before,
     /// What it has to say to those who pull.
     pub warning: Option<String>,
 }
@@ -140,8 +140,8 @@ pub struct FetchedManifest {
     pub media_type: MediaType,
     /// The bytes.
     pub body: Bytes,
-    /// Whether an upstream that is asked before it could not tell.
-    pub undecided: bool,
+    /// What those said who are asked before it.
+    pub before: Before,
     /// What the upstream has to say to those who pull.
     pub warning: Option<String>,
 }

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::UpstreamSet;
-use super::attempts::{Attempts, Standing};
+use super::attempts::{Attempts, Before, Standing};
 use super::client::Upstream;
+use super::error::Verdict;
 use crate::config::{Capability, Equivalence, RegistryConfig};
 use crate::oci::{RegistryHost, RepositoryName};
 
@@ -62,11 +63,19 @@ pub(super) fn equivalents(
 }
 
 impl Route<'_> {
-    /// Whether somebody who comes before this one has not said that it is not there. `asked` are those that were to be
-    /// asked, and `attempts` what they said so far.
-    pub(super) fn is_undecided(&self, asked: &[Route<'_>], attempts: &Attempts) -> bool {
-        let is_absent = |route: &&Route<'_>| route.ahead < self.ahead && attempts.tells_absence(route.name);
-        asked.iter().filter(is_absent).count() < self.ahead
+    /// What those said who come before this one. `asked` are those that were to be asked, and `attempts` what they said
+    /// so far.
+    pub(super) fn before(&self, asked: &[Route<'_>], attempts: &Attempts) -> Before {
+        let earlier = asked.iter().filter(|route| route.ahead < self.ahead);
+        let said: Vec<Verdict> = earlier.filter_map(|route| attempts.verdict_of(route.name)).collect();
+        let all = |is_so: fn(Verdict) -> bool| said.iter().filter(|verdict| is_so(**verdict)).count() == self.ahead;
+        if all(Verdict::is_certain_absence) {
+            Before::Absent
+        } else if all(Verdict::is_absence) {
+            Before::Hidden
+        } else {
+            Before::Undecided
+        }
     }
 }
 

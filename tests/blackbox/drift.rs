@@ -177,3 +177,33 @@ async fn an_equivalent_moves_a_known_tag_only_if_what_is_gone_is_not_served() {
         assert_eq!(answer.header("warning"), "", "{policy}");
     }
 }
+
+/// Most registries say the same of what they do not show as of what they do not have.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_hidden_is_not_gone_for_certain() {
+    let (ours, theirs) = (demo(135), demo(136));
+    let policy = json!({ "tags": { "on_upstream_not_found": "not_found" } });
+    let upstreams = Disagreeing::with(policy, &ours, &theirs).await;
+    upstreams.weir.pull_all(REPOSITORY, "v1", &ours).await;
+    upstreams.first.fault(Requests::of_kind(Kind::Manifest), Fault::Status(StatusCode::FORBIDDEN));
+    let answer = upstreams.v1().await;
+    answer.assert_is(ours.digest());
+    assert!(answer.header("warning").contains("do not show it"), "{:?}", answer.headers);
+    upstreams.first.heal();
+    upstreams.first.untag(REPOSITORY, "v1");
+    upstreams.v1().await.assert_is(theirs.digest());
+}
+
+/// The first says so of everything that it does not have: the second decides what it means.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_of_the_second_moves_while_the_first_hides_what_it_lacks() {
+    let (older, newer) = (demo(137), demo(138));
+    let upstreams = Disagreeing::by("keep_last", &older, &older).await;
+    upstreams.first.fault(Requests::of_kind(Kind::Manifest), Fault::Status(StatusCode::FORBIDDEN));
+    upstreams.weir.pull_all(REPOSITORY, "v1", &older).await;
+    upstreams.second.push(REPOSITORY, "v1", &newer);
+    let answer = upstreams.v1().await;
+    answer.assert_is(newer.digest());
+    assert_eq!(answer.header("warning"), "");
+    assert_eq!(upstreams.weir.metric("weir_tag_drift_total", &[]).await, 0);
+}

@@ -103,7 +103,7 @@ async fn a_disabled_upstream_is_asked_nothing_until_it_is_enabled() {
     let listed = setup.upstream(&["list"]).await.out;
     let lines: Vec<&str> = listed.lines().collect();
     assert!(lines[1].contains("up-1") && lines[1].contains("disabled for 1h"), "{listed}");
-    assert!(lines[2].contains("up-2") && lines[2].ends_with("up"), "{listed}");
+    assert!(lines[2].contains("up-2") && lines[2].ends_with(" up"), "{listed}");
     let said = setup.upstream(&["enable", "up-1", "--registry", REGISTRY]).await;
     assert_eq!(said.code, 0, "{}", said.err);
     assert_eq!(setup.asked().await, "first");

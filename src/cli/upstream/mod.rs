@@ -85,7 +85,9 @@ enum Form {
 struct Upstream {
     registry: String,
     name: String,
+    up: Option<bool>,
     disabled_for_seconds: Option<u64>,
+    probed: Option<Probe>,
     surfaces: Vec<Surface>,
 }
 
@@ -94,7 +96,14 @@ struct Upstream {
 struct Surface {
     name: String,
     state: String,
+    failures: u32,
     last_error: Option<String>,
+}
+
+/// The last look at an upstream.
+#[derive(Debug, Deserialize)]
+struct Probe {
+    found: String,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

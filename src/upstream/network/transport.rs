@@ -101,6 +101,14 @@ impl Dialer {
         }
         unanswered(error, proxy)
     }
+
+    /// `error`, of a request to `url` that was waited for in vain, with the proxy that may be to blame.
+    pub(crate) fn late(&self, url: &Url, mut error: UpstreamError) -> UpstreamError {
+        if let Some(proxy) = self.proxies.proxy_for(url) {
+            error.message = format!("{}, through the proxy {proxy}", error.message);
+        }
+        error
+    }
 }
 
 /// What the process finds around it.

@@ -1,5 +1,6 @@
 //! A proxy that connects, or says why not.
 
+use std::future::pending;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -15,6 +16,8 @@ pub(super) enum Manner {
     Says(&'static str),
     /// Ends the connection.
     HangsUp,
+    /// Says nothing.
+    Hangs,
 }
 
 /// The proxy. It ends with the test.
@@ -65,5 +68,6 @@ async fn serve(mut stream: TcpStream, manner: Manner, heads: Arc<Mutex<Vec<Strin
         }
         Manner::Says(answer) => stream.write_all(answer.as_bytes()).await.unwrap(),
         Manner::HangsUp => {}
+        Manner::Hangs => pending().await,
     }
 }

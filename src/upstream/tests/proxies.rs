@@ -1,5 +1,7 @@
 //! Through proxies, and what is said when they do not let through.
 
+use tokio::time::Instant;
+
 use super::connect::{Manner, Proxy};
 use super::fake::{Fake, MANIFEST, deadline, manifest_by_digest, ok, set_within, upstream};
 use super::names::{Says, Script};
@@ -91,4 +93,30 @@ async fn a_proxy_that_does_not_let_through_is_told_as_such() {
     let asks = Proxy::start(Manner::Says("HTTP/1.1 407 Who?\r\nContent-Length: 0\r\n\r\n")).await;
     let attempts = fetch("http://registry.test", NetworkConfig::default(), environment(asks.port)).await.unwrap_err();
     assert_eq!(attempts.0[0].error.outcome().as_str(), "proxy", "{attempts}");
+}
+
+/// Whoever waits for it waits in vain, whosever fault that is.
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_hangs_is_named_and_costs_no_client_time_twice() {
+    let proxy = Proxy::start(Manner::Hangs).await;
+    let direct = Fake::start(|_| ok(MANIFEST)).await;
+    for url in ["https://registry.test", "http://registry.test"] {
+        let alone = fetch(url, NetworkConfig::default(), environment(proxy.port)).await.unwrap_err();
+        assert_eq!(alone.0[0].error.outcome().as_str(), "timeout", "{alone}");
+        assert!(alone.to_string().contains(&format!("through the proxy 127.0.0.1:{}", proxy.port)), "{alone}");
+        let surroundings = Surroundings { lookup: Script::of([]), proxies: environment(proxy.port) };
+        let spare = UpstreamConfig {
+            network: NetworkConfig { proxy: ProxyChoice::None, ..NetworkConfig::default() },
+            ..upstream("spare", &direct.url())
+        };
+        let set = set_within(surroundings, vec![upstream("behind", url), spare]);
+        let mut took = Vec::new();
+        for _ in 0..2 {
+            let begun = Instant::now();
+            let fetched = set.manifest(&manifest_by_digest(), Purpose::Miss, deadline()).await.unwrap();
+            assert_eq!(&*fetched.upstream, "spare");
+            took.push(begun.elapsed().as_secs());
+        }
+        assert_eq!(took, [3, 0], "{url}");
+    }
 }

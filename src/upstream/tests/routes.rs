@@ -7,7 +7,7 @@ use crate::config::{Access, Capability, Equivalence, Extent, RegistryConfig, Rep
 use crate::oci::Digest;
 use crate::oci::request::ReferrersRequest;
 use crate::telemetry::Metrics;
-use crate::upstream::{Conclusion, Generation, Purpose, UpstreamSet, Upstreams};
+use crate::upstream::{Before, Conclusion, Generation, Purpose, UpstreamSet, Upstreams};
 
 fn registry(host: &str, upstreams: Vec<UpstreamConfig>, equivalents: Vec<Equivalence>) -> RegistryConfig {
     RegistryConfig {
@@ -105,13 +105,16 @@ async fn whether_the_word_of_one_who_is_asked_later_counts_is_told() {
         let (set, _) = super::fake::set(vec![upstream("first", &first.url()), upstream("second", &second.url())]);
         (set, [first, second])
     };
-    for (status, undecided) in [(404, false), (401, false), (503, true), (400, true)] {
+    for (status, before) in
+        [(404, Before::Absent), (401, Before::Hidden), (503, Before::Undecided), (400, Before::Undecided)]
+    {
         let (set, _fakes) = fakes(status).await;
         let fetched = set.manifest(&manifest("latest"), Purpose::Miss, deadline()).await.unwrap();
-        assert_eq!((&*fetched.upstream, fetched.undecided), ("second", undecided), "{status}");
+        assert_eq!((&*fetched.upstream, fetched.before), ("second", before), "{status}");
     }
     let (set, _fakes) = fakes(200).await;
-    assert!(!set.resolve(&manifest("latest"), Purpose::Miss, deadline()).await.unwrap().undecided);
+    let first = set.resolve(&manifest("latest"), Purpose::Miss, deadline()).await.unwrap();
+    assert_eq!(first.before, Before::Absent, "nobody is asked before it");
 }
 
 #[tokio::test]
