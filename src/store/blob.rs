@@ -1,6 +1,7 @@
 //! Reading content, stored or still growing.
 
 use std::fs::File;
+use std::io;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -123,6 +124,15 @@ impl BlobFile {
             whole.extend_from_slice(&block);
         }
         Ok(Some(whole.freeze()))
+    }
+
+    /// Does something with the file, on a thread that may wait for the disk.
+    pub(super) async fn read_in_background<T: Send + 'static>(
+        &self,
+        task: impl FnOnce(&dyn FileHandle) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let handle = Arc::clone(&self.open.handle);
+        self.disk.pool.run("read", move || task(handle.as_ref())).await
     }
 
     pub(super) fn open(&self) -> &OpenFile {

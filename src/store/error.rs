@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::bucket::Failure;
+
 /// A failure of the store while it runs.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
@@ -33,6 +35,14 @@ pub enum StoreError {
         /// Where it ended.
         offset: u64,
     },
+    /// The bucket failed.
+    #[error("The bucket failed to {operation}: {failure}")]
+    Bucket {
+        /// What was asked of it, as a verb.
+        operation: &'static str,
+        /// How it failed.
+        failure: Failure,
+    },
     /// The content does not hash to the name it was to be stored under.
     #[error("The content does not hash to the digest it was to be stored under")]
     Mismatch,
@@ -43,7 +53,7 @@ impl StoreError {
     pub const fn operation(&self) -> &'static str {
         match self {
             Self::Full { .. } => "reserve",
-            Self::Io { operation, .. } => operation,
+            Self::Io { operation, .. } | Self::Bucket { operation, .. } => operation,
             Self::NotLocked => "lock",
             Self::Truncated { .. } => "read",
             Self::Mismatch => "publish",
@@ -57,6 +67,7 @@ impl StoreError {
             Self::NotLocked => "not_locked",
             Self::Truncated { .. } => "truncated",
             Self::Mismatch => "mismatch",
+            Self::Bucket { failure, .. } => failure.kind().as_str(),
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "enospc",
                 io::ErrorKind::ReadOnlyFilesystem => "erofs",
@@ -102,6 +113,14 @@ pub enum OpenError {
         found: String,
         /// The newest layout known.
         known: u32,
+    },
+    /// A bucket that the configuration names cannot be used at all.
+    #[error("The bucket {name} of `store.s3` cannot be used: {reason}")]
+    Bucket {
+        /// Its name.
+        name: String,
+        /// Why not.
+        reason: String,
     },
     /// The directory cannot be prepared.
     #[error("Cannot {operation} {path}, the directory of `store.path`")]

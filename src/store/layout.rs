@@ -1,4 +1,5 @@
-//! The only speller of paths in the store.
+//! The only speller of paths in the store, and of keys in a bucket, where `blobs` and `repositories` stand below the
+//! prefix under the same names.
 //!
 //! ```text
 //! <root>/LOCK                                              flock: one writer per directory
@@ -63,9 +64,14 @@ impl Layout {
         self.temporary().join(format!("{number}.part"))
     }
 
+    /// What all blobs and manifests are below.
+    pub(super) fn blobs(&self) -> PathBuf {
+        self.root.join("blobs")
+    }
+
     /// The directories that blobs are sharded into: `<algorithm>/<first byte>`.
     pub(super) fn algorithm_directory(&self, algorithm: Algorithm) -> PathBuf {
-        self.root.join("blobs").join(algorithm.as_str())
+        self.blobs().join(algorithm.as_str())
     }
 
     pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
@@ -112,6 +118,13 @@ pub(super) fn digest_of_spool(name: &str) -> Option<Digest> {
     digest_of_link(name.strip_suffix(".part")?)
 }
 
+/// The digest that the last parts of a path of [`Layout::blob`] spell.
+pub(super) fn digest_of_blob(path: &str) -> Option<Digest> {
+    let mut parts = path.rsplit('/');
+    let (hex, _shard, algorithm) = (parts.next()?, parts.next()?, parts.next()?);
+    format!("{algorithm}:{hex}").parse().ok()
+}
+
 /// The time that a file name of [`Layout::quarantined`] tells.
 pub(super) fn time_of_quarantine(name: &str) -> Option<u64> {
     name.rsplit_once('.')?.1.parse().ok()
@@ -134,6 +147,8 @@ mod tests {
         let registry: RegistryHost = "reg.example:5000".parse().unwrap();
         let repository: RepositoryName = "a/b".parse().unwrap();
         assert_eq!(layout.blob(&digest), Path::new(&format!("/r/blobs/sha256/e3/{hex}")));
+        assert_eq!(digest_of_blob(&format!("r/blobs/sha256/e3/{hex}")), Some(digest));
+        assert_eq!(digest_of_blob(&format!("sha256/{hex}")), None);
         assert_eq!(layout.spool(&digest), Path::new(&format!("/r/tmp/sha256-{hex}.part")));
         assert_eq!(layout.spool_record(&digest), Path::new(&format!("/r/tmp/sha256-{hex}.json")));
         assert_eq!(digest_of_spool(&format!("sha256-{hex}.part")), Some(digest));

@@ -15,6 +15,7 @@
 
 pub mod blob;
 mod blocks;
+pub mod bucket;
 pub mod capacity;
 pub mod disk;
 pub mod error;
@@ -51,6 +52,7 @@ use crate::telemetry::Metrics;
 use crate::telemetry::metrics::StoreMetrics;
 
 pub use blob::BlobFile;
+pub use bucket::Bucket;
 pub use error::{OpenError, StoreError};
 pub use files::Files;
 pub use links::Links;

@@ -8,6 +8,7 @@
 mod support;
 
 mod ahead;
+mod buckets;
 mod canaries;
 mod cli;
 mod continuation;

@@ -4,6 +4,7 @@
 //! * [`tokens`]: the token server it can be put behind;
 //! * [`blob`] and [`images`]: content, deterministic and cheap to hold;
 //! * [`weir`]: Weir in this process, its metrics and its invariants; [`process`]: the real binary, and other servers;
+//! * [`bucket`]: an S3 server whose faults are scripted; [`bucket_store`]: what to put into it;
 //! * [`faulty_files`]: a disk whose faults are scripted;
 //! * [`certificates`]: authorities and what they sign;
 //! * [`multipart`]: a reader of answers with several ranges;
@@ -18,6 +19,8 @@
 
 pub(crate) mod base64;
 pub(crate) mod blob;
+pub(crate) mod bucket;
+pub(crate) mod bucket_store;
 pub(crate) mod certificates;
 pub(crate) mod faulty_files;
 pub(crate) mod images;
