@@ -18,6 +18,7 @@ use super::error::{FillError, Prefix};
 use super::flight::{Opened, Permit};
 use super::intake::Intake;
 use super::relay::Relay;
+use super::sender::BUCKET;
 use crate::oci::{Digest, RegistryHost};
 use crate::store::{Spool, Store, StoreError};
 use crate::upstream::Break;
@@ -113,12 +114,16 @@ impl Fill {
             (Ok(spool), Choice::One { suspects, else_any }) => self.open_at_one(spool, suspects, *else_any).await,
         };
         let (mut spool, mut relay) = opened.map_err(Failure::before_any_byte)?;
-        permit.open(Opened { size: relay.size(), upstream: relay.upstream().cloned(), file: spool.reader() });
+        let (size, upstream, source) = (relay.size(), relay.upstream().cloned(), relay.source());
+        permit.open(Opened { size, upstream, source, file: spool.reader() });
         let fetched = fetch_into(&mut spool, &mut relay, permit).await;
         match fetched.and_then(|()| self.judge(&spool, &relay)) {
             Ok(()) => {
                 self.errand.metrics.store.resumed_bytes.inc_by(spool.resumed());
                 permit.complete(spool.written());
+                if spool.resumed() == 0 && relay.contributors().iter().all(|name| **name == *BUCKET) {
+                    spool.is_in_bucket();
+                }
                 Ok(spool)
             }
             Err(error) => {

@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use super::Scope;
 use super::ahead::AT_ONCE;
 use super::error::FillError;
+use super::outcome::Source;
 use crate::oci::Digest;
 use crate::store::BlobFile;
 
@@ -35,8 +36,10 @@ pub(super) enum Progress {
 pub(super) struct Opened {
     /// The size of the blob, if anybody told.
     pub(super) size: Option<u64>,
-    /// Who sends it; `None` if all of it was left by an interrupted download.
+    /// Which upstream sends it; `None` if none does.
     pub(super) upstream: Option<Arc<str>>,
+    /// Where its bytes come from: an upstream, the bucket, or what an interrupted download left.
+    pub(super) source: Source,
     /// Where its bytes can be read as they arrive.
     pub(super) file: BlobFile,
 }

@@ -72,6 +72,18 @@ impl Library {
     }
 
     async fn read(&self, digest: &Digest) -> Option<(Arc<StoredManifest>, Source)> {
+        let (body, source) = match self.read_here(digest).await {
+            Some(body) => (body, Source::Disk),
+            None => (self.store.recall(digest, MAX_MANIFEST_BYTES).await?, Source::S3),
+        };
+        // A manifest whose type only its upstream knew cannot be served without it.
+        let view = Manifest::parse(None, &body).ok()?;
+        let manifest = Arc::new(StoredManifest { digest: *digest, body, view });
+        self.memory.insert(*digest, Arc::clone(&manifest)).await;
+        Some((manifest, source))
+    }
+
+    async fn read_here(&self, digest: &Digest) -> Option<Bytes> {
         let file = self.store.open_blob(digest).await?;
         let body = file.read_all(MAX_MANIFEST_BYTES).await.ok()??;
         if !digest.matches(&body) {
@@ -79,11 +91,7 @@ impl Library {
             self.store.verify_now(digest, &file).await;
             return None;
         }
-        // A manifest whose type only its upstream knew cannot be served without it.
-        let view = Manifest::parse(None, &body).ok()?;
-        let manifest = Arc::new(StoredManifest { digest: *digest, body, view });
-        self.memory.insert(*digest, Arc::clone(&manifest)).await;
-        Some((manifest, Source::Disk))
+        Some(body)
     }
 
     /// Keeps a manifest that an upstream sent: in memory, and in the store if the store can.

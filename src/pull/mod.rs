@@ -41,6 +41,7 @@ mod parts;
 pub mod reader;
 mod rejoin;
 mod relay;
+mod sender;
 mod stat;
 mod tags;
 

@@ -16,8 +16,10 @@ use tracing::{debug, warn};
 use super::continuation::{Course, Step, What};
 use super::errand::{Declined, Errand, Floor, Skip};
 use super::error::{FillError, Prefix};
+use super::outcome::Source;
 use super::pace::{Pace, TooSlow};
-use crate::upstream::{Attempts, BlobBody, Break, BrokenBody, Verdict};
+use super::sender::Sender;
+use crate::upstream::{Attempts, Break, BrokenBody, Verdict};
 
 /// A blob on its way, by whichever upstreams.
 #[derive(Debug)]
@@ -26,7 +28,7 @@ pub(super) struct Relay {
     /// The size of the whole blob, if anybody told.
     size: Option<u64>,
     /// Who sends now; `None` once nothing is missing.
-    body: Option<BlobBody>,
+    body: Option<Sender>,
     /// What came in one piece with the end of what was skipped.
     carried: Option<Bytes>,
     course: Course,
@@ -42,7 +44,10 @@ pub(super) struct Relay {
 impl Relay {
     /// Opens the blob from its first byte.
     pub(super) async fn open(errand: Errand) -> Result<Self, Attempts> {
-        let body = errand.open(None, &[]).await?;
+        let body = match errand.in_bucket(0, None).await {
+            Some(body) => body,
+            None => errand.open(None, &[]).await?,
+        };
         Ok(Self::over(errand, None, Some(body)))
     }
 
@@ -50,18 +55,24 @@ impl Relay {
     /// on.
     pub(super) async fn open_at_one(errand: Errand, avoid: &[Arc<str>]) -> Result<Self, Attempts> {
         let body = errand.open(None, avoid).await?;
-        let only = Some(Arc::clone(body.upstream()));
+        let only = Some(Arc::clone(body.name()));
         Ok(Self { only, ..Self::over(errand, None, Some(body)) })
     }
 
     /// Opens the blob, of this size if anybody told, behind its first `offset` bytes. See [`Relay::align`].
     pub(super) async fn open_behind(errand: Errand, offset: u64, size: Option<u64>) -> Result<Self, Attempts> {
-        let body = if size == Some(offset) { None } else { Some(errand.open_rest(offset, size, &[]).await?) };
-        Ok(Self::over(errand, size, body))
+        if size == Some(offset) {
+            return Ok(Self::over(errand, size, None));
+        }
+        let body = match errand.in_bucket(offset, size).await {
+            Some(body) => body,
+            None => errand.open_rest(offset, size, &[]).await?,
+        };
+        Ok(Self::over(errand, size, Some(body)))
     }
 
-    fn over(errand: Errand, size: Option<u64>, body: Option<BlobBody>) -> Self {
-        let size = size.or(body.as_ref().and_then(BlobBody::size)).or(errand.expected);
+    fn over(errand: Errand, size: Option<u64>, body: Option<Sender>) -> Self {
+        let size = size.or(body.as_ref().and_then(Sender::size)).or(errand.expected);
         Self {
             errand,
             size,
@@ -80,9 +91,18 @@ impl Relay {
         self.size
     }
 
-    /// Who sends now; `None` if nothing is missing.
+    /// Which upstream sends now; `None` if nothing is missing, or the bucket sends.
     pub(super) fn upstream(&self) -> Option<&Arc<str>> {
-        self.body.as_ref().map(BlobBody::upstream)
+        self.body.as_ref().and_then(Sender::upstream)
+    }
+
+    /// Where the bytes come from now.
+    pub(super) fn source(&self) -> Source {
+        match &self.body {
+            Some(Sender::Upstream(_)) => Source::Upstream,
+            Some(Sender::Bucket { .. }) => Source::S3,
+            None => Source::Disk,
+        }
     }
 
     /// Who has sent bytes of it, in the order in which they began.
@@ -121,7 +141,7 @@ impl Relay {
             self.too_slow = self.pace.received(bytes.len() as u64, since.elapsed());
             bytes
         };
-        let upstream = Arc::clone(body.upstream());
+        let upstream = Arc::clone(body.name());
         self.too_slow = self.too_slow.filter(|_| self.has_others_than(&upstream));
         self.contributed(&upstream);
         Ok(Some(bytes))
@@ -140,10 +160,10 @@ impl Relay {
     /// Skips what the first body repeats of the bytes before it, if that is the same as `prefix`.
     pub(super) async fn align(&mut self, prefix: Prefix) -> Result<(), FillError> {
         let Some(body) = self.body.as_mut().filter(|body| body.overlap() > 0) else { return Ok(()) };
-        let upstream = Arc::clone(body.upstream());
+        let upstream = Arc::clone(body.name());
         let floor = if self.has_others_than(&upstream) { Floor::Kept } else { Floor::Waived };
         let mut skip = Skip::of(prefix, floor);
-        while let Some(body) = self.body.as_mut().filter(|body| *body.upstream() == upstream) {
+        while let Some(body) = self.body.as_mut().filter(|body| *body.name() == upstream) {
             match skip.through(body).await {
                 Ok(carried) => {
                     self.carried = carried;
@@ -222,8 +242,8 @@ impl Relay {
         }
     }
 
-    fn switch(&mut self, body: BlobBody, carried: Option<Bytes>, broken: &BrokenBody, prefix: Prefix) {
-        let (from, to, reason) = (&broken.upstream, body.upstream(), broken.cause.as_str());
+    fn switch(&mut self, body: Sender, carried: Option<Bytes>, broken: &BrokenBody, prefix: Prefix) {
+        let (from, to, reason) = (&broken.upstream, body.name(), broken.cause.as_str());
         let Errand { registry, upstreams, request, metrics, .. } = &self.errand;
         warn!(%registry, repository = %request.repository, digest = %request.digest, %from, %to, byte = prefix.length,
             reason, error = %broken, "Went on with a blob in the middle");

@@ -9,6 +9,7 @@
 //! <root>/repositories/<registry>/<repository>/_links/<digest>  empty: this repository may serve it
 //! <root>/tmp/<algorithm>-<hash>.part, .json                half of a blob, and what is known about it
 //! <root>/tmp/<number>.part                                 manifests and records being written
+//! <root>/pending/<digest>                                  empty: not in the bucket yet
 //! <root>/quarantine/<digest>.<time>                        what did not hash to its name, and since when
 //! ```
 //!
@@ -88,6 +89,15 @@ impl Layout {
         self.root.join("quarantine")
     }
 
+    /// Marks of what is to be uploaded to the bucket.
+    pub(super) fn pending(&self) -> PathBuf {
+        self.root.join("pending")
+    }
+
+    pub(super) fn pending_mark(&self, digest: &Digest) -> PathBuf {
+        self.pending().join(link_name(digest))
+    }
+
     pub(super) fn tag(&self, registry: &RegistryHost, repository: &RepositoryName, tag: &Tag) -> PathBuf {
         self.repository(registry, repository).join("_tags").join(tag.as_str())
     }
@@ -158,6 +168,7 @@ mod tests {
         let link = layout.link(&registry, &repository, &digest);
         assert_eq!(link, Path::new(&format!("/r/repositories/reg.example_5000/a/b/_links/sha256-{hex}")));
         assert_eq!(digest_of_link(&format!("sha256-{hex}")), Some(digest));
+        assert_eq!(layout.pending_mark(&digest), Path::new(&format!("/r/pending/sha256-{hex}")));
         let quarantined = layout.quarantined(&digest, 1_700_000_000);
         assert_eq!(quarantined, Path::new(&format!("/r/quarantine/sha256-{hex}.1700000000")));
         assert_eq!(time_of_quarantine(&format!("sha256-{hex}.1700000000")), Some(1_700_000_000));

@@ -10,7 +10,7 @@ use super::{Disk, Store};
 use crate::oci::Digest;
 
 impl Store {
-    /// Opens a blob or manifest for reading. `None` if it is not stored; a failure to look counts as that, too, and so
+    /// Opens a blob or manifest in the directory for reading. `None` if it is not stored there; a failure to look counts as that, too, and so
     /// does a file that was found not to be what its name says.
     pub async fn open_blob(&self, digest: &Digest) -> Option<BlobFile> {
         let open = match self.disk.open.get(digest) {
@@ -21,8 +21,16 @@ impl Store {
         (!self.disk.verified.is_condemned(digest, stamp)).then(|| BlobFile::new(Arc::clone(&self.disk), open))
     }
 
-    /// The size of a stored blob or manifest in bytes. `None` for whatever [`Store::open_blob`] does not open.
+    /// The size of a stored blob or manifest in bytes, here or in the bucket.
     pub async fn stat(&self, digest: &Digest) -> Option<u64> {
+        if let Some(size) = self.stat_here(digest).await {
+            return Some(size);
+        }
+        // A failure to look has been counted and logged, and is a miss.
+        Box::pin(self.bucket()?.stat(digest)).await.ok()?
+    }
+
+    async fn stat_here(&self, digest: &Digest) -> Option<u64> {
         let facts = self.disk.stat(self.disk.layout.blob(digest)).await.ok()?;
         let is_content = facts.is_file && (facts.length > 0 || digest.matches(b""));
         (is_content && !self.disk.verified.is_condemned(digest, facts.stamp())).then_some(facts.length)

@@ -1,4 +1,4 @@
-//! Our bytes: a content-addressed store on local disk.
+//! Our bytes: a content-addressed store on local disk, and perhaps in a bucket behind it.
 //!
 //! Content lives under its digest, and everything else here can be derived again or lost. The room knows no upstream
 //! and no client; it is told what to keep. Its invariants:
@@ -11,7 +11,7 @@
 //! `spool` grows and publishes content, `lookup` finds it, `blob` reads it into `blocks`, `open_files` keeps it open,
 //! `verify` hashes it again and `verified` remembers that; `halves` keeps what an interrupted download had, with a
 //! `record` beside it and a `flush` now and then; `tags` and `links` are the records beside content; `capacity` bounds
-//! it all, and `janitor` brings order at start.
+//! it all, and `janitor` brings order at start; `bucket` speaks S3, and `tier` puts it behind the directory.
 
 pub mod blob;
 mod blocks;
@@ -34,6 +34,7 @@ pub mod spool;
 pub mod tags;
 #[cfg(test)]
 mod tests;
+mod tier;
 mod verified;
 pub mod verify;
 
@@ -71,6 +72,7 @@ use layout::Layout;
 use open_files::OpenFiles;
 use pool::Pool;
 use record::Recorder;
+use tier::Tier;
 use verified::Verified;
 use verify::Verifications;
 
@@ -96,6 +98,8 @@ struct Disk {
     open: OpenFiles,
     verified: Verified,
     verifications: Verifications,
+    /// The bucket behind the directory. `None`: the directory is all there is.
+    tier: Option<Tier>,
     /// Held while a final name is given or taken away.
     naming: Arc<Mutex<()>>,
     /// Work that nobody waits for: links, the walk over a large store.
@@ -136,6 +140,7 @@ impl Store {
             pool.run_any(move || janitor::prepare(&layout, files.as_ref())).await?
         };
         let capacity = Arc::new(Capacity::new(config, prepared.space, metrics.store.clone()));
+        let bucket = config.bucket.as_ref().map(|bucket| Bucket::new(bucket, &metrics.store)).transpose()?;
         let halves = Halves::new(layout.clone(), Arc::clone(&files), metrics.store.janitor_removed.clone());
         let disk = Arc::new(Disk {
             layout,
@@ -150,6 +155,7 @@ impl Store {
             open: OpenFiles::new(),
             verified: Verified::new(config.verify_interval),
             verifications: Verifications::default(),
+            tier: bucket.map(|bucket| Tier::new(bucket, metrics.store.pending_uploads.clone())),
             naming: Arc::default(),
             background,
             temporaries: AtomicU64::new(0),
@@ -163,6 +169,7 @@ impl Store {
             store.sort_leftovers(metrics).await;
         }
         store.count_in_background();
+        store.begin_uploads();
         Ok(store)
     }
 
@@ -196,6 +203,14 @@ impl Store {
         spool.publish().await
     }
 
+    /// The same, of content that the bucket has.
+    async fn put_here(&self, digest: &Digest, body: Bytes) -> Result<(), StoreError> {
+        let mut spool = self.spool_at(self.disk.next_temporary(), digest, Some(body.len() as u64)).await?;
+        spool.append(vec![body]).await?;
+        spool.is_in_bucket();
+        spool.publish().await
+    }
+
     async fn spool_at(&self, path: PathBuf, digest: &Digest, size: Option<u64>) -> Result<Spool, StoreError> {
         let spool = Spool::create(Arc::clone(&self.disk), path, *digest, size).await;
         spool.inspect_err(|error| self.disk.health.record(error))
@@ -222,11 +237,17 @@ impl Store {
     pub fn adjust(&self, adjustment: &Adjustment) {
         self.disk.capacity.bound(&adjustment.config, adjustment.space);
         self.disk.verified.set_interval(adjustment.config.verify_interval);
+        // The bucket stays the one that it is; who to be to it may have changed.
+        if let Some((bucket, config)) = self.bucket().zip(adjustment.config.bucket.as_ref())
+            && let Err(error) = bucket.set_credentials(&config.credentials)
+        {
+            tracing::error!(%error, "The credentials of the bucket stay as they were");
+        }
     }
 
     /// Why the store is not at its best, if it is not: the last failure, while it is recent.
     pub fn trouble(&self) -> Option<String> {
-        self.disk.health.trouble()
+        self.disk.health.trouble().or_else(|| self.bucket()?.trouble())
     }
 
     async fn sort_leftovers(&self, metrics: &Metrics) {

@@ -46,6 +46,17 @@ pub struct Spool {
     /// Held by the write under way, which goes on when nobody waits for it any longer.
     writing: Arc<tokio::sync::Mutex<()>>,
     fate: Fate,
+    /// Whether it is to be uploaded to the bucket, if there is one.
+    bound: Bound,
+}
+
+/// Where content goes beside the directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bound {
+    /// To the bucket.
+    ForBucket,
+    /// Nowhere: it came from there.
+    Nowhere,
 }
 
 /// What becomes of the file when the spool is dropped.
@@ -114,6 +125,7 @@ impl Spool {
             flushes,
             writing,
             fate,
+            bound: Bound::ForBucket,
         }
     }
 
@@ -141,6 +153,11 @@ impl Spool {
     /// Notes what an upstream says is the size of the whole blob.
     pub fn announce(&mut self, size: Option<u64>) {
         self.size = self.size.or(size);
+    }
+
+    /// The bucket has all of it: it is not uploaded.
+    pub fn is_in_bucket(&mut self) {
+        self.bound = Bound::Nowhere;
     }
 
     /// Nothing of it is to be used again.
@@ -252,8 +269,13 @@ impl Spool {
         let (files, handle) = (Arc::clone(&self.disk.files), Arc::clone(&self.handle));
         let (from, to) = (self.path.clone(), self.disk.layout.blob(&self.digest));
         let (recorder, naming) = (Arc::clone(&self.recorder), Arc::clone(&self.disk.naming));
+        let mark = self.disk.mark(&self.digest).filter(|_| self.bound == Bound::ForBucket);
         let publish = move || {
             handle.sync().map_err(failed("sync"))?;
+            if let Some(mark) = mark {
+                // A mark that cannot be made, or that a crash loses, costs another replica a fetch.
+                let _ = files.create_directories(mark.parent().unwrap_or(&mark)).and_then(|()| files.create(&mark));
+            }
             let shard = to.parent().unwrap_or(&to);
             if files.stat(shard).is_err() {
                 // A new directory lasts only when the directory above it is flushed; there are at most two new levels.
@@ -281,6 +303,9 @@ impl Spool {
         self.fate = Fate::Published;
         self.disk.open.forget(&self.digest);
         self.disk.verified.insert(&self.digest, stamp);
+        if let Some(tier) = self.disk.tier.as_ref().filter(|_| self.bound == Bound::ForBucket) {
+            tier.enqueue(self.digest);
+        }
         Ok(())
     }
 

@@ -139,6 +139,8 @@ pub struct StoreMetrics {
     pub janitor_removed: IntCounter,
     /// Stored blobs and manifests that no longer hashed to their name.
     pub corrupt_objects: IntCounter,
+    /// Blobs and manifests that are not in the bucket yet.
+    pub pending_uploads: IntGauge,
 }
 
 /// TLS on the registry listener.
@@ -353,6 +355,10 @@ impl Metrics {
             janitor_removed: new.counter(
                 "weir_store_janitor_removed_total",
                 "Leftovers of interrupted downloads removed: at start, after a day, or for room",
+            )?,
+            pending_uploads: new.gauge(
+                "weir_store_pending_uploads",
+                "Blobs and manifests that are stored here and not in the bucket yet",
             )?,
             corrupt_objects: new.counter(
                 "weir_verify_corrupt_objects_total",

@@ -8,7 +8,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use weir::config::{AccessKey, BucketCredentials, Secret};
@@ -174,10 +173,9 @@ async fn c6_a_bucket_that_cannot_be_reached_or_says_nothing_is_a_failure_soon() 
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let (gone, _) = bucket(json!({ "bucket": "images", "endpoint": format!("http://{address}") }));
-    assert_eq!(kind(gone.stat(&Digest::of(b"x")).await), FailureKind::Connect);
-
     let Setup { server, bucket, .. } = Setup::new().await;
+    let (gone, _) = crate::support::bucket_store::bucket(server.config_at(address));
+    assert_eq!(kind(gone.stat(&Digest::of(b"x")).await), FailureKind::Connect);
     server.fault(Operation::Head, usize::MAX, Fault::Silence);
     let begun = tokio::time::Instant::now();
     assert_eq!(kind(bucket.stat(&Digest::of(b"x")).await), FailureKind::Timeout);

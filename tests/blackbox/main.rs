@@ -29,6 +29,7 @@ mod ranges;
 mod reload;
 mod resume;
 mod rot;
+mod shared_bucket;
 mod store_faults;
 mod tls;
 mod verdicts;

@@ -1,6 +1,6 @@
 //! Stored files to upload, and buckets to upload them to, past a running Weir.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -42,30 +42,18 @@ impl Files {
     }
 
     /// Where the file of `digest` is.
-    pub(crate) fn path(&self, digest: &Digest) -> std::path::PathBuf {
+    pub(crate) fn path(&self, digest: &Digest) -> PathBuf {
         self.directory.path().join("blobs/sha256").join(&digest.hex()[..2]).join(digest.hex())
     }
 }
 
-/// The bucket that `s3` configures, for whoever has a key.
+/// The bucket that `s3` configures.
 pub(crate) fn bucket(s3: Value) -> (Bucket, Metrics) {
-    let directory = tempfile::tempdir().expect("a directory");
-    let config = config(s3, directory.path());
+    let text = json!({ "store": { "kind": "s3", "s3": s3 } }).to_string();
+    let config = Config::from_yaml(&text).unwrap_or_else(|error| panic!("{error}"));
     let metrics = Metrics::new().expect("metrics");
     let bucket = config.store.bucket.as_ref().expect("a bucket is configured");
     (Bucket::new(bucket, &metrics.store).expect("a bucket that can be used"), metrics)
-}
-
-/// A configuration with a bucket and a key to it.
-pub(crate) fn config(mut s3: Value, directory: &Path) -> Config {
-    for key in ["access_key_id_file", "secret_access_key_file"] {
-        let file = directory.join(key);
-        std::fs::write(&file, "testkey").expect("a file");
-        s3[key] = json!(file);
-    }
-    s3["upload_memory"] = json!("40MiB");
-    let text = json!({ "store": { "kind": "s3", "s3": s3 } }).to_string();
-    Config::from_yaml(&text).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// All of a blob from byte `offset` on.

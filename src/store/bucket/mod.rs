@@ -131,6 +131,12 @@ impl Bucket {
         Ok(Some(record.into()))
     }
 
+    /// Whether there is a record.
+    pub(super) async fn has_record(&self, path: &Path) -> Result<bool, StoreError> {
+        let options = || GetOptions { head: true, ..GetOptions::default() };
+        Ok(self.get_result("head", &key(path), options).await?.is_some())
+    }
+
     /// Writes a record, in place of the one that is there.
     pub(super) async fn write_record(&self, path: &Path, record: Bytes) -> Result<(), StoreError> {
         self.put(&key(path), record).await
@@ -164,7 +170,8 @@ impl Bucket {
         signed.ok_or_else(|| self.failed("sign", Failure::new(FailureKind::Unexpected, "nothing was signed")))
     }
 
-    fn layout(&self) -> &Layout {
+    /// Spells the paths of records.
+    pub(super) fn layout(&self) -> &Layout {
         &self.inner.layout
     }
 
@@ -256,7 +263,7 @@ fn fraction() -> f64 {
 
 /// The key of what a directory has at `path`. Paths of `layout` are made of letters that stand for themselves in keys.
 fn key(path: &Path) -> Key {
-    Key::from_iter(path.iter().filter_map(|part| part.to_str()))
+    path.iter().filter_map(|part| part.to_str()).collect()
 }
 
 impl std::fmt::Debug for Bucket {

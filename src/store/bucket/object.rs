@@ -98,7 +98,7 @@ impl Object {
         Ok(())
     }
 
-    async fn reopen(&self) -> Result<GetResult, StoreError> {
+    async fn reopen(&mut self) -> Result<GetResult, StoreError> {
         // All of it has arrived, and then the connection broke in place of the end: there is no range left to ask for.
         let (range, if_match) = (from(self.at.min(self.size.saturating_sub(1))), self.version.clone());
         let options = || GetOptions { range: range.clone(), if_match: if_match.clone(), ..GetOptions::default() };

@@ -16,6 +16,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -71,6 +72,8 @@ pub(crate) struct Asked {
 pub(crate) struct S3Server {
     pub(crate) address: SocketAddr,
     state: Arc<State>,
+    /// The files of a key.
+    keys: TempDir,
     _serving: Serving,
 }
 
@@ -103,17 +106,41 @@ impl S3Server {
         let address = listener.local_addr().expect("a listener has an address");
         let shared = Arc::clone(&state);
         let serving = serve(listener, move |request| Arc::clone(&shared).answer(request));
-        Self { address, state, _serving: serving }
+        let keys = tempfile::tempdir().expect("a directory");
+        for file in ["id", "key"] {
+            std::fs::write(keys.path().join(file), "testkey").expect("a file");
+        }
+        Self { address, state, keys, _serving: serving }
     }
 
     /// `store.s3` for the bucket `images` on this server.
     pub(crate) fn config(&self) -> Value {
-        json!({ "bucket": "images", "endpoint": format!("http://{}", self.address), "prefix": "weir/" })
+        self.config_at(self.address)
+    }
+
+    /// The same, of a server at another address.
+    pub(crate) fn config_at(&self, address: SocketAddr) -> Value {
+        json!({
+            "bucket": "images",
+            "endpoint": format!("http://{address}"),
+            "prefix": "weir/",
+            "access_key_id_file": self.keys.path().join("id"),
+            "secret_access_key_file": self.keys.path().join("key"),
+            "upload_memory": "40MiB",
+        })
     }
 
     /// The next `times` requests for `operation` meet `fault`.
     pub(crate) fn fault(&self, operation: Operation, times: usize, fault: Fault) {
         self.state.faults.lock().push((operation, times, fault));
+    }
+
+    /// All requests meet `fault`.
+    pub(crate) fn fault_all(&self, fault: &Fault) {
+        use Operation::{Abort, Complete, Create, Delete, Get, Head, List, Part, Put};
+        for operation in [Get, Head, Put, Delete, List, Create, Part, Complete, Abort] {
+            self.fault(operation, usize::MAX, fault.clone());
+        }
     }
 
     /// No more faults.
