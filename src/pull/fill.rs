@@ -122,7 +122,7 @@ impl Fill {
                 self.errand.metrics.store.resumed_bytes.inc_by(spool.resumed());
                 permit.complete(spool.written());
                 if spool.resumed() == 0 && relay.contributors().iter().all(|name| **name == *BUCKET) {
-                    spool.is_in_bucket();
+                    spool.came_from_bucket();
                 }
                 Ok(spool)
             }

@@ -207,7 +207,7 @@ impl Store {
     async fn put_here(&self, digest: &Digest, body: Bytes) -> Result<(), StoreError> {
         let mut spool = self.spool_at(self.disk.next_temporary(), digest, Some(body.len() as u64)).await?;
         spool.append(vec![body]).await?;
-        spool.is_in_bucket();
+        spool.came_from_bucket();
         spool.publish().await
     }
 

@@ -156,7 +156,7 @@ impl Spool {
     }
 
     /// The bucket has all of it: it is not uploaded.
-    pub fn is_in_bucket(&mut self) {
+    pub fn came_from_bucket(&mut self) {
         self.bound = Bound::Nowhere;
     }
 

@@ -140,7 +140,9 @@ impl Store {
             let left: Vec<Digest> = marks.iter().filter_map(|name| digest_of_link(name)).collect();
             if let Some(tier) = disk.tier.as_ref().filter(|_| !left.is_empty()) {
                 tracing::info!(blobs = left.len(), "Going on with uploads to the bucket");
-                left.into_iter().for_each(|digest| tier.enqueue(digest));
+                for digest in left {
+                    tier.enqueue(digest);
+                }
             }
         });
     }

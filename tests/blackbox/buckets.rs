@@ -31,7 +31,7 @@ struct Setup {
 impl Setup {
     async fn new() -> Self {
         let server = S3Server::in_memory().await;
-        let (bucket, _metrics) = bucket(server.config());
+        let (bucket, _metrics) = bucket(&server.config());
         Self { server, bucket, files: Files::new().await }
     }
 }
@@ -65,7 +65,7 @@ async fn keys_are_those_of_a_directory_below_the_prefix() {
 async fn c1_replicas_that_upload_the_same_blob_at_once_all_succeed_and_leave_one_object() {
     let Setup { server, files, .. } = Setup::new().await;
     let (digest, file, body) = files.store(LARGE, 1).await;
-    let replicas: Vec<_> = (0..4).map(|_| bucket(server.config())).collect();
+    let replicas: Vec<_> = (0..4).map(|_| bucket(&server.config())).collect();
     let uploads = join_all(replicas.iter().map(|(bucket, _)| bucket.upload(&digest, &file))).await;
     uploads.into_iter().for_each(Result::unwrap);
     assert_eq!(server.keys().len(), 1);
@@ -174,7 +174,7 @@ async fn c6_a_bucket_that_cannot_be_reached_or_says_nothing_is_a_failure_soon() 
     let address = listener.local_addr().unwrap();
     drop(listener);
     let Setup { server, bucket, .. } = Setup::new().await;
-    let (gone, _) = crate::support::bucket_store::bucket(server.config_at(address));
+    let (gone, _) = crate::support::bucket_store::bucket(&server.config_at(address));
     assert_eq!(kind(gone.stat(&Digest::of(b"x")).await), FailureKind::Connect);
     server.fault(Operation::Head, usize::MAX, Fault::Silence);
     let begun = tokio::time::Instant::now();
@@ -263,7 +263,7 @@ async fn c9_an_object_that_goes_or_changes_while_it_is_read_ends_in_a_failure() 
 #[tokio::test]
 async fn c10_c14_no_request_is_conditional_and_nothing_is_listed_to_start_read_or_write() {
     let server = S3Server::in_memory().await;
-    let (bucket, _) = bucket(server.config());
+    let (bucket, _) = bucket(&server.config());
     assert!(server.take_asked().is_empty(), "a bucket is not asked for anything before it is used");
     let files = Files::new().await;
     for (digest, file, body) in [files.store(1000, 1).await, files.store(LARGE, 2).await] {
@@ -340,7 +340,7 @@ async fn eight_parts_are_in_memory_at_most_whatever_the_number_of_uploads() {
 #[tokio::test]
 async fn operations_are_timed_and_failures_counted_by_kind() {
     let server = S3Server::in_memory().await;
-    let (bucket, metrics) = bucket(server.config());
+    let (bucket, metrics) = bucket(&server.config());
     bucket.stat(&Digest::of(b"x")).await.unwrap();
     server.fault(Operation::Head, usize::MAX, Fault::Refuse(403, "AccessDenied"));
     bucket.stat(&Digest::of(b"x")).await.unwrap_err();

@@ -14,13 +14,13 @@ use crate::support::{MIB, eventually};
 
 const REPOSITORY: &str = "library/demo";
 
-fn with(s3: Value) -> Value {
+fn with(s3: &Value) -> Value {
     json!({ "store": { "kind": "s3", "s3": s3 }, "tags": { "fresh": "0" } })
 }
 
 /// A replica over `bucket`, with a directory of its own.
 async fn replica(upstream: &ScriptedUpstream, bucket: &S3Server) -> TestWeir {
-    TestWeir::before_with(upstream, with(bucket.config())).await
+    TestWeir::before_with(upstream, with(&bucket.config())).await
 }
 
 /// Waits until the bucket has everything that this replica has.
@@ -163,7 +163,7 @@ async fn what_is_larger_than_the_directory_passes_through_from_the_bucket() {
     let layer = &package.blobs[1];
     upstream.push(REPOSITORY, "v1", &package);
     bucket.plant(&key(layer), layer.bytes());
-    let mut config = with(bucket.config());
+    let mut config = with(&bucket.config());
     config["store"]["max_size"] = json!("4MiB");
     let weir = TestWeir::before_with(&upstream, config).await;
     weir.manifest(REPOSITORY, "v1").await.assert_is(package.digest());

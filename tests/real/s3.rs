@@ -82,7 +82,7 @@ async fn listens(address: SocketAddr) {
 #[tokio::test]
 async fn both_servers_keep_what_a_bucket_promises() {
     for server in RealServer::both().await {
-        let (bucket, _metrics) = bucket(server.wire.config());
+        let (bucket, _metrics) = bucket(&server.wire.config());
         keeps_what_a_bucket_promises(&bucket, &Files::new().await).await;
         assert!(server.wire.count(Operation::Part) > 0, "{}", server.name);
     }
@@ -91,7 +91,7 @@ async fn both_servers_keep_what_a_bucket_promises() {
 #[tokio::test]
 async fn what_is_in_the_bucket_is_there_after_its_server_was_killed() {
     let mut server = RealServer::s3s_fs().await;
-    let (bucket, _metrics) = bucket(server.wire.config());
+    let (bucket, _metrics) = bucket(&server.wire.config());
     let files = Files::new().await;
     let (digest, file, body) = files.store(LARGE, 1).await;
     bucket.upload(&digest, &file).await.unwrap();
@@ -105,7 +105,7 @@ async fn what_is_in_the_bucket_is_there_after_its_server_was_killed() {
 async fn c1_two_replicas_upload_the_same_digests_and_every_object_is_right() {
     for server in RealServer::both().await {
         let files = Files::new().await;
-        let replicas = [bucket(server.wire.config()).0, bucket(server.wire.config()).0];
+        let replicas = [bucket(&server.wire.config()).0, bucket(&server.wire.config()).0];
         for round in 0..50 {
             // Every tenth in parts.
             let length = if round % 10 == 0 { LARGE } else { 1000 };
@@ -121,7 +121,7 @@ async fn c1_two_replicas_upload_the_same_digests_and_every_object_is_right() {
 #[tokio::test]
 async fn c3_nothing_is_seen_of_an_upload_that_is_broken_off() {
     for server in RealServer::both().await {
-        let (bucket, _metrics) = bucket(server.wire.config());
+        let (bucket, _metrics) = bucket(&server.wire.config());
         let files = Files::new().await;
         let (digest, file, body) = files.store(LARGE, 1).await;
         let (_open, gate) = watch::channel(false);
@@ -142,7 +142,7 @@ async fn c3_nothing_is_seen_of_an_upload_that_is_broken_off() {
 #[tokio::test]
 async fn c4_c5_c8_faults_on_the_way_to_both_servers_are_got_over() {
     for server in RealServer::both().await {
-        let (bucket, _metrics) = bucket(server.wire.config());
+        let (bucket, _metrics) = bucket(&server.wire.config());
         let files = Files::new().await;
         let faults =
             [Fault::Refuse(503, "SlowDown"), Fault::Break, Fault::LoseAnswer, Fault::ErrorInSuccess("InternalError")];
@@ -163,7 +163,7 @@ async fn c4_c5_c8_faults_on_the_way_to_both_servers_are_got_over() {
 #[tokio::test]
 async fn a_wrong_key_is_told_as_such() {
     let server = RealServer::s3s_fs().await;
-    let (bucket, _metrics) = bucket(server.wire.config());
+    let (bucket, _metrics) = bucket(&server.wire.config());
     let key = weir::config::AccessKey {
         id: "testkey".to_owned(),
         secret: weir::config::Secret::new("another"),
@@ -178,7 +178,7 @@ async fn a_wrong_key_is_told_as_such() {
 #[tokio::test]
 async fn more_objects_than_fit_into_one_answer_are_all_listed() {
     let server = RealServer::moto().await;
-    let (bucket, _metrics) = bucket(server.wire.config());
+    let (bucket, _metrics) = bucket(&server.wire.config());
     let files = Files::new().await;
     for number in 0..1100_u32 {
         let (digest, file, _) = files.put(number.to_be_bytes().to_vec().into()).await;

@@ -48,7 +48,7 @@ impl Files {
 }
 
 /// The bucket that `s3` configures.
-pub(crate) fn bucket(s3: Value) -> (Bucket, Metrics) {
+pub(crate) fn bucket(s3: &Value) -> (Bucket, Metrics) {
     let text = json!({ "store": { "kind": "s3", "s3": s3 } }).to_string();
     let config = Config::from_yaml(&text).unwrap_or_else(|error| panic!("{error}"));
     let metrics = Metrics::new().expect("metrics");

@@ -25,13 +25,9 @@ pub(super) fn read(section: &Section<'_>, reading: &mut Reading<'_>) -> Option<B
     let region = section.value("region", scalars::region);
     let region = region.or_else(|| variable(reading, "AWS_REGION").or_else(|| variable(reading, "AWS_DEFAULT_REGION")));
     let endpoint = section.value("endpoint", scalars::endpoint);
-    let addressing = match section.value("path_style", scalars::boolean) {
-        Some(true) => Addressing::Path,
-        Some(false) => Addressing::Host,
-        // Servers other than that of AWS seldom have a name per bucket.
-        None if endpoint.is_some() => Addressing::Path,
-        None => Addressing::Host,
-    };
+    // Servers other than that of AWS seldom have a name per bucket.
+    let path_style = section.value("path_style", scalars::boolean).unwrap_or(endpoint.is_some());
+    let addressing = if path_style { Addressing::Path } else { Addressing::Host };
     let authorities =
         network::pem(section, "ca_file", "Name a PEM file with certificates of authorities", reading.files);
     let prefix = section.value("prefix", scalars::key_prefix).unwrap_or_default();

@@ -16,6 +16,8 @@ use crate::store::error::OpenError;
 #[derive(Debug)]
 pub(super) struct Connected {
     pub(super) s3: AmazonS3,
+    /// Where requests go.
+    pub(super) endpoint: Url,
     credentials: Arc<Credentials>,
     transport: Transport,
 }
@@ -26,7 +28,7 @@ impl Connected {
         let credentials = Credentials::new(source(config, &transport)?);
         let provider: AwsCredentialProvider = Arc::clone(&credentials) as _;
         let s3 = build(config, builder(config, &transport)?.with_credentials(provider))?;
-        Ok(Self { s3, credentials, transport })
+        Ok(Self { s3, endpoint: address(config)?, credentials, transport })
     }
 
     pub(super) fn set_credentials(&self, config: &BucketConfig) -> Result<(), OpenError> {

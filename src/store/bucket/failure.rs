@@ -237,12 +237,23 @@ impl NoAnswer {
         // The address of a request may hold a signature.
         let error = error.without_url();
         let causes: Vec<String> = chain(&error).map(ToString::to_string).collect();
-        Self { kind, text: format!("{host}: {}", causes.join(": ")) }
+        Self { kind, text: format!("{host}: {}{}", causes.join(": "), about(host)) }
     }
 
     /// No answer within `limit`.
     pub(super) fn late(host: &str, limit: Duration) -> Self {
-        Self { kind: HttpErrorKind::Timeout, text: format!("{host}: no answer within {} s", limit.as_secs()) }
+        let text = format!("{host}: no answer within {} s{}", limit.as_secs(), about(host));
+        Self { kind: HttpErrorKind::Timeout, text }
+    }
+}
+
+/// What to know about a host: nobody configured the metadata service, which is asked when all else is missing.
+fn about(host: &str) -> &'static str {
+    match host {
+        "169.254.169.254" => {
+            "; no credentials were given, so this machine was asked for them: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or `store.s3.access_key_id_file` and `store.s3.secret_access_key_file`"
+        }
+        _ => "",
     }
 }
 
@@ -304,6 +315,13 @@ mod tests {
         };
         assert!(is_absence(404, "<Code>NoSuchKey</Code>") && is_absence(404, ""));
         assert!(!is_absence(404, "<Code>NoSuchBucket</Code>") && !is_absence(410, ""));
+    }
+
+    #[test]
+    fn a_machine_without_credentials_is_told_where_to_put_some() {
+        let silence = NoAnswer::late("169.254.169.254", Duration::from_secs(2)).to_string();
+        assert!(silence.contains("set AWS_ACCESS_KEY_ID"), "{silence}");
+        assert_eq!(NoAnswer::late("s3.test", Duration::from_secs(2)).to_string(), "s3.test: no answer within 2 s");
     }
 
     #[test]

@@ -87,6 +87,8 @@ impl Bucket {
             health: Health::new(metrics.clone()),
             metrics: metrics.clone(),
         };
+        let (endpoint, credentials) = (&inner.connected.endpoint, config.credentials.as_str());
+        tracing::info!(bucket = config.name, prefix = config.prefix, %endpoint, credentials, "Sharing a bucket");
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -107,7 +109,7 @@ impl Bucket {
 
     /// The size of a blob or manifest in bytes; `None` if it is not there.
     pub async fn stat(&self, digest: &Digest) -> Result<Option<u64>, StoreError> {
-        let options = || GetOptions { head: true, ..GetOptions::default() };
+        let options = GetOptions { head: true, ..GetOptions::default() };
         let found = self.get_result("head", &self.blob_key(digest), options).await?;
         Ok(found.map(|found| found.meta.size))
     }
@@ -133,7 +135,7 @@ impl Bucket {
 
     /// Whether there is a record.
     pub(super) async fn has_record(&self, path: &Path) -> Result<bool, StoreError> {
-        let options = || GetOptions { head: true, ..GetOptions::default() };
+        let options = GetOptions { head: true, ..GetOptions::default() };
         Ok(self.get_result("head", &key(path), options).await?.is_some())
     }
 
@@ -191,19 +193,19 @@ impl Bucket {
         &self,
         operation: &'static str,
         key: &Key,
-        options: impl Fn() -> GetOptions,
+        options: GetOptions,
     ) -> Result<Option<GetResult>, StoreError> {
         if !self.inner.breaker.lock().admits(Instant::now()) {
             // Counted and logged when it failed; that it is left alone is no failure of its own.
             let failure = Failure::new(FailureKind::Paused, "it failed several times in a row, and is left alone");
             return Err(StoreError::Bucket { operation, failure });
         }
-        let got = self.run(operation, READ, || self.s3().get_opts(key, options())).await;
+        let got = self.run(operation, READ, || self.s3().get_opts(key, options.clone())).await;
         let mut breaker = self.inner.breaker.lock();
         if got.is_ok() {
-            breaker.succeeded()
+            breaker.succeeded();
         } else {
-            breaker.failed(Instant::now())
+            breaker.failed(Instant::now());
         }
         got
     }
@@ -219,8 +221,10 @@ impl Bucket {
         F: Future<Output = object_store::Result<T>>,
     {
         let begun = Instant::now();
-        let tried = tokio::time::timeout(patience.within, try_again(patience, attempt)).await;
-        let done = tried.unwrap_or_else(|_| Err(Failure::late(patience.within)));
+        let last = Mutex::new(None);
+        let tried = tokio::time::timeout(patience.within, try_again(patience, &last, attempt)).await;
+        // Why it failed before says more than that there was no time left.
+        let done = tried.unwrap_or_else(|_| Err(last.into_inner().unwrap_or_else(|| Failure::late(patience.within))));
         let outcome = if done.is_ok() { "ok" } else { "error" };
         let durations = &self.inner.metrics.operation_duration;
         durations.with_label_values(&["s3", operation, outcome]).observe(begun.elapsed().as_secs_f64());
@@ -235,7 +239,12 @@ impl Bucket {
     }
 }
 
-async fn try_again<T, F>(patience: Patience, attempt: impl Fn() -> F) -> Result<Option<T>, Failure>
+/// Tries it as often as `patience` says; the last failure that is followed by another try is left in `last`.
+async fn try_again<T, F>(
+    patience: Patience,
+    last: &Mutex<Option<Failure>>,
+    attempt: impl Fn() -> F,
+) -> Result<Option<T>, Failure>
 where
     F: Future<Output = object_store::Result<T>>,
 {
@@ -250,6 +259,7 @@ where
         let pause = patience.pause_after(tries, fraction()).filter(|_| failure.kind().is_transient());
         let Some(pause) = pause else { return Err(failure) };
         tracing::debug!(error = %failure, tries, "A request to the bucket is tried again");
+        *last.lock() = Some(failure);
         tokio::time::sleep(pause).await;
     }
 }

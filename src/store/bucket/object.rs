@@ -34,7 +34,7 @@ pub struct Object {
 
 impl Object {
     pub(super) async fn open(bucket: &Bucket, key: Key, offset: u64) -> Result<Option<Self>, StoreError> {
-        let options = || GetOptions { range: from(offset), ..GetOptions::default() };
+        let options = GetOptions { range: from(offset), ..GetOptions::default() };
         let Some(got) = bucket.get_result("get", &key, options).await? else { return Ok(None) };
         Ok(Some(Self {
             bucket: bucket.clone(),
@@ -101,7 +101,7 @@ impl Object {
     async fn reopen(&mut self) -> Result<GetResult, StoreError> {
         // All of it has arrived, and then the connection broke in place of the end: there is no range left to ask for.
         let (range, if_match) = (from(self.at.min(self.size.saturating_sub(1))), self.version.clone());
-        let options = || GetOptions { range: range.clone(), if_match: if_match.clone(), ..GetOptions::default() };
+        let options = GetOptions { range, if_match, ..GetOptions::default() };
         let got = self.bucket.get_result("get", &self.key, options).await?;
         let gone = || Failure::new(FailureKind::Gone, "the object was taken away while it was read");
         got.ok_or_else(|| self.bucket.failed("read", gone()))

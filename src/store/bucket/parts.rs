@@ -92,7 +92,7 @@ mod tests {
     fn what_does_not_fit_into_the_most_parts_is_refused() {
         assert!(Parts::of(10_000 * 8, 8).is_some());
         assert_eq!(Parts::of(10_000 * 8 + 1, 8), None);
-        assert_eq!(Parts::of(0, 8).unwrap().ranges().collect::<Vec<_>>(), [0..0]);
+        assert!(Parts::of(0, 8).unwrap().ranges().eq(std::iter::once(0..0)));
         assert!(Parts::of(8, 8).unwrap().is_single() && !Parts::of(9, 8).unwrap().is_single());
     }
 

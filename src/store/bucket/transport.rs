@@ -18,7 +18,7 @@ use crate::config::BucketConfig;
 use crate::store::error::OpenError;
 
 /// How long a connection may take to be made.
-const CONNECT: Duration = Duration::from_secs(3);
+const CONNECT: Duration = Duration::from_secs(2);
 /// How long a request without a body may take to be answered.
 const ANSWER: Duration = Duration::from_secs(10);
 /// The slowest that a part of an upload may become, in bytes per second, before it is given up.
