@@ -19,6 +19,9 @@ use crate::oci::{Digest, RegistryHost, RepositoryName};
 /// How many links of a manifest are written to a bucket at once.
 const AT_ONCE: usize = 8;
 
+/// What is in a link in a bucket. Not nothing: servers do not agree on what to say about the size of that.
+const LINK: Bytes = Bytes::from_static(b"\n");
+
 /// The links of a store.
 #[derive(Debug, Clone)]
 pub struct Links {
@@ -88,7 +91,7 @@ impl Disk {
         let links: Vec<_> = new.iter().map(|digest| bucket.layout().link(registry, repository, digest)).collect();
         let writes = links.into_iter().map(|link| {
             let bucket = bucket.clone();
-            async move { bucket.write_record(&link, Bytes::new()).await.is_err() }
+            async move { bucket.write_record(&link, LINK).await.is_err() }
         });
         let failed = stream::iter(writes).buffer_unordered(AT_ONCE).filter(|failed| ready(*failed)).count().await;
         if failed > 0 {

@@ -46,7 +46,13 @@ impl Memory {
         };
         let upload = number("uploadId").unwrap_or_default();
         match operation {
-            Operation::Get | Operation::Head => self.get(parts, path),
+            Operation::Get | Operation::Head => {
+                let mut answer = self.get(parts, path);
+                // The body of an answer to HEAD is left out, and its length with it.
+                let length = answer.body().len().into();
+                answer.headers_mut().insert(header::CONTENT_LENGTH, length);
+                answer
+            }
             Operation::Put => {
                 self.plant(path, body);
                 tagged(Bytes::new())
