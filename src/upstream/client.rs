@@ -359,7 +359,7 @@ impl Candidate<'_> {
         response: Response,
         limit: usize,
     ) -> Result<Bytes, UpstreamError> {
-        let read = read_document(pieces(response), limit, surface.first_byte());
+        let read = read_document(pieces(response), limit, self.pace.of(surface.first_byte()));
         let body = timeout_at(self.deadline, read)
             .await
             .unwrap_or_else(|_| Err(UpstreamError::timeout("The answer did not end in time")))?;

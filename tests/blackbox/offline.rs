@@ -7,7 +7,7 @@ use crate::support::blob::blob_of;
 use crate::support::eventually;
 use crate::support::images::{demo, image};
 use crate::support::upstream::{Fault, Kind, Requests, ScriptedUpstream};
-use crate::support::weir::{REGISTRY, TestWeir, blob_path, manifest_path};
+use crate::support::weir::{REGISTRY, TestWeir, blob_path, manifest_path, stored_file};
 
 const REPOSITORY: &str = "library/demo";
 
@@ -72,6 +72,28 @@ async fn a_restart_forgets_nothing() {
     upstream.down().await;
     let weir = weir.restart_with(json!({})).await;
     weir.pull_all(REPOSITORY, "v1", &package).await;
+}
+
+/// What a manifest says about the size of a blob is not on disk beside the right to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_out_of_the_store_says_again_how_large_its_blobs_are() {
+    for by_tag in [true, false] {
+        let upstream = ScriptedUpstream::start().await;
+        let weir = TestWeir::before(&upstream).await;
+        let (kept, lost) = (blob_of(50_000, 70), blob_of(100_000, 71));
+        let package = image("amd64", vec![kept, lost.clone()]);
+        upstream.push(REPOSITORY, "v1", &package);
+        weir.pull_all(REPOSITORY, "v1", &package).await;
+        let weir = weir.restart_with(json!({ "tags": { "fresh": "1h" } })).await;
+        let reference = if by_tag { "v1".to_owned() } else { package.digest().to_string() };
+        weir.manifest(REPOSITORY, &reference).await.assert_is(package.digest());
+        assert_eq!(upstream.requests().iter().filter(|request| request.kind == Kind::Manifest).count(), 1);
+        // Cut short behind our back, as by a file system that lost its tail.
+        let file = stored_file(weir.store_path(), lost.digest());
+        std::fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(70_000).unwrap();
+        weir.blob(REPOSITORY, lost.digest()).await.assert_is(lost.digest());
+        assert_eq!(upstream.blob_gets(lost.digest()), 2, "by tag: {by_tag}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -46,7 +46,9 @@ impl Interrupted {
         let gate = upstream.hold(first.clone(), BROKEN_AT);
         upstream.faults(first, faults.iter().cloned().chain([Fault::CutAt(BROKEN_AT)]));
         let mut answer = raw::get(weir.address(), &blob_path(REPOSITORY, blob.digest())).await;
-        answer.read_exactly(BROKEN_AT).await;
+        // Where nobody told the size, the end of what has come may be the end of the blob, and is held back.
+        let is_unsized = faults.iter().any(|fault| matches!(fault, Fault::Chunked));
+        answer.read_exactly(if is_unsized { BROKEN_AT - 64 * 1024 } else { BROKEN_AT }).await;
         gate.open();
         assert!(answer.read_to_end().await.is_err());
         weir.assert_invariants().await;

@@ -16,8 +16,8 @@ use weir::config::Config;
 
 use crate::support::blob::{Blob, blob_of};
 use crate::support::faulty_files::{ENOSPC, FaultyFiles, Operation};
-use crate::support::images::demo;
-use crate::support::upstream::{Fault, Requests, ScriptedUpstream};
+use crate::support::images::{demo, image};
+use crate::support::upstream::{Fault, Gate, Kind, Requests, ScriptedUpstream};
 use crate::support::weir::{Answer, REGISTRY, TestWeir, blob_path, config_for, halves, registry};
 use crate::support::{MIB, raw};
 
@@ -44,6 +44,14 @@ impl Setup {
         }
         let weir = TestWeir::start(json!({ "registries": { REGISTRY: of_all(&upstreams) } })).await;
         Self { upstreams, weir, blob }
+    }
+
+    /// Pulls a manifest that says how large the blob is. Returns how many bytes it has.
+    async fn promise(&self) -> u64 {
+        let package = image("amd64", vec![self.blob.clone()]);
+        self.upstreams[0].push(REPOSITORY, "v1", &package);
+        self.weir.manifest(REPOSITORY, "v1").await.assert_is(package.digest());
+        package.manifest.size()
     }
 
     fn gets(&self) -> Requests {
