@@ -15,6 +15,7 @@ use url::Url;
 use super::client::{Candidate, expect_ok};
 use super::error::{UpstreamError, Verdict};
 use super::exchange::{Ask, Redirects};
+use super::link;
 use super::question::Surface;
 use super::verdict::is_html;
 use super::{Referrers, TagList};
@@ -152,18 +153,9 @@ fn no_list(surface: Surface) -> UpstreamError {
 /// The page that `Link` names. Of its address only the query counts: registries behind proxies get the rest wrong, and
 /// no list goes on at another host.
 fn next_page(page: &Url, headers: &HeaderMap) -> Option<Url> {
-    let links = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
-    let next = links.flat_map(|links| links.split(", <")).find_map(|link| {
-        let (target, parameters) = link.split_once('>')?;
-        let is_next = parameters.split(';').any(|parameter| {
-            parameter
-                .trim()
-                .strip_prefix("rel=")
-                .is_some_and(|relation| relation.trim_matches('"').eq_ignore_ascii_case("next"))
-        });
-        is_next.then_some(target)
-    })?;
-    let (_, query) = next.split_once('?')?;
+    let mut links = headers.get_all(LINK).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let next = links.find_map(|links| link::target(&links, "next").map(str::to_owned))?;
+    let (_, query) = next.split('#').next()?.split_once('?')?;
     let mut url = page.clone();
     url.set_query(Some(query));
     Some(url)
@@ -180,11 +172,13 @@ fn append(index: &[u8], page: &[u8]) -> Option<Bytes> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn next(link: &str) -> Option<String> {
         let page = "https://reg.example/v2/a/tags/list?n=5".parse().unwrap();
-        let headers = HeaderMap::from_iter([(LINK, link.parse().unwrap())]);
+        let headers = HeaderMap::from_iter([(LINK, HeaderValue::from_bytes(link.as_bytes()).unwrap())]);
         next_page(&page, &headers).map(String::from)
     }
 
@@ -193,8 +187,8 @@ mod tests {
         let expected = Some("https://reg.example/v2/a/tags/list?n=5&last=b".to_owned());
         for link in [
             "</v2/a/tags/list?n=5&last=b>; rel=\"next\"",
-            "<http://inside:5000/v2/a/tags/list?n=5&last=b>; rel=next",
-            "</v2/a/tags/list?n=5>; rel=\"prev\", </v2/a/tags/list?n=5&last=b>; title=x; rel=\"Next\"",
+            "<http://inside:5000/v2/a/tags/list?n=5&last=b#top>; rel=next",
+            "</v2/a/tags/list?n=5>; rel=\"prev\",<?n=5&last=b>; title=\"\u{dc}bersicht\"; rel=\"Next last\"",
         ] {
             assert_eq!(next(link), expected, "{link}");
         }

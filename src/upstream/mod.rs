@@ -29,6 +29,7 @@ mod failover;
 mod grant;
 mod health;
 mod limit;
+mod link;
 mod lists;
 mod network;
 mod outcome;
