@@ -84,6 +84,26 @@ async fn a_page_about_an_outage_takes_the_place_of_no_tag() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_list_takes_the_place_of_none() {
+    let (upstream, weir) = always_asking(json!({})).await;
+    let package = demo(2);
+    upstream.push(REPOSITORY, "v1", &package);
+    let path = |rest: &str| format!("/v2/{REGISTRY}/{REPOSITORY}/{rest}");
+    let paths = [path("tags/list"), path(&format!("referrers/{}", package.digest()))];
+    let lists = [weir.get(&paths[0]).await, weir.get(&paths[1]).await];
+    let error = r#"{"errors":[{"code":"UNAVAILABLE"}]}"#;
+    let page = Fault::Page { status: StatusCode::OK, content_type: "application/json", body: error };
+    // One that ends early is whole as far as its head tells.
+    for (kind, fault) in [(0, page.clone()), (0, Fault::EndAt(20)), (1, page), (1, Fault::EndAt(20))] {
+        upstream.fault(Requests::all(), fault.clone());
+        let answer = weir.get(&paths[kind]).await;
+        assert_eq!((answer.status, answer.text()), (StatusCode::OK, lists[kind].text()), "{fault:?}");
+        assert!(answer.header("warning").starts_with("299 - \""), "{fault:?}");
+        upstream.heal();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_restart_forgets_nothing() {
     let (upstream, weir) = always_asking(json!({})).await;
     let package = demo(3);

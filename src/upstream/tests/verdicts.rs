@@ -201,6 +201,12 @@ fn lines() -> Vec<Line> {
             let is_second = asked.target.contains("last=a");
             if is_second { ok(r#"{"tags":["b"]}"#) } else { reply(200, &[("link", &link)], r#"{"tags":["a"]}"#) }
         }).asked(2),
+        fails("JSON that is no list of what was asked for", Tags, |_, _| ok(MAINTENANCE), Broken),
+        fails("JSON that is no list of what was asked for", Referrers, |_, _| ok(MAINTENANCE), Broken),
+        fails("JSON that is no list of what was asked for", Referrers,
+            |_, _| ok(r#"{"schemaVersion":2,"manifests":[{"size":3}"#), Broken),
+        succeeds("a list that is `null`", Tags, |_, _| ok(r#"{"name":"acme/app","tags":null}"#)),
+        succeeds("a list that is `null`", Referrers, |_, _| ok(r#"{"schemaVersion":2,"manifests":null}"#)),
         succeeds("405 to a write, because it is read-only", Manifest,
             |asked, _| if asked.method == Method::GET { ok(MANIFEST) } else { status(405) }),
         succeeds("a `Warning: 299`", Manifest, |_, _| reply(200, &[("warning", "299 - \"moving\"")], MANIFEST)),
