@@ -245,7 +245,7 @@ fn what_is_wrong_is_refused_with_an_explanation() {
         ),
         (
             "server: { tls: { cert_file: /none.pem, key_file: / } }",
-            "`server.tls.key_file` names /, which is a directory",
+            "`server.tls.key_file` names /, which cannot be read: it is no regular file",
         ),
         // Not offered.
         ("admin: { token: x }", "`admin.token` would put a secret into the configuration"),
