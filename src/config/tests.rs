@@ -374,6 +374,20 @@ fn what_looks_like_a_password_gets_its_help_and_a_misspelled_reference_its_own()
 }
 
 #[test]
+fn the_end_of_an_address_is_nowhere_repeated() {
+    for upstream in [
+        "url: https://a.b/?token=hunter2",
+        "{ url: 'https://a.b/x y?token=hunter2', name: a }",
+        "{ name: a, url: \"https://a.b/#hunter2\" }",
+        "{ url: 'ftp://a.b/?hunter2' }",
+        "{ url: 'https://a.b', proxy: 'http://p:3128/?hunter2' }",
+    ] {
+        let error = error(&format!("registries:\n  a.b:\n    upstreams:\n      - {upstream}\n"));
+        assert!(!error.contains("hunter2") && error.contains("?*") | error.contains("#*"), "{error}");
+    }
+}
+
+#[test]
 fn the_user_part_of_an_address_is_nowhere_repeated() {
     for yaml in [
         "server: { external_url: 'u:hunter2@a.b' }",
