@@ -153,7 +153,8 @@ impl Relay {
     /// Skips what the first body repeats of the bytes before it, if that is the same as `prefix`.
     pub(super) async fn align(&mut self, prefix: Prefix) -> Result<(), FillError> {
         let floor = if self.has_others() { Floor::Kept } else { Floor::Waived };
-        let Some(body) = self.body.as_mut().filter(|body| body.overlap() > 0) else { return Ok(()) };
+        let Some(body) = self.body.as_ref().filter(|body| body.overlap() > 0) else { return Ok(()) };
+        let upstream = Arc::clone(body.upstream());
         let mut skip = Skip::of(prefix, floor);
         while let Some(body) = self.body.as_mut().filter(|body| *body.upstream() == upstream) {
             match skip.through(body).await {

@@ -9,13 +9,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::LINK;
 use http::{HeaderMap, HeaderName, Method};
-use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Deserializer};
 use tokio::time::Instant;
 use url::Url;
 
 use super::client::{Candidate, expect_ok};
 use super::error::{UpstreamError, Verdict};
 use super::exchange::{Ask, Redirects};
+use super::link;
 use super::question::Surface;
 use super::verdict::is_html;
 use super::{Referrers, TagList};
@@ -34,10 +36,24 @@ const TAGS_PER_PAGE: &str = "1000";
 /// Set by registries that filtered a list of referrers themselves.
 const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
-/// The fields of a page of tags; some registries say `null` for none.
+/// A page of tags.
 #[derive(Deserialize)]
 struct TagPage {
-    tags: Option<Vec<String>>,
+    #[serde(deserialize_with = "null_for_none")]
+    tags: Vec<String>,
+}
+
+/// A page of referrers, as far as it tells that it is one, and whole.
+#[derive(Deserialize)]
+struct ReferrersPage {
+    #[serde(rename = "manifests", deserialize_with = "null_for_none")]
+    _manifests: Vec<IgnoredAny>,
+}
+
+/// The list of a page, which must be there: errors and outages, sent with a status of 200, are no empty lists. Some
+/// registries say `null` for none.
+fn null_for_none<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// A list, page by page.
@@ -60,8 +76,8 @@ impl Candidate<'_> {
         let mut pages = Pages::new(self, Surface::Tags, "application/json", url);
         let mut tags = Vec::new();
         while let Some((_, body)) = pages.next().await? {
-            let page: TagPage = serde_json::from_slice(&body).map_err(|_| no_list(Surface::Tags))?;
-            tags.extend(page.tags.unwrap_or_default());
+            let page: TagPage = parse(Surface::Tags, &body)?;
+            tags.extend(page.tags);
         }
         Ok(TagList { upstream, tags: tags.into() })
     }
@@ -96,6 +112,8 @@ impl Candidate<'_> {
             }
         };
         let (headers, mut body) = first.ok_or_else(|| no_list(Surface::Referrers))?;
+        // Its bytes are passed on, so its end must be there.
+        parse::<ReferrersPage>(Surface::Referrers, &body)?;
         let applied = headers.get(OCI_FILTERS_APPLIED).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let filtered = applied.split(',').any(|filter| filter.trim() == "artifactType");
         while let Some((_, page)) = pages.next().await? {
@@ -158,6 +176,10 @@ impl<'a> Pages<'a> {
     }
 }
 
+fn parse<T: DeserializeOwned>(surface: Surface, body: &[u8]) -> Result<T, UpstreamError> {
+    serde_json::from_slice(body).map_err(|_| no_list(surface))
+}
+
 fn no_list(surface: Surface) -> UpstreamError {
     UpstreamError::broken(format!("Answered with no list of {}", surface.as_str()))
 }
@@ -165,18 +187,9 @@ fn no_list(surface: Surface) -> UpstreamError {
 /// The page that `Link` names. Of its address only the query counts: registries behind proxies get the rest wrong, and
 /// no list goes on at another host.
 fn next_page(page: &Url, headers: &HeaderMap) -> Option<Url> {
-    let links = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
-    let next = links.flat_map(|links| links.split(", <")).find_map(|link| {
-        let (target, parameters) = link.split_once('>')?;
-        let is_next = parameters.split(';').any(|parameter| {
-            parameter
-                .trim()
-                .strip_prefix("rel=")
-                .is_some_and(|relation| relation.trim_matches('"').eq_ignore_ascii_case("next"))
-        });
-        is_next.then_some(target)
-    })?;
-    let (_, query) = next.split_once('?')?;
+    let mut links = headers.get_all(LINK).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let next = links.find_map(|links| link::target(&links, "next").map(str::to_owned))?;
+    let (_, query) = next.split('#').next()?.split_once('?')?;
     let mut url = page.clone();
     url.set_query(Some(query));
     Some(url)
@@ -186,18 +199,24 @@ fn next_page(page: &Url, headers: &HeaderMap) -> Option<Url> {
 fn append(index: &[u8], page: &[u8]) -> Option<Bytes> {
     let mut index: serde_json::Value = serde_json::from_slice(index).ok()?;
     let mut page: serde_json::Value = serde_json::from_slice(page).ok()?;
-    let more = page.get_mut("manifests")?.as_array_mut()?;
-    index.get_mut("manifests")?.as_array_mut()?.append(more);
+    let (more, all) = (page.get_mut("manifests")?, index.get_mut("manifests")?);
+    if all.is_null() {
+        *all = more.take();
+    } else if !more.is_null() {
+        all.as_array_mut()?.append(more.as_array_mut()?);
+    }
     Some(Bytes::from(index.to_string()))
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn next(link: &str) -> Option<String> {
         let page = "https://reg.example/v2/a/tags/list?n=5".parse().unwrap();
-        let headers = HeaderMap::from_iter([(LINK, link.parse().unwrap())]);
+        let headers = HeaderMap::from_iter([(LINK, HeaderValue::from_bytes(link.as_bytes()).unwrap())]);
         next_page(&page, &headers).map(String::from)
     }
 
@@ -206,8 +225,8 @@ mod tests {
         let expected = Some("https://reg.example/v2/a/tags/list?n=5&last=b".to_owned());
         for link in [
             "</v2/a/tags/list?n=5&last=b>; rel=\"next\"",
-            "<http://inside:5000/v2/a/tags/list?n=5&last=b>; rel=next",
-            "</v2/a/tags/list?n=5>; rel=\"prev\", </v2/a/tags/list?n=5&last=b>; title=x; rel=\"Next\"",
+            "<http://inside:5000/v2/a/tags/list?n=5&last=b#top>; rel=next",
+            "</v2/a/tags/list?n=5>; rel=\"prev\",<?n=5&last=b>; title=\"\u{dc}bersicht\"; rel=\"Next last\"",
         ] {
             assert_eq!(next(link), expected, "{link}");
         }
@@ -223,6 +242,13 @@ mod tests {
             serde_json::from_slice::<serde_json::Value>(&index).unwrap()["manifests"],
             serde_json::json!([1, 2, 3])
         );
-        assert_eq!(append(br#"{"manifests":[]}"#, b"{}"), None);
+        for (index, page) in
+            [(r#"{"manifests":null}"#, r#"{"manifests":[1]}"#), (r#"{"manifests":[1]}"#, r#"{"manifests":null}"#)]
+        {
+            assert_eq!(&append(index.as_bytes(), page.as_bytes()).unwrap()[..], br#"{"manifests":[1]}"#);
+        }
+        for page in ["{}", r#"{"manifests":{}}"#, r#"{"manifests":[1"#] {
+            assert_eq!(append(br#"{"manifests":[]}"#, page.as_bytes()), None, "{page}");
+        }
     }
 }

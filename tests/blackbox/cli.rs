@@ -240,6 +240,17 @@ fn mirror_config_says_where_written_files_belong() {
     }
 }
 
+/// What `serve` logs, `check` says.
+#[test]
+fn variables_that_name_no_proxy_are_warned_about() {
+    for (name, value) in [("HTTP_PROXY", "::::"), ("ALL_PROXY", "socks5://u:s3cret@proxy.test:1080")] {
+        let output = weir_with(&[(name, value)], &["config", "check"]);
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+        assert_says(&said(&output), &[&format!("Warning: {name} is no address of an HTTP proxy"), "1 warning"]);
+        assert!(!said(&output).contains("s3cret"), "{}", said(&output));
+    }
+}
+
 #[test]
 fn check_says_what_it_read() {
     let output = weir(&["config", "check"]);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::blob::blob_of;
 use crate::support::eventually;
-use crate::support::images::{demo, image};
+use crate::support::images::{OCI_MANIFEST, demo, image};
 use crate::support::upstream::{Fault, Kind, Requests, ScriptedUpstream};
 use crate::support::weir::{REGISTRY, TestWeir, blob_path, manifest_path, stored_file};
 
@@ -61,6 +61,46 @@ async fn whatever_the_upstreams_trouble_the_tag_is_served_stale() {
         upstream.heal();
     }
     assert_eq!(weir.manifest(REPOSITORY, "v1").await.header("warning"), "", "healed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_about_an_outage_takes_the_place_of_no_tag() {
+    let (upstream, weir) = always_asking(json!({})).await;
+    let package = demo(2);
+    upstream.push(REPOSITORY, "v1", &package);
+    weir.pull_all(REPOSITORY, "v1", &package).await;
+    for (content_type, body) in [
+        ("application/vnd.api+json", r#"{"title":"maintenance"}"#),
+        ("text/javascript", r#"{"title":"maintenance"}"#),
+        (OCI_MANIFEST, "{}"),
+    ] {
+        upstream.fault(Requests::all(), Fault::Page { status: StatusCode::OK, content_type, body });
+        let answer = weir.manifest(REPOSITORY, "v1").await;
+        answer.assert_is(package.digest());
+        assert!(answer.header("warning").starts_with("299 - \""), "{content_type}");
+        weir.manifest(REPOSITORY, "v2").await.assert_error(503, "UNAVAILABLE");
+        upstream.heal();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_list_takes_the_place_of_none() {
+    let (upstream, weir) = always_asking(json!({})).await;
+    let package = demo(2);
+    upstream.push(REPOSITORY, "v1", &package);
+    let path = |rest: &str| format!("/v2/{REGISTRY}/{REPOSITORY}/{rest}");
+    let paths = [path("tags/list"), path(&format!("referrers/{}", package.digest()))];
+    let lists = [weir.get(&paths[0]).await, weir.get(&paths[1]).await];
+    let error = r#"{"errors":[{"code":"UNAVAILABLE"}]}"#;
+    let page = Fault::Page { status: StatusCode::OK, content_type: "application/json", body: error };
+    // One that ends early is whole as far as its head tells.
+    for (kind, fault) in [(0, page.clone()), (0, Fault::EndAt(20)), (1, page), (1, Fault::EndAt(20))] {
+        upstream.fault(Requests::all(), fault.clone());
+        let answer = weir.get(&paths[kind]).await;
+        assert_eq!((answer.status, answer.text()), (StatusCode::OK, lists[kind].text()), "{fault:?}");
+        assert!(answer.header("warning").starts_with("299 - \""), "{fault:?}");
+        upstream.heal();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
