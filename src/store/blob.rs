@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use bytes::{Bytes, BytesMut};
 
@@ -28,6 +29,8 @@ pub(super) struct OpenFile {
     pub(super) handle: Arc<dyn FileHandle>,
     /// Whose content it is, and which file it was when it was opened; `None` for a spool, which grows.
     pub(super) stored: Option<(Digest, Stamp)>,
+    /// When its use was last noted, in minutes.
+    pub(super) noted: AtomicU32,
     /// What can be sent without being read.
     file: Option<Arc<File>>,
     /// Shared by all spools, one after the other, that have put their bytes behind each other's.
@@ -38,13 +41,13 @@ impl OpenFile {
     /// The final file of `digest`.
     pub(super) fn stored(handle: Arc<dyn FileHandle>, digest: Digest, stamp: Stamp) -> Self {
         let file = Arc::clone(&handle).file();
-        Self { handle, stored: Some((digest, stamp)), file, spool: None }
+        Self { handle, stored: Some((digest, stamp)), noted: AtomicU32::new(0), file, spool: None }
     }
 
     /// A spool, whose record `recorder` writes.
     pub(super) fn growing(handle: Arc<dyn FileHandle>, recorder: Arc<Recorder>) -> Self {
         let file = Arc::clone(&handle).file();
-        Self { handle, stored: None, file, spool: Some(recorder) }
+        Self { handle, stored: None, noted: AtomicU32::new(0), file, spool: Some(recorder) }
     }
 }
 

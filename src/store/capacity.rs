@@ -4,13 +4,16 @@
 //! `used` is what final files take plus what all reservations hold, those of half-filled spools included.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::error::StoreError;
 use super::files::Space;
 use crate::config::StoreConfig;
 use crate::telemetry::metrics::StoreMetrics;
+
+/// The shares of the limit, as divisors, of which less than the first is too little room, and the second enough.
+const HIGH: u64 = 20;
+const LOW: u64 = 10;
 
 /// The bounds of a store and what is used of them.
 #[derive(Debug)]
@@ -20,10 +23,6 @@ pub struct Capacity {
     used: AtomicU64,
     /// What reservations hold and has not been written yet: the file system still calls it available.
     promised: AtomicU64,
-    /// Files older than this were there before us; younger ones have been counted when they were published.
-    opened: SystemTime,
-    /// Whether those have been counted.
-    counted: AtomicBool,
     metrics: StoreMetrics,
 }
 
@@ -41,8 +40,6 @@ impl Capacity {
             keep_free: AtomicU64::new(0),
             used: AtomicU64::new(0),
             promised: AtomicU64::new(0),
-            opened: SystemTime::now(),
-            counted: AtomicBool::new(false),
             metrics,
         };
         capacity.bound(config, space);
@@ -58,32 +55,49 @@ impl Capacity {
         self.metrics.free_bytes.set(gauge(space.available));
     }
 
-    pub(super) fn opened(&self) -> SystemTime {
-        self.opened
+    /// A final file of `length` bytes was found.
+    pub(super) fn found(&self, length: u64) {
+        self.take(length);
+        self.metrics.objects.inc();
     }
 
-    /// A final file of `length` bytes has been replaced by another, which is counted by itself.
-    pub(super) fn replaced(&self, length: u64) {
-        // Until the walk at start is over, it may not have been counted.
-        if self.counted.load(Ordering::Relaxed) {
-            let before = self.used.fetch_sub(length, Ordering::Relaxed);
-            self.metrics.bytes.set(gauge(before - length));
-            self.metrics.objects.dec();
+    /// A final file of `length` bytes is gone, or has been replaced by another, which is counted by itself.
+    pub(super) fn removed(&self, length: u64) {
+        self.freed(length);
+        self.metrics.objects.dec();
+    }
+
+    /// A final file of `length` bytes, which counted as `known`, has lost its name. It goes on taking room.
+    pub(super) fn set_aside(&self, known: Option<u64>, length: u64) {
+        self.take(length);
+        if let Some(known) = known {
+            self.removed(known);
         }
     }
 
-    /// A final file has lost its name. It goes on taking room where it is now.
-    pub(super) fn set_aside(&self) {
-        if self.counted.load(Ordering::Relaxed) {
-            self.metrics.objects.dec();
-        }
+    /// Counts what is there beside the final files.
+    pub(super) fn take(&self, bytes: u64) {
+        self.metrics.bytes.set(gauge(self.used.fetch_add(bytes, Ordering::Relaxed) + bytes));
     }
 
-    /// Adds what the walk at start found.
-    pub(super) fn found(&self, amount: Amount) {
-        self.metrics.bytes.set(gauge(self.used.fetch_add(amount.bytes, Ordering::Relaxed) + amount.bytes));
-        self.metrics.objects.add(gauge(amount.files));
-        self.counted.store(true, Ordering::Relaxed);
+    /// What was there beside the final files is gone.
+    pub(super) fn freed(&self, bytes: u64) {
+        self.metrics.bytes.set(gauge(self.used.fetch_sub(bytes, Ordering::Relaxed).saturating_sub(bytes)));
+    }
+
+    /// How many bytes are to go: none as long as a twentieth of the limit is left, else what it takes to have a tenth.
+    pub(super) fn excess(&self, space: Space) -> u64 {
+        let limit = self.limit.load(Ordering::Relaxed);
+        let (least, enough) = (limit / HIGH, limit / LOW);
+        // Without a limit nothing could stay, and nothing would be gained.
+        if self.shortage(least, space) == 0 { 0 } else { self.shortage(enough, space) }
+    }
+
+    /// How many bytes are missing for `bytes` more. `space` is what the file system has now.
+    pub(super) fn shortage(&self, bytes: u64, space: Space) -> u64 {
+        let missing = |held: &AtomicU64, limit| (held.load(Ordering::Relaxed).saturating_add(bytes)).saturating_sub(limit);
+        let free = space.available.saturating_sub(self.keep_free.load(Ordering::Relaxed));
+        missing(&self.used, self.limit.load(Ordering::Relaxed)).max(missing(&self.promised, free))
     }
 
     /// Reserves room for `bytes`. `space` is what the file system has now.

@@ -11,13 +11,14 @@
 //! `spool` grows and publishes content, `lookup` finds it, `blob` reads it into `blocks`, `open_files` keeps it open,
 //! `verify` hashes it again and `verified` remembers that; `halves` keeps what an interrupted download had, with a
 //! `record` beside it and a `flush` now and then; `tags` and `links` are the records beside content; `capacity` bounds
-//! it all, and `janitor` brings order at start.
+//! it all, `eviction` decides what goes and takes it away, and `janitor` brings order at start.
 
 pub mod blob;
 mod blocks;
 pub mod capacity;
 pub mod disk;
 pub mod error;
+pub mod eviction;
 pub mod files;
 mod flush;
 mod halves;
@@ -36,6 +37,7 @@ mod tests;
 mod verified;
 pub mod verify;
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,7 +48,7 @@ use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
 use crate::config::StoreConfig;
-use crate::oci::Digest;
+use crate::oci::{Digest, Manifest, RegistryHost, RepositoryName};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::StoreMetrics;
 
@@ -59,7 +61,9 @@ pub use tags::{TagRecord, Tags};
 pub use verify::{Verdict, Verification};
 
 use blocks::Blocks;
-use capacity::{Capacity, Reservation};
+use capacity::{Amount, Capacity, Reservation};
+use eviction::policy::Lifetime;
+use eviction::{Clock, Executor, Image, Index, RepositoryKey};
 use files::Space;
 use flush::Flushes;
 use halves::{Half, Halves};
@@ -71,6 +75,9 @@ use pool::Pool;
 use record::Recorder;
 use verified::Verified;
 use verify::Verifications;
+
+/// How often a download evicts for its room, where others take it first or readers hold what was evicted.
+const EVICTIONS: usize = 3;
 
 /// The store of one Weir process.
 #[derive(Debug, Clone)]
@@ -94,8 +101,14 @@ struct Disk {
     open: OpenFiles,
     verified: Verified,
     verifications: Verifications,
-    /// Held while a final name is given or taken away.
-    naming: Arc<Mutex<()>>,
+    /// Held while a final name is given or taken away. Locked before `index`, never after it.
+    naming: Mutex<()>,
+    /// The final files.
+    index: Mutex<Index>,
+    clock: Clock,
+    executor: Executor,
+    /// What was set aside, the oldest first, with its bytes.
+    quarantine: Mutex<VecDeque<(PathBuf, u64)>>,
     /// Work that nobody waits for: links, the walk over a large store.
     background: TaskTracker,
     /// Numbers for temporary files that have no other name.
@@ -148,7 +161,11 @@ impl Store {
             open: OpenFiles::new(),
             verified: Verified::new(config.verify_interval),
             verifications: Verifications::default(),
-            naming: Arc::default(),
+            naming: Mutex::default(),
+            index: Mutex::default(),
+            clock: Clock::start(),
+            executor: Executor::new(lifetime(config)),
+            quarantine: Mutex::default(),
             background,
             temporaries: AtomicU64::new(0),
             lock: prepared.lock,
@@ -160,7 +177,8 @@ impl Store {
         if store.disk.check_lock().is_ok() {
             store.sort_leftovers(metrics).await;
         }
-        store.count_in_background();
+        store.enter_in_background();
+        Executor::start(&store.disk);
         Ok(store)
     }
 
@@ -216,10 +234,25 @@ impl Store {
         Ok(Adjustment { config: config.clone(), space })
     }
 
-    /// Holds to `adjustment` from now on. What is stored beyond its bounds stays, and nothing is added to it.
+    /// Holds to `adjustment` from now on. What is stored beyond its bounds is evicted at once, in the background.
     pub fn adjust(&self, adjustment: &Adjustment) {
         self.disk.capacity.bound(&adjustment.config, adjustment.space);
         self.disk.verified.set_interval(adjustment.config.verify_interval);
+        self.disk.executor.set_lifetime(lifetime(&adjustment.config));
+        self.disk.executor.wake();
+    }
+
+    /// Exactly `pinned` is not evicted from now on, stored or still to come: all digests of all images that are to stay.
+    pub fn protect<'a>(&self, pinned: impl IntoIterator<Item = &'a Digest>) {
+        self.disk.index.lock().pin(pinned, self.disk.clock.now());
+    }
+
+    /// Notes that a repository serves a manifest: all that is here of its image is used, and belongs together. Once a
+    /// minute per manifest is enough.
+    pub fn served(&self, registry: &RegistryHost, repository: &RepositoryName, manifest: (Digest, u64), view: &Manifest) {
+        let repository = RepositoryKey::of(&self.disk.layout.repository(registry, repository));
+        let image = Image::of(repository, manifest, view);
+        self.disk.index.lock().served(&image, self.disk.clock.now());
     }
 
     /// Why the store is not at its best, if it is not: the last failure, while it is recent.
@@ -249,26 +282,35 @@ impl Store {
         if kept > 0 {
             tracing::info!(blobs = leftovers.halves.len(), bytes = kept, "Kept half-filled downloads");
         }
+        self.disk.capacity.take(leftovers.quarantine.iter().map(|(_, bytes)| bytes).sum());
+        *self.disk.quarantine.lock() = leftovers.quarantine.into();
         // The youngest first: where there is not room for all, the oldest go.
         for half in leftovers.halves {
             self.disk.keep(half);
         }
     }
 
-    fn count_in_background(&self) {
+    fn enter_in_background(&self) {
         let disk = Arc::clone(&self.disk);
         self.disk.background.spawn_blocking(move || {
             // The end of the process does not wait for a long walk.
             let goes_on = || !disk.background.is_closed();
-            match janitor::count(&disk.layout, disk.files.as_ref(), disk.capacity.opened(), goes_on) {
-                Ok(found) => {
-                    disk.capacity.found(found);
-                    tracing::info!(objects = found.files, bytes = found.bytes, "Counted the store");
-                }
-                Err(source) => disk.health.record(&StoreError::Io { operation: "walk", source: Arc::new(source) }),
+            let entered = disk.enter_blobs(goes_on).and_then(|found| {
+                tracing::info!(objects = found.files, bytes = found.bytes, "Counted the store");
+                disk.enter_tags(&goes_on)
+            });
+            if let Err(source) = entered {
+                disk.health.record(&StoreError::Io { operation: "walk", source: Arc::new(source) });
             }
+            // After a failure, too: what is not known does not go, but the rest may have to.
+            disk.executor.ready();
         });
     }
+}
+
+/// How long content may stay.
+fn lifetime(config: &StoreConfig) -> Lifetime {
+    Lifetime { max_age: config.max_age, max_idle: config.max_idle }
 }
 
 impl Disk {
@@ -284,14 +326,21 @@ impl Disk {
         self.halves.keep(digest, half, age);
     }
 
-    /// Reserves room for `bytes`; half-filled downloads make way. Blocks.
+    /// Reserves room for `bytes`; what is worth less makes way, as far as that can be waited for. Blocks.
     fn reserve(&self, bytes: u64) -> Result<Reservation, StoreError> {
+        let mut attempts = 0..EVICTIONS;
         loop {
             let space = self.files.space(self.layout.root());
             let space = space.map_err(|source| StoreError::Io { operation: "measure", source: Arc::new(source) })?;
             match self.capacity.reserve(bytes, space) {
-                Err(StoreError::Full { .. }) if self.halves.drop_oldest() => {}
-                reserved => return reserved,
+                Err(StoreError::Full { .. }) if self.drop_worthless().is_some() => {}
+                Err(StoreError::Full { .. }) if attempts.next().is_some() && self.make_room_for(bytes)? => {}
+                reserved => {
+                    if self.capacity.excess(space) > 0 {
+                        self.executor.wake();
+                    }
+                    return reserved;
+                }
             }
         }
     }

@@ -251,7 +251,7 @@ impl Spool {
         self.flushes.end().await?;
         let (files, handle) = (Arc::clone(&self.disk.files), Arc::clone(&self.handle));
         let (from, to) = (self.path.clone(), self.disk.layout.blob(&self.digest));
-        let (recorder, naming) = (Arc::clone(&self.recorder), Arc::clone(&self.disk.naming));
+        let (recorder, disk, digest) = (Arc::clone(&self.recorder), Arc::clone(&self.disk), self.digest);
         let publish = move || {
             handle.sync().map_err(failed("sync"))?;
             let shard = to.parent().unwrap_or(&to);
@@ -264,22 +264,22 @@ impl Spool {
             }
             let stamp = handle.facts().map_err(failed("stat"))?.stamp;
             let replaced = {
-                let _naming = naming.lock();
-                let replaced = files.stat(&to).ok().filter(|facts| facts.is_file);
+                let _naming = disk.naming.lock();
                 files.rename(&from, &to).map_err(failed("rename"))?;
-                replaced
+                disk.index.lock().stored(&digest, stamp.length, disk.clock.now())
             };
             recorder.close();
-            files.sync_directory(shard).map_err(failed("sync"))?;
-            Ok((stamp, replaced))
+            Ok((stamp, replaced, files.sync_directory(shard)))
         };
-        let (stamp, replaced) = self.disk.pool.run_any(publish).await?;
+        let (stamp, replaced, lasts) = self.disk.pool.run_any(publish).await?;
+        // It has its name and takes its room from now on, whether or not that lasts.
         self.reservation.publish(self.written);
         if let Some(replaced) = replaced {
-            self.disk.capacity.replaced(replaced.length);
+            self.disk.capacity.removed(replaced);
         }
         self.fate = Fate::Published;
         self.disk.open.forget(&self.digest);
+        lasts.map_err(failed("sync"))?;
         self.disk.verified.insert(&self.digest, stamp);
         Ok(())
     }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Disk;
 use super::error::StoreError;
+use super::eviction::RepositoryKey;
 use crate::oci::{Digest, MediaType, RegistryHost, RepositoryName, Tag};
 
 /// The largest record that is read. Records have a few hundred bytes.
@@ -104,6 +105,10 @@ impl Tags {
             files.sync_directory(directory)
         };
         let written = self.disk.pool.run("write", write).await;
-        written.inspect_err(|error| self.disk.health.record(error))
+        written.inspect_err(|error| self.disk.health.record(error))?;
+        let repository = RepositoryKey::of(&self.disk.layout.repository(registry, repository));
+        let now = self.disk.clock.now();
+        self.disk.index.lock().resolved(repository, record.resolved_at, &record.digest, now);
+        Ok(())
     }
 }

@@ -139,6 +139,10 @@ pub struct StoreMetrics {
     pub janitor_removed: IntCounter,
     /// Stored blobs and manifests that no longer hashed to their name.
     pub corrupt_objects: IntCounter,
+    /// By reason: blobs and manifests that were taken out of the store.
+    pub evicted_objects: IntCounterVec,
+    /// By reason: their bytes.
+    pub evicted_bytes: IntCounterVec,
 }
 
 /// TLS on the registry listener.
@@ -357,6 +361,16 @@ impl Metrics {
             corrupt_objects: new.counter(
                 "weir_verify_corrupt_objects_total",
                 "Stored blobs and manifests that no longer hashed to their name and were set aside",
+            )?,
+            evicted_objects: new.counters(
+                "weir_evicted_objects_total",
+                "Blobs and manifests taken out of the store, by reason",
+                &["reason"],
+            )?,
+            evicted_bytes: new.counters(
+                "weir_evicted_bytes_total",
+                "Bytes of blobs and manifests taken out of the store, by reason",
+                &["reason"],
             )?,
         };
         let config = ConfigMetrics {

@@ -57,6 +57,8 @@ pub(in crate::config) const STORE: Keys = Keys {
         ("max_size", Kind::PositiveSize),
         ("keep_free", Kind::Size),
         ("verify_interval", Kind::Duration),
+        ("max_age", Kind::Duration),
+        ("max_idle", Kind::Duration),
     ],
     refused: &[("s3", Refusal::NotOffered, "Use `kind: disk` with `path`")],
     one_of: &[],

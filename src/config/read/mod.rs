@@ -17,6 +17,7 @@ mod tls;
 mod upstreams;
 
 use std::path::Path;
+use std::time::Duration;
 
 use self::section::{Section, Wrong};
 use super::files::FilesRead;
@@ -115,7 +116,14 @@ fn read_store(section: &Section<'_>) -> StoreConfig {
         max_size: section.value("max_size", scalars::positive_size_limit).unwrap_or(default.max_size),
         keep_free: section.value("keep_free", scalars::size_limit).unwrap_or(default.keep_free),
         verify_interval: section.value("verify_interval", scalars::duration).unwrap_or(default.verify_interval),
+        max_age: lifetime(section, "max_age"),
+        max_idle: lifetime(section, "max_idle"),
     }
+}
+
+/// No limit is spelled by leaving it out, and by `0`.
+fn lifetime(section: &Section<'_>, key: &'static str) -> Option<Duration> {
+    section.value(key, scalars::duration).filter(|lifetime| !lifetime.is_zero())
 }
 
 fn read_tags(section: &Section<'_>) -> TagsConfig {
