@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 
 use bytes::{Bytes, BytesMut};
 
@@ -10,6 +9,7 @@ pub use super::blocks::BLOCK;
 
 use super::Disk;
 use super::error::StoreError;
+use super::eviction::OncePerMinute;
 use super::files::{FileHandle, Stamp};
 use super::record::Recorder;
 use crate::oci::Digest;
@@ -29,8 +29,8 @@ pub(super) struct OpenFile {
     pub(super) handle: Arc<dyn FileHandle>,
     /// Whose content it is, and which file it was when it was opened; `None` for a spool, which grows.
     pub(super) stored: Option<(Digest, Stamp)>,
-    /// When its use was last noted, in minutes.
-    pub(super) noted: AtomicU32,
+    /// When its use was noted.
+    pub(super) noted: OncePerMinute,
     /// What can be sent without being read.
     file: Option<Arc<File>>,
     /// Shared by all spools, one after the other, that have put their bytes behind each other's.
@@ -41,13 +41,13 @@ impl OpenFile {
     /// The final file of `digest`.
     pub(super) fn stored(handle: Arc<dyn FileHandle>, digest: Digest, stamp: Stamp) -> Self {
         let file = Arc::clone(&handle).file();
-        Self { handle, stored: Some((digest, stamp)), noted: AtomicU32::new(0), file, spool: None }
+        Self { handle, stored: Some((digest, stamp)), noted: OncePerMinute::default(), file, spool: None }
     }
 
     /// A spool, whose record `recorder` writes.
     pub(super) fn growing(handle: Arc<dyn FileHandle>, recorder: Arc<Recorder>) -> Self {
         let file = Arc::clone(&handle).file();
-        Self { handle, stored: None, noted: AtomicU32::new(0), file, spool: Some(recorder) }
+        Self { handle, stored: None, noted: OncePerMinute::default(), file, spool: Some(recorder) }
     }
 }
 

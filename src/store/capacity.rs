@@ -95,7 +95,8 @@ impl Capacity {
 
     /// How many bytes are missing for `bytes` more. `space` is what the file system has now.
     pub(super) fn shortage(&self, bytes: u64, space: Space) -> u64 {
-        let missing = |held: &AtomicU64, limit| (held.load(Ordering::Relaxed).saturating_add(bytes)).saturating_sub(limit);
+        let missing =
+            |held: &AtomicU64, limit| (held.load(Ordering::Relaxed).saturating_add(bytes)).saturating_sub(limit);
         let free = space.available.saturating_sub(self.keep_free.load(Ordering::Relaxed));
         missing(&self.used, self.limit.load(Ordering::Relaxed)).max(missing(&self.promised, free))
     }

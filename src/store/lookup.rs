@@ -3,7 +3,6 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::blob::{BlobFile, OpenFile};
 use super::error::StoreError;
@@ -45,8 +44,7 @@ impl Disk {
     /// Notes that a blob is read, once a minute: this is on the way of every request.
     fn note_use(&self, digest: &Digest, open: &OpenFile) {
         let now = self.clock.now();
-        if open.noted.load(Ordering::Relaxed) != now.minute() {
-            open.noted.store(now.minute(), Ordering::Relaxed);
+        if open.noted.is_due(now) {
             self.index.lock().used(digest, now);
         }
     }

@@ -63,7 +63,7 @@ pub use verify::{Verdict, Verification};
 use blocks::Blocks;
 use capacity::{Amount, Capacity, Reservation};
 use eviction::policy::Lifetime;
-use eviction::{Clock, Executor, Image, Index, RepositoryKey};
+use eviction::{Clock, Executor, Image, Index, OncePerMinute, RepositoryKey};
 use files::Space;
 use flush::Flushes;
 use halves::{Half, Halves};
@@ -247,12 +247,23 @@ impl Store {
         self.disk.index.lock().pin(pinned, self.disk.clock.now());
     }
 
-    /// Notes that a repository serves a manifest: all that is here of its image is used, and belongs together. Once a
-    /// minute per manifest is enough.
-    pub fn served(&self, registry: &RegistryHost, repository: &RepositoryName, manifest: (Digest, u64), view: &Manifest) {
-        let repository = RepositoryKey::of(&self.disk.layout.repository(registry, repository));
-        let image = Image::of(repository, manifest, view);
-        self.disk.index.lock().served(&image, self.disk.clock.now());
+    /// Notes that a repository serves a manifest: all that is here of its image is used, and belongs together. Whether
+    /// that was due, by `noted`: this is on the way of every request.
+    pub fn served(
+        &self,
+        (registry, repository): (&RegistryHost, &RepositoryName),
+        manifest: (Digest, u64),
+        view: &Manifest,
+        noted: &OncePerMinute,
+    ) -> bool {
+        let now = self.disk.clock.now();
+        let is_due = noted.is_due(now);
+        if is_due {
+            let repository = RepositoryKey::of(&self.disk.layout.repository(registry, repository));
+            let image = Image::of(repository, manifest, view);
+            self.disk.index.lock().served(&image, now);
+        }
+        is_due
     }
 
     /// Why the store is not at its best, if it is not: the last failure, while it is recent.
@@ -303,7 +314,10 @@ impl Store {
                 disk.health.record(&StoreError::Io { operation: "walk", source: Arc::new(source) });
             }
             // After a failure, too: what is not known does not go, but the rest may have to.
-            disk.executor.ready();
+            disk.executor.set_ready();
+            if let Err(error) = disk.look_for_room() {
+                disk.health.record(&error);
+            }
         });
     }
 }

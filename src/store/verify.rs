@@ -158,8 +158,7 @@ impl Disk {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let (disk, digest) = (Arc::clone(self), *digest);
         let set_aside = move || {
-            let (files, from, to) =
-                (&disk.files, disk.layout.blob(&digest), disk.layout.quarantined(&digest, now));
+            let (files, from, to) = (&disk.files, disk.layout.blob(&digest), disk.layout.quarantined(&digest, now));
             files.create_directories(to.parent().unwrap_or(&to))?;
             let _naming = disk.naming.lock();
             let length = match files.stat(&from) {

@@ -4,6 +4,7 @@
 //! a time is written. Between the two a wall clock that jumps by a day changes nothing, and at start a time in the
 //! future is now: nothing is immortal, nothing goes at once.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -39,10 +40,21 @@ impl Tick {
         let period = period.unwrap_or(i64::MAX).max(1);
         seconds.div_euclid(period) * period
     }
+}
 
-    /// In whole minutes.
-    pub(in crate::store) const fn minute(self) -> u32 {
-        self.0 / 60
+/// Lets something that is done all the time be noted once a minute. Asking takes a look at memory that nobody writes.
+#[derive(Debug, Default)]
+pub struct OncePerMinute(AtomicU32);
+
+impl OncePerMinute {
+    /// Whether it was not noted in this minute. Then it is now.
+    pub(in crate::store) fn is_due(&self, now: Tick) -> bool {
+        let minute = now.0 / 60;
+        let is_due = self.0.load(Ordering::Relaxed) != minute;
+        if is_due {
+            self.0.store(minute, Ordering::Relaxed);
+        }
+        is_due
     }
 }
 
@@ -82,6 +94,14 @@ mod tests {
         tokio::time::advance(day).await;
         assert_eq!(clock.of(wall, wall), Tick::START.after(day));
         assert!(clock.of(SystemTime::UNIX_EPOCH, wall) < Tick::START, "the oldest there is");
+    }
+
+    #[test]
+    fn what_is_done_all_the_time_is_noted_once_a_minute() {
+        let (noted, minute) = (OncePerMinute::default(), Duration::from_secs(60));
+        let due: Vec<_> = (0..4).map(|half| noted.is_due(Tick::START.after(minute * half / 2))).collect();
+        assert_eq!(due.iter().filter(|due| **due).count(), 2 + usize::from(due[1]));
+        assert!(due[0]);
     }
 
     #[test]

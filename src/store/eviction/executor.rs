@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Victim;
@@ -88,9 +88,8 @@ impl Executor {
     }
 
     /// Everything that was there at start is known by now.
-    pub(in crate::store) fn ready(&self) {
+    pub(in crate::store) fn set_ready(&self) {
         self.is_ready.store(true, Ordering::Relaxed);
-        self.wake();
     }
 
     /// Somebody has taken room, or there is less of it.
@@ -105,7 +104,7 @@ impl Executor {
 
 /// Until the store is gone.
 async fn look_after(disk: Weak<Disk>, wake: Arc<Notify>) {
-    let mut ticks = interval(TICK);
+    let mut ticks = interval_at(Instant::now() + TICK, TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut swept = Instant::now();
     loop {
@@ -190,6 +189,16 @@ impl Disk {
             }
         }
         Ok((round, freed))
+    }
+
+    /// Has room made, if there is too little. Blocks.
+    pub(in crate::store) fn look_for_room(&self) -> Result<(), StoreError> {
+        let space = self.files.space(self.layout.root());
+        let space = space.map_err(|source| StoreError::Io { operation: "measure", source: Arc::new(source) })?;
+        if self.capacity.excess(space) > 0 {
+            self.executor.wake();
+        }
+        Ok(())
     }
 
     /// Makes room for `bytes` more at once, if that can be done. Whether it may have been. Blocks.

@@ -23,7 +23,7 @@ mod order;
 pub mod policy;
 mod seed;
 
-pub use clock::Tick;
+pub use clock::{OncePerMinute, Tick};
 pub use index::{Image, Index, Victim};
 pub use newest::RepositoryKey;
 

@@ -3,13 +3,14 @@
 //! **Recency and frequency in one number.** Each use adds one point, and every point halves in [`HALF_LIFE`]. The sum is
 //! kept as its logarithm over a fixed origin, counted in half-lives (forward decay, as in LRFU): it changes when the
 //! blob is used and never by itself, so nothing has to be aged, an order once made stays right, and the hint that
-//! survives a restart, one time of last use, is enough to begin with. A scan cannot wash out what is used every day (LRU
-//! would), and what was loved last year does not stay for ever (LFU would).
+//! survives a restart, one time of last use, is enough to begin with. A scan cannot wash out what is used every day,
+//! which is worth two half-lives more than what was used once (LRU would let it), and what was loved last year does not
+//! stay for ever (LFU would keep it).
 //!
 //! **Cost of refetch.** To fetch a blob again costs its bytes and one request, and requests cost latency and the budget
 //! of rate-limited registries; one counts as [`REQUEST`] bytes. So a byte of a small blob is worth more: each doubling
 //! of cost per byte is worth one half-life, as is each doubling of uses. Manifests and configurations, a thousandth of
-//! what they spare, stay on for more than a week after layers of the same age.
+//! what they spare, stay on for a month after layers of the same age.
 //!
 //! **Whole images.** An image without one layer is worth little. So all content of an image is noted as used when its
 //! manifest is served, with one and the same time (uses count once per [`PERIOD`]), and valued by the average of the
@@ -25,7 +26,7 @@ use std::time::Duration;
 use super::clock::Tick;
 
 /// How long a use counts as half a use.
-pub const HALF_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+pub const HALF_LIFE: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 /// Uses within one period count as one: a pull asks for a manifest more than once, and reads some blobs in pieces.
 pub const PERIOD: Duration = Duration::from_secs(60 * 60);
 /// How many bytes one request more is worth.
@@ -35,7 +36,7 @@ pub const RECENT: Duration = Duration::from_secs(2 * 60);
 /// How long after its last use the content of a newest tag is kept before all else.
 pub const NEWEST_FOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// The parts of a half-life in which worth is counted: one is 21 seconds.
+/// The parts of a half-life in which worth is counted: one is a minute.
 const PARTS: i32 = 4096;
 
 /// What a blob is worth, in parts of half-lives. Of two, the lesser goes first.
@@ -46,7 +47,7 @@ impl Worth {
     /// The worth of one use at `now`.
     pub fn of_use(now: Tick) -> Self {
         let begun = now.begin_of(PERIOD);
-        // 2^31 seconds are 25,000 half-lives, which leaves all of 14 bits.
+        // 2^31 seconds are 8,000 half-lives, which leaves many bits.
         Self(i32::try_from(begun * i64::from(PARTS) / seconds(HALF_LIFE)).unwrap_or(i32::MAX))
     }
 
@@ -130,19 +131,18 @@ mod tests {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
     const MIB: u64 = 1024 * 1024;
 
-    fn at(days: u32) -> Tick {
-        Tick::START.after(DAY * days)
+    fn at(half_lives: u32) -> Tick {
+        Tick::START.after(HALF_LIFE * half_lives)
     }
 
-    /// The worth of uses on these days.
-    fn uses(days: &[u32]) -> Worth {
-        let first = Worth::of_use(at(days[0]));
-        days.windows(2).fold(first, |worth, days| worth.used_again(at(days[0]), at(days[1])))
+    /// The worth of uses after so many half-lives.
+    fn uses(times: &[u32]) -> Worth {
+        let first = Worth::of_use(at(times[0]));
+        times.windows(2).fold(first, |worth, times| worth.used_again(at(times[0]), at(times[1])))
     }
 
     #[test]
     fn a_use_is_worth_half_of_one_a_half_life_later() {
-        // Two uses of one day are worth as much as one of the next.
         let twice = Worth::of_use(at(0)).joined(Worth::of_use(at(0)));
         assert_eq!(twice, Worth::of_use(at(1)));
         assert!(uses(&[0, 1, 2, 3]) > uses(&[3]), "of two used last at the same time, the one used more often stays");
@@ -183,14 +183,17 @@ mod tests {
     fn what_was_just_used_does_not_go() {
         assert!(is_recent(at(1), at(1)) && is_recent(at(1), at(1).after(RECENT - Duration::from_secs(1))));
         assert!(!is_recent(at(1), at(1).after(RECENT)));
-        assert!(is_kept_as_newest(at(0), at(6)) && !is_kept_as_newest(at(0), at(7)));
+        let week = at(0).after(DAY * 7);
+        assert!(is_kept_as_newest(at(0), week.before(DAY)) && !is_kept_as_newest(at(0), week));
     }
 
     #[test]
     fn a_lifetime_ends_by_age_or_by_idleness() {
-        let (age, idle) = (Lifetime { max_age: Some(DAY * 3), max_idle: None }, Lifetime { max_age: None, max_idle: Some(DAY) });
-        assert!(age.is_over(at(0), at(3), at(3)) && !age.is_over(at(0), at(0), at(2)));
-        assert!(idle.is_over(at(0), at(2), at(3)) && !idle.is_over(at(0), at(3), at(3)));
+        let (age, idle) =
+            (Lifetime { max_age: Some(DAY * 3), max_idle: None }, Lifetime { max_age: None, max_idle: Some(DAY) });
+        let day = |number| at(0).after(DAY * number);
+        assert!(age.is_over(day(0), day(3), day(3)) && !age.is_over(day(0), day(0), day(2)));
+        assert!(idle.is_over(day(0), day(2), day(3)) && !idle.is_over(day(0), day(3), day(3)));
         assert!(!Lifetime::default().is_over(at(0), at(0), at(1000)));
         assert_eq!((age.shortest(), Lifetime::default().shortest()), (Some(DAY * 3), None));
     }
