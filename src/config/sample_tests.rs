@@ -80,7 +80,7 @@ fn every_block_of_examples_alone_is_a_valid_configuration() {
         Config::load(&LoadOptions { files: vec![path], environment }).unwrap_or_else(|error| panic!("{error}"));
         blocks += 1;
     }
-    assert_eq!(blocks, 7);
+    assert_eq!(blocks, 8);
 }
 
 #[test]

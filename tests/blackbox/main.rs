@@ -14,6 +14,7 @@ mod continuation;
 mod credentials;
 mod drift;
 mod equivalents;
+mod eviction;
 mod faults;
 mod harness;
 mod health;

@@ -1,7 +1,8 @@
 //! Making room: in the background before the store is full, and at once for a download that needs it now.
 //!
 //! Between the marks nothing happens: a round begins when less than a twentieth of the limit is left, and ends when a
-//! tenth is. Interrupted downloads and what was set aside go before anything that could be served.
+//! tenth is. What was set aside goes before anything that could be served, and so do interrupted downloads where a
+//! download waits for room; in the background they are left to be gone on with.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -177,7 +178,7 @@ impl Disk {
                 break;
             }
             // Not evicted: nobody could have been served with it.
-            if let Some(bytes) = self.drop_worthless() {
+            if let Some(bytes) = self.drop_set_aside() {
                 freed += bytes;
                 continue;
             }
@@ -230,13 +231,15 @@ impl Disk {
 
     /// Drops what nobody can be served with: an interrupted download, or what was set aside. Returns its bytes.
     pub(in crate::store) fn drop_worthless(&self) -> Option<u64> {
-        self.halves.drop_oldest().or_else(|| {
-            let (path, bytes) = self.quarantine.lock().pop_front()?;
-            // Whoever looked into it may have removed it.
-            let _ = self.files.remove(&path);
-            self.capacity.freed(bytes);
-            Some(bytes)
-        })
+        self.drop_set_aside().or_else(|| self.halves.drop_oldest())
+    }
+
+    fn drop_set_aside(&self) -> Option<u64> {
+        let (path, bytes) = self.quarantine.lock().pop_front()?;
+        // Whoever looked into it may have removed it.
+        let _ = self.files.remove(&path);
+        self.capacity.freed(bytes);
+        Some(bytes)
     }
 
     /// Takes the name from a blob that was chosen, unless it is needed again. Whether it is gone. Readers go on reading.
@@ -339,15 +342,5 @@ impl Round {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_has_had_its_time_is_found_within_a_tenth_of_it() {
-        let of = |seconds| Lifetime { max_age: None, max_idle: Some(Duration::from_secs(seconds)) };
-        for (limit, seconds) in [(5, 1), (100, 10), (7 * 86_400, 3600)] {
-            assert_eq!(sweep_interval(&of(limit)), Duration::from_secs(seconds));
-        }
-        assert_eq!(sweep_interval(&Lifetime::default()), Duration::from_secs(3600));
-    }
-}
+#[path = "executor_tests.rs"]
+mod tests;

@@ -87,12 +87,18 @@ impl Index {
     }
 
     fn add(&mut self, digest: &Digest, size: u64, stored: Tick, used: Tick, now: Tick) {
-        let (group, cost) = self.expected.take(&half(digest)).unwrap_or((self.group, Cost::of(1, size)));
+        // What belongs to no image is one by itself.
+        let (group, cost) = self.expected.take(&half(digest)).unwrap_or_else(|| (self.next_group(), Cost::of(1, size)));
         let arrival = Arrival { size, stored, used, cost, group };
         if let Some(slot) = self.entries.add(digest, arrival) {
             self.bytes += size;
             self.settle(slot, now);
         }
+    }
+
+    fn next_group(&mut self) -> u32 {
+        self.group = self.group.wrapping_add(1);
+        self.group
     }
 
     /// A blob is used. Whoever was to go stays.
@@ -105,9 +111,8 @@ impl Index {
     /// An image is used, as its manifest is served: all of it that is here, and what of it comes soon belongs to it.
     pub fn served(&mut self, image: &Image, now: Tick) {
         let Image { repository, manifest, blobs, manifests } = image;
-        self.group = self.group.wrapping_add(1);
         let bytes = manifest.1 + blobs.iter().map(|(_, size)| size).sum::<u64>();
-        let group = (self.group, Cost::of(1 + blobs.len() as u64, bytes));
+        let group = (self.next_group(), Cost::of(1 + blobs.len() as u64, bytes));
         for (digest, _) in std::iter::once(manifest).chain(blobs) {
             match self.entries.slot(&half(digest)) {
                 Some(slot) => self.use_slot(slot, Some(group), now),
@@ -122,9 +127,8 @@ impl Index {
     /// Everything of an image that was found at start belongs together, with the times that its files tell of.
     pub fn belongs(&mut self, image: &Image, now: Tick) {
         let Image { repository, manifest, blobs, manifests } = image;
-        self.group = self.group.wrapping_add(1);
         let bytes = manifest.1 + blobs.iter().map(|(_, size)| size).sum::<u64>();
-        let (group, cost) = (self.group, Cost::of(1 + blobs.len() as u64, bytes));
+        let (group, cost) = (self.next_group(), Cost::of(1 + blobs.len() as u64, bytes));
         for (digest, _) in std::iter::once(manifest).chain(blobs) {
             if let Some(slot) = self.entries.slot(&half(digest)) {
                 self.change(slot, now, |entry| (entry.group, entry.cost) = (group, cost));
