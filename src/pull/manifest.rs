@@ -39,7 +39,7 @@ impl PullService {
                     && let Some((manifest, source)) = self.shared.library.load(known.digest()).await
                     // However long a tag is believed, its image may have become impossible to get since: some of it
                     // may have been evicted, and the upstreams may be gone.
-                    && (known.age() < self.terms.tags.fresh.min(CONFIRMED_FOR)
+                    && (known.was_confirmed_within(self.terms.tags.fresh.min(CONFIRMED_FOR))
                         || self.can_be_finished(&scope, &manifest).await)
                 {
                     self.shared.authority.recall(&scope, &manifest);

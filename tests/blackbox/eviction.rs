@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::MIB;
 use crate::support::blob::{Blob, blob_of};
-use crate::support::images::demo;
+use crate::support::images::image;
 use crate::support::upstream::ScriptedUpstream;
 use crate::support::weir::{TestWeir, files_below, halves, stored_file};
 
@@ -23,9 +23,11 @@ fn bounds(max_size: u64) -> Value {
     json!({ "store": { "max_size": format!("{max_size}B"), "keep_free": "0B" } })
 }
 
-/// The bytes of all final files and downloads.
+/// The bytes of all final files and downloads, but for the notes beside those, of a hundred bytes each.
 fn used(store: &Path) -> u64 {
-    let files = files_below(&store.join("blobs")).into_iter().chain(files_below(&store.join("tmp")));
+    let downloads =
+        files_below(&store.join("tmp")).into_iter().filter(|path| path.extension() != Some("json".as_ref()));
+    let files = files_below(&store.join("blobs")).into_iter().chain(downloads);
     files.filter_map(|path| fs::metadata(path).ok()).map(|facts| facts.len()).sum()
 }
 
@@ -87,14 +89,14 @@ async fn a_flood_goes_through_a_full_store_and_the_disk_never_exceeds_the_limit(
 async fn an_image_of_which_something_was_evicted_is_not_answered_while_upstreams_are_down() {
     let upstream = ScriptedUpstream::start().await;
     let weir = TestWeir::before_with(&upstream, json!({ "tags": { "fresh": "1h" } })).await;
-    let package = demo(1);
+    let package = image("amd64", blobs(6 * MIB, 1));
     upstream.push(REPOSITORY, "v1", &package);
     weir.pull_all(REPOSITORY, "v1", &package).await;
     weir.assert_invariants().await;
     age(weir.store_path());
-    // Asked about nothing for an hour, and most of what is here has to go: but for the manifests, which are small.
-    let weir = weir.restart_with(bounds(64 * 1024)).await;
+    let weir = weir.restart_with(bounds(6 * MIB)).await;
     weir.metric_reaches("weir_evicted_objects_total", &[("reason", "size")], 1).await;
+    assert!(used(weir.store_path()) >= 4 * MIB, "most of it is here");
     upstream.down().await;
     let answer = weir.manifest(REPOSITORY, "v1").await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{}", answer.text());
