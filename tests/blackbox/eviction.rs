@@ -43,7 +43,9 @@ fn age(store: &Path) {
 /// Pulls blobs that nobody has pulled before, eight at a time, and looks at the disk in between.
 async fn flood(upstream: &ScriptedUpstream, weir: &TestWeir, blobs: &[Blob], limit: u64) {
     for some in blobs.chunks(8) {
-        some.iter().for_each(|blob| upstream.push_blob(REPOSITORY, blob));
+        for blob in some {
+            upstream.push_blob(REPOSITORY, blob);
+        }
         let answers =
             futures_util::future::join_all(some.iter().map(|blob| weir.blob(REPOSITORY, blob.digest()))).await;
         for (blob, answer) in some.iter().zip(answers) {

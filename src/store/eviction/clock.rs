@@ -109,7 +109,7 @@ mod tests {
         let hour = Duration::from_secs(3600);
         for (tick, begin) in [
             (Tick::START, 0),
-            (Tick::START.after(hour - Duration::from_secs(1)), 0),
+            (Tick::START.after(hour / 60 * 59), 0),
             (Tick::START.after(hour), 3600),
             (Tick::START.before(Duration::from_secs(1)), -3600),
         ] {

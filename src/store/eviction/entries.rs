@@ -59,7 +59,7 @@ pub(super) struct Arrival {
 #[derive(Debug, Default)]
 pub(super) struct Entries {
     slots: HashMap<Half, u32>,
-    entries: Vec<Entry>,
+    places: Vec<Entry>,
     free: Vec<u32>,
     /// The second halves of SHA-512 hashes.
     tails: HashMap<u32, [u8; 32]>,
@@ -72,7 +72,7 @@ impl Entries {
 
     /// One more than the highest slot there is.
     pub(super) fn slots(&self) -> u32 {
-        u32::try_from(self.entries.len()).unwrap_or(u32::MAX)
+        u32::try_from(self.places.len()).unwrap_or(u32::MAX)
     }
 
     pub(super) fn slot(&self, half: &Half) -> Option<u32> {
@@ -80,11 +80,11 @@ impl Entries {
     }
 
     pub(super) fn get(&self, slot: u32) -> &Entry {
-        &self.entries[slot as usize]
+        &self.places[slot as usize]
     }
 
     pub(super) fn get_mut(&mut self, slot: u32) -> &mut Entry {
-        &mut self.entries[slot as usize]
+        &mut self.places[slot as usize]
     }
 
     /// Adds a blob that is not among them; it stands nowhere yet. `None` after four billion of them.
@@ -103,11 +103,11 @@ impl Entries {
             *self.get_mut(slot) = entry;
             slot
         } else {
-            let slot = u32::try_from(self.entries.len()).ok()?;
-            if self.entries.len() == self.entries.capacity() {
-                self.entries.reserve_exact((self.entries.len() / GROWTH).max(LEAST_GROWTH));
+            let slot = u32::try_from(self.places.len()).ok()?;
+            if self.places.len() == self.places.capacity() {
+                self.places.reserve_exact((self.places.len() / GROWTH).max(LEAST_GROWTH));
             }
-            self.entries.push(entry);
+            self.places.push(entry);
             slot
         };
         if let Some(tail) = tail {
@@ -138,9 +138,9 @@ impl Entries {
     /// How many bytes of memory they take.
     pub(super) fn memory(&self) -> usize {
         // A table has a place more than it may hold for every seven, and a byte beside each.
-        let places = self.slots.capacity() / 7 * 8;
-        self.entries.capacity() * size_of::<Entry>()
-            + places * (size_of::<(Half, u32)>() + 1)
+        let table = self.slots.capacity() / 7 * 8;
+        self.places.capacity() * size_of::<Entry>()
+            + table * (size_of::<(Half, u32)>() + 1)
             + self.free.capacity() * size_of::<u32>()
             + self.tails.capacity() / 7 * 8 * (size_of::<(u32, [u8; 32])>() + 1)
     }
@@ -162,7 +162,9 @@ mod tests {
             for (digest, slot) in digests.iter().zip(&slots) {
                 assert_eq!((entries.digest(*slot), entries.slot(&half(digest))), (*digest, Some(*slot)));
             }
-            slots.iter().for_each(|slot| entries.remove(*slot));
+            for slot in slots {
+                entries.remove(slot);
+            }
             assert_eq!((entries.len(), entries.slots()), (0, 3), "the places are used again");
         }
     }

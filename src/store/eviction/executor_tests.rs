@@ -325,7 +325,9 @@ async fn a_clock_that_jumps_evicts_nothing_and_keeps_nothing_for_ever() {
         drop(small);
         let now = SystemTime::now();
         let time = if ahead { now + day } else { now - day / 4 };
-        paths.iter().for_each(|path| set_times(path, time, time));
+        for path in &paths {
+            set_times(path, time, time);
+        }
         let small = Small::with(&config).await;
         let lifetime = Lifetime { max_age: None, max_idle: config.max_idle };
         small.disk().sweep(lifetime).await.unwrap();

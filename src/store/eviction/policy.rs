@@ -52,6 +52,7 @@ impl Worth {
     }
 
     /// With one more use at `now`, `last` being the one before.
+    #[must_use]
     pub fn used_again(self, last: Tick, now: Tick) -> Self {
         let (once_more, before) = (Self::of_use(now), Self::of_use(last));
         if once_more <= before { self } else { self.joined(once_more) }
@@ -65,6 +66,7 @@ impl Worth {
     }
 
     /// With what it spares to have it.
+    #[must_use]
     pub fn with(self, cost: Cost) -> Self {
         Self(self.0.saturating_add(cost.0))
     }
@@ -181,7 +183,7 @@ mod tests {
 
     #[test]
     fn what_was_just_used_does_not_go() {
-        assert!(is_recent(at(1), at(1)) && is_recent(at(1), at(1).after(RECENT - Duration::from_secs(1))));
+        assert!(is_recent(at(1), at(1)) && is_recent(at(1), at(1).after(RECENT / 2)));
         assert!(!is_recent(at(1), at(1).after(RECENT)));
         let week = at(0).after(DAY * 7);
         assert!(is_kept_as_newest(at(0), week.before(DAY)) && !is_kept_as_newest(at(0), week));
