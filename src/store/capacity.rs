@@ -1,7 +1,8 @@
 //! How much the store may hold, and reservations within it.
 //!
 //! Room is reserved before bytes arrive, so that many downloads at once cannot fill the disk together. The invariant:
-//! `used` is what final files take plus what all reservations hold, those of half-filled spools included.
+//! `used` is what final files and those set aside take plus what all reservations hold, those of half-filled spools
+//! included.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +12,7 @@ use super::files::Space;
 use crate::config::StoreConfig;
 use crate::telemetry::metrics::StoreMetrics;
 
-/// The shares of the limit, as divisors, of which less than the first is too little room, and the second enough.
+/// The shares of what the store can take, as divisors, of which less than the first is too little room, and the second enough.
 const HIGH: u64 = 20;
 const LOW: u64 = 10;
 
@@ -85,11 +86,13 @@ impl Capacity {
         self.metrics.bytes.set(gauge(self.used.fetch_sub(bytes, Ordering::Relaxed).saturating_sub(bytes)));
     }
 
-    /// How many bytes are to go: none as long as a twentieth of the limit is left, else what it takes to have a tenth.
+    /// How many bytes are to go: none as long as a twentieth of what the store can take is left, else what it takes to
+    /// have a tenth. `space` is what the file system has now.
     pub(super) fn excess(&self, space: Space) -> u64 {
-        let limit = self.limit.load(Ordering::Relaxed);
+        // A limit beyond the disk is none: what counts is how far the store can get.
+        let reach = self.used.load(Ordering::Relaxed).saturating_add(self.free(space));
+        let limit = self.limit.load(Ordering::Relaxed).min(reach);
         let (least, enough) = (limit / HIGH, limit / LOW);
-        // Without a limit nothing could stay, and nothing would be gained.
         if self.shortage(least, space) == 0 { 0 } else { self.shortage(enough, space) }
     }
 
@@ -97,8 +100,12 @@ impl Capacity {
     pub(super) fn shortage(&self, bytes: u64, space: Space) -> u64 {
         let missing =
             |held: &AtomicU64, limit| (held.load(Ordering::Relaxed).saturating_add(bytes)).saturating_sub(limit);
-        let free = space.available.saturating_sub(self.keep_free.load(Ordering::Relaxed));
-        missing(&self.used, self.limit.load(Ordering::Relaxed)).max(missing(&self.promised, free))
+        missing(&self.used, self.limit.load(Ordering::Relaxed)).max(missing(&self.promised, self.free(space)))
+    }
+
+    /// What may be written to the file system yet.
+    fn free(&self, space: Space) -> u64 {
+        space.available.saturating_sub(self.keep_free.load(Ordering::Relaxed))
     }
 
     /// Reserves room for `bytes`. `space` is what the file system has now.
@@ -252,6 +259,29 @@ mod tests {
         assert!(capacity.reserve(31, SPACE).is_err());
         assert!(capacity.reserve(30, SPACE).is_ok());
         assert_eq!(capacity.metrics.limit_bytes.get(), 1000);
+    }
+
+    #[test]
+    fn a_twentieth_is_too_little_room_and_a_tenth_is_enough() {
+        for (max_size, keep_free, used, available, excess) in [
+            // By the limit.
+            (1000, 0, 950, 9000, 0),
+            (1000, 0, 951, 9000, 51),
+            (1000, 0, 1200, 9000, 300),
+            (1000, 0, 0, 9000, 0),
+            // By the disk, which others fill: 900 is what the store can take, of which nothing is left.
+            (1000, 100, 900, 100, 90),
+            (1000, 100, 900, 50, 90),
+            (1000, 100, 500, 400, 0),
+            // A limit beyond the disk.
+            (1_000_000, 0, 500, 500, 0),
+            (1_000_000, 0, 960, 40, 60),
+        ] {
+            let capacity = capacity(SizeLimit::Bytes(max_size), SizeLimit::Bytes(keep_free));
+            capacity.take(used);
+            let found = capacity.excess(Space { total: 10_000, available });
+            assert_eq!(found, excess, "{max_size} {keep_free} {used} {available}");
+        }
     }
 
     #[test]

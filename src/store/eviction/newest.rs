@@ -52,12 +52,14 @@ impl Newest {
 
     /// A tag of `repository` was resolved. Returns whose standing may have changed.
     pub(super) fn resolved(&mut self, repository: RepositoryKey, at: u64, manifest: Half) -> Vec<Half> {
-        if self
-            .repositories
-            .get(&repository)
-            .is_some_and(|latest| latest.resolved_at > at || latest.content.first() == Some(&manifest))
-        {
-            return Vec::new();
+        if let Some(latest) = self.repositories.get_mut(&repository) {
+            if latest.resolved_at > at {
+                return Vec::new();
+            }
+            if latest.content.first() == Some(&manifest) {
+                latest.resolved_at = at;
+                return Vec::new();
+            }
         }
         *self.kept.entry(manifest).or_default() += 1;
         let latest = Latest { resolved_at: at, content: vec![manifest] };
@@ -121,6 +123,7 @@ mod tests {
         assert!(newest.names(OTHER, &old, [layer].into_iter()).is_empty());
         assert_eq!(newest.resolved(ONE, 9, new), [[0; 16]; 0], "an older tag");
         assert_eq!(newest.resolved(ONE, 11, old), [[0; 16]; 0], "no change");
+        assert_eq!(newest.resolved(ONE, 10, new), [[0; 16]; 0], "older than that");
         assert!(newest.contains(&layer));
         assert_eq!(newest.resolved(ONE, 12, new), [old, layer, new]);
         assert!(!newest.contains(&layer) && !newest.contains(&old) && newest.contains(&new));
