@@ -23,6 +23,7 @@ mod flush;
 mod halves;
 mod health;
 mod janitor;
+mod lasting;
 mod layout;
 pub mod links;
 mod lookup;
@@ -65,6 +66,7 @@ use flush::Flushes;
 use halves::{Half, Halves};
 use health::Health;
 use janitor::{Leftover, Lock};
+use lasting::Lasting;
 use layout::Layout;
 use open_files::OpenFiles;
 use pool::Pool;
@@ -94,6 +96,7 @@ struct Disk {
     open: OpenFiles,
     verified: Verified,
     verifications: Verifications,
+    lasting: Lasting,
     /// Held while a final name is given or taken away.
     naming: Arc<Mutex<()>>,
     /// Work that nobody waits for: links, the walk over a large store.
@@ -148,6 +151,7 @@ impl Store {
             open: OpenFiles::new(),
             verified: Verified::new(config.verify_interval),
             verifications: Verifications::default(),
+            lasting: Lasting::default(),
             naming: Arc::default(),
             background,
             temporaries: AtomicU64::new(0),

@@ -251,29 +251,23 @@ impl Spool {
         self.flushes.end().await?;
         let (files, handle) = (Arc::clone(&self.disk.files), Arc::clone(&self.handle));
         let (from, to) = (self.path.clone(), self.disk.layout.blob(&self.digest));
-        let (recorder, naming) = (Arc::clone(&self.recorder), Arc::clone(&self.disk.naming));
+        let (recorder, disk) = (Arc::clone(&self.recorder), Arc::clone(&self.disk));
         let publish = move || {
             handle.sync().map_err(failed("sync"))?;
             let shard = to.parent().unwrap_or(&to);
-            if files.stat(shard).is_err() {
-                // A new directory lasts only when the directory above it is flushed; there are at most two new levels.
-                files.create_directories(shard).map_err(failed("create"))?;
-                for above in shard.ancestors().skip(1).take(2) {
-                    files.sync_directory(above).map_err(failed("sync"))?;
-                }
-            }
+            disk.lasting.make(files.as_ref(), disk.layout.root(), shard)?;
             let stamp = handle.facts().map_err(failed("stat"))?.stamp;
             let replaced = {
-                let _naming = naming.lock();
+                let _naming = disk.naming.lock();
                 let replaced = files.stat(&to).ok().filter(|facts| facts.is_file);
                 files.rename(&from, &to).map_err(failed("rename"))?;
                 replaced
             };
             recorder.close();
-            files.sync_directory(shard).map_err(failed("sync"))?;
-            Ok((stamp, replaced))
+            // The file has its name now, even if that may not last.
+            Ok((stamp, replaced, files.sync_directory(shard).map_err(failed("sync"))))
         };
-        let (stamp, replaced) = self.disk.pool.run_any(publish).await?;
+        let (stamp, replaced, lasts) = self.disk.pool.run_any(publish).await?;
         self.reservation.publish(self.written);
         if let Some(replaced) = replaced {
             self.disk.capacity.replaced(replaced.length);
@@ -281,13 +275,15 @@ impl Spool {
         self.fate = Fate::Published;
         self.disk.open.forget(&self.digest);
         self.disk.verified.insert(&self.digest, stamp);
-        Ok(())
+        lasts
     }
 
     /// Notes a failure of the store. What the disk has failed is not built upon.
     fn note<T>(&mut self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
         outcome.inspect_err(|error| {
-            self.fate = Fate::Removed;
+            if self.fate != Fate::Published {
+                self.fate = Fate::Removed;
+            }
             self.disk.health.record(error);
         })
     }
