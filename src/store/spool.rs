@@ -67,7 +67,7 @@ impl Spool {
         digest: Digest,
         size: Option<u64>,
     ) -> Result<Self, StoreError> {
-        disk.check_lock()?;
+        disk.may_write()?;
         let created = {
             let (path, disk) = (path.clone(), Arc::clone(&disk));
             move || {
@@ -275,7 +275,7 @@ impl Spool {
         self.fate = Fate::Published;
         self.disk.open.forget(&self.digest);
         self.disk.verified.insert(&self.digest, stamp);
-        lasts
+        lasts.inspect(|()| self.disk.health.wrote())
     }
 
     /// Notes a failure of the store. What the disk has failed is not built upon.

@@ -30,7 +30,7 @@ pub(crate) mod tokens;
 pub(crate) mod upstream;
 pub(crate) mod weir;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -39,6 +39,17 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One mebibyte.
 pub(crate) const MIB: u64 = 1 << 20;
+
+/// The seed of this run; `WEIR_TEST_SEED` repeats another one's.
+pub(crate) fn seed() -> u64 {
+    let now = || SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
+    std::env::var("WEIR_TEST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(now)
+}
+
+/// Whether there is time for many rounds: `./test --long`.
+pub(crate) fn is_long() -> bool {
+    std::env::var_os("WEIR_TEST_LONG").is_some()
+}
 
 /// Waits until `condition` holds. `what` completes the sentence "waited in vain until ...".
 pub(crate) async fn eventually<C>(what: &str, mut condition: C)

@@ -3,6 +3,8 @@
 //! The seam can do all that fault points in the code could, at every place and not only at those somebody thought of: so
 //! there are none.
 
+use std::time::Duration;
+
 use super::machine::{End, Fault, Machine};
 use super::mortal::{HALF, content};
 use super::*;
@@ -142,7 +144,7 @@ async fn whichever_operation_fails_nothing_is_wrong_and_nothing_leaks() {
 }
 
 /// The process goes on after the fault, with what it remembers.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn whichever_operation_fails_the_same_process_stores_everything_afterwards() {
     let contents = Contents::new();
     let mut operation = 0;
@@ -154,6 +156,10 @@ async fn whichever_operation_fails_the_same_process_stores_everything_afterwards
         let [fault, _] = faults(operation)[..2] else { unreachable!() };
         machine.fault_after(operation, fault);
         for _ in 0..2 {
+            // A disk that said it was read-only is tried again after a while.
+            while store.disk.health.admit_writing().is_err() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
             for content in contents.all() {
                 if store.stat(&content.1).await.is_none() {
                     let _ = fill(&store, content).await;
@@ -179,6 +185,15 @@ async fn whichever_operation_fails_the_same_process_stores_everything_afterwards
         operation += 1;
     }
     assert!(operation > 30, "{operation} operations");
+}
+
+/// Missing rights are for an operator to put right: the start ends, and says which directory it is about.
+#[tokio::test]
+async fn a_directory_that_may_not_be_used_ends_the_start_by_its_name() {
+    let machine = Machine::new(1, Path::new(ROOT));
+    machine.fault_after(0, Fault::Error(13));
+    let error = try_open(Path::new(ROOT), machine, &Metrics::new().unwrap()).await.unwrap_err();
+    assert!(error.to_string().contains(ROOT), "{error}");
 }
 
 async fn open_quietly(machine: &Machine) -> Store {

@@ -16,7 +16,7 @@ const ROOT: &str = "/store";
 const EIO: i32 = 5;
 
 /// The seeds of a run: one that was asked for, or some.
-pub(super) fn seeds(few: u64) -> Vec<u64> {
+fn seeds(few: u64) -> Vec<u64> {
     if let Some(seed) = std::env::var("WEIR_TEST_SEED").ok().and_then(|text| text.parse().ok()) {
         return vec![seed];
     }
@@ -125,13 +125,11 @@ impl Lives {
         // Old content half of the time, if there is any: something may have been left of it.
         let mut known: Vec<_> = self.contents.keys().copied().collect();
         known.sort_by_key(Digest::to_string);
-        match self.machine.random(2) {
-            0 => (digest, content),
-            _ => {
-                let chosen = known[self.machine.random(known.len())];
-                (chosen, self.contents[&chosen].clone())
-            }
+        if self.machine.random(2) == 0 {
+            return (digest, content);
         }
+        let chosen = known[self.machine.random(known.len())];
+        (chosen, self.contents[&chosen].clone())
     }
 
     /// The next process finds what was promised.
