@@ -1,6 +1,10 @@
 //! A minimal view of manifests. The bytes stay authoritative: nothing is ever serialised from this view.
 
-use serde::Deserialize;
+use std::fmt;
+
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 use super::descriptor::Descriptor;
 use super::media_type::{DOCKER_LIST, DOCKER_MANIFEST, ManifestKind, MediaType, OCI_INDEX, OCI_MANIFEST};
@@ -36,33 +40,64 @@ pub enum InvalidManifest {
 /// The fields Weir looks at. All optional: unknown artifacts pass through as they are.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Fields {
-    schema_version: Option<serde_json::Value>,
+struct Fields<'a> {
+    schema_version: Option<IgnoredAny>,
     media_type: Option<String>,
-    #[serde(default)]
-    manifests: Option<Vec<serde_json::Value>>,
-    #[serde(default)]
-    config: Option<serde_json::Value>,
-    #[serde(default)]
-    layers: Option<Vec<serde_json::Value>>,
+    #[serde(default, borrow)]
+    manifests: Option<Entries<'a>>,
+    #[serde(default, borrow)]
+    config: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    layers: Option<Entries<'a>>,
     /// Artifact manifests of early registries list their content here.
-    #[serde(default)]
-    blobs: Option<Vec<serde_json::Value>>,
+    #[serde(default, borrow)]
+    blobs: Option<Entries<'a>>,
+}
+
+/// The first [`MAX_DESCRIPTORS`] entries of a list, as they are written. The others have to be JSON, and nothing is kept
+/// of them.
+#[derive(Default)]
+struct Entries<'a>(Vec<&'a RawValue>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+
+        impl<'de> Visitor<'de> for List {
+            type Value = Entries<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Entries<'de>, A::Error> {
+                let mut entries = Vec::new();
+                while entries.len() < MAX_DESCRIPTORS {
+                    let Some(entry) = list.next_element()? else { return Ok(Entries(entries)) };
+                    entries.push(entry);
+                }
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Entries(entries))
+            }
+        }
+
+        deserializer.deserialize_seq(List)
+    }
 }
 
 impl Manifest {
     /// Reads the view out of `body`. `announced` is what the sender called it; a generic or missing announcement is
     /// repaired from the body's `mediaType`, else from its shape, as clients fail on anything but the exact type.
     pub fn parse(announced: Option<&MediaType>, body: &[u8]) -> Result<Self, InvalidManifest> {
-        let fields: Fields = serde_json::from_slice(body).map_err(|_| InvalidManifest::NotJson)?;
+        let fields: Fields<'_> = serde_json::from_slice(body).map_err(|_| InvalidManifest::NotJson)?;
         if fields.manifests.is_some() && fields.layers.is_some() {
             return Err(InvalidManifest::Ambiguous);
         }
         let media_type = fields.media_type(announced)?;
         let children = fields.manifests.unwrap_or_default();
-        let content =
-            fields.config.into_iter().chain(fields.layers.unwrap_or_default()).chain(fields.blobs.unwrap_or_default());
-        Ok(Self { media_type, manifests: descriptors(children), blobs: descriptors(content) })
+        let (layers, blobs) = (fields.layers.unwrap_or_default(), fields.blobs.unwrap_or_default());
+        let content = fields.config.into_iter().chain(layers.0).chain(blobs.0);
+        Ok(Self { media_type, manifests: descriptors(children.0), blobs: descriptors(content) })
     }
 
     /// Everything the manifest points at.
@@ -76,7 +111,7 @@ impl Manifest {
     }
 }
 
-impl Fields {
+impl Fields<'_> {
     fn media_type(&self, announced: Option<&MediaType>) -> Result<MediaType, InvalidManifest> {
         let of_body = self.media_type.as_deref().and_then(|text| text.parse::<MediaType>().ok());
         if let Some(media_type) =
@@ -89,14 +124,17 @@ impl Fields {
             return Ok(media_type.clone());
         }
         // OCI manifests may leave `mediaType` out; Docker's may not, but old tools did.
-        let is_docker = |descriptor: &serde_json::Value| {
-            descriptor
-                .get("mediaType")
-                .and_then(serde_json::Value::as_str)
-                .is_some_and(|text| text.starts_with("application/vnd.docker."))
+        let is_docker = |descriptor: &&RawValue| {
+            #[derive(Deserialize)]
+            #[serde(rename_all = "camelCase")]
+            struct Typed {
+                media_type: String,
+            }
+            let typed: Result<Typed, _> = serde_json::from_str(descriptor.get());
+            typed.is_ok_and(|typed| typed.media_type.starts_with("application/vnd.docker."))
         };
         let by_shape = match (&self.manifests, &self.config, &self.layers) {
-            (Some(manifests), _, _) if manifests.iter().any(is_docker) => DOCKER_LIST,
+            (Some(manifests), _, _) if manifests.0.iter().any(is_docker) => DOCKER_LIST,
             (Some(_), _, _) => OCI_INDEX,
             (None, Some(config), Some(_)) if is_docker(config) => DOCKER_MANIFEST,
             (None, Some(_), Some(_)) => OCI_MANIFEST,
@@ -110,8 +148,9 @@ impl Fields {
 }
 
 /// Descriptors that can be read; others (unknown digest algorithms, odd types) cannot be pulled through Weir anyway.
-fn descriptors(values: impl IntoIterator<Item = serde_json::Value>) -> Vec<Descriptor> {
-    values.into_iter().take(MAX_DESCRIPTORS).filter_map(|value| serde_json::from_value(value).ok()).collect()
+fn descriptors<'a>(entries: impl IntoIterator<Item = &'a RawValue>) -> Vec<Descriptor> {
+    let entries = entries.into_iter().take(MAX_DESCRIPTORS);
+    entries.filter_map(|entry| serde_json::from_str(entry.get()).ok()).collect()
 }
 
 #[cfg(test)]
@@ -119,7 +158,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::oci::Digest;
+    use crate::oci::{Digest, MAX_MANIFEST_BYTES};
 
     fn descriptor(media_type: &str) -> serde_json::Value {
         serde_json::json!({"mediaType": media_type, "digest": Digest::of(b"x"), "size": 1})
@@ -162,6 +201,43 @@ mod tests {
         let entries = vec![descriptor(OCI_MANIFEST); 100_000];
         let manifest = parse(OCI_INDEX, &serde_json::json!({"schemaVersion": 2, "manifests": entries})).unwrap();
         assert_eq!(manifest.manifests.len(), MAX_DESCRIPTORS);
+    }
+
+    #[test]
+    fn of_the_largest_index_with_the_smallest_entries_no_more_is_built_than_is_looked_at() {
+        let list = |entry: &str| {
+            let entries = vec![entry; (MAX_MANIFEST_BYTES - 64) / (entry.len() + 1)].join(",");
+            format!(r#"{{"schemaVersion":2,"manifests":[{entries}]}}"#)
+        };
+        for entry in ["1", "{}", "[]", r#"{"digest":"x"}"#] {
+            let body = list(entry);
+            assert!((MAX_MANIFEST_BYTES - 128..=MAX_MANIFEST_BYTES).contains(&body.len()), "{}", body.len());
+            let fields: Fields<'_> = serde_json::from_str(&body).unwrap();
+            let entries = fields.manifests.unwrap().0;
+            assert_eq!(entries.len(), MAX_DESCRIPTORS, "{entry}");
+            assert!(entries.capacity() <= 2 * MAX_DESCRIPTORS, "{entry}");
+            assert!(
+                entries.iter().all(|kept| body.as_bytes().as_ptr_range().contains(&kept.get().as_ptr())),
+                "{entry}"
+            );
+            let manifest = Manifest::parse(None, body.as_bytes()).unwrap();
+            assert_eq!((manifest.media_type.as_str(), manifest.manifests.len()), (OCI_INDEX, 0), "{entry}");
+            // What is behind the last one that counts is read all the same.
+            let broken = body.replace("]}", ",}");
+            assert_eq!(Manifest::parse(None, broken.as_bytes()), Err(InvalidManifest::NotJson), "{entry}");
+        }
+    }
+
+    #[test]
+    fn entries_that_cannot_be_read_are_passed_over() {
+        let good = descriptor(OCI_MANIFEST);
+        let entries = serde_json::json!([1, null, [good], {"digest": "x"}, good, {"size": {"deep": [[]]}}]);
+        let manifest = parse(OCI_INDEX, &serde_json::json!({"schemaVersion": 2, "manifests": entries})).unwrap();
+        assert_eq!(manifest.manifests.len(), 1);
+        for field in ["manifests", "layers", "blobs"] {
+            assert_eq!(parse(OCI_INDEX, &serde_json::json!({ field: {} })), Err(InvalidManifest::NotJson), "{field}");
+            parse(OCI_INDEX, &serde_json::json!({ field: null })).unwrap();
+        }
     }
 
     #[test]

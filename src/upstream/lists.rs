@@ -3,13 +3,14 @@
 //! Registries disagree on how to ask for the next page (`last`, a token, a number), but all of them say it in `Link`.
 //! So lists are read whole, along the links, and cut into pages again above; nothing is silently left out.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::LINK;
 use http::{HeaderMap, HeaderName, Method};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 use url::Url;
 
@@ -95,12 +96,14 @@ impl Candidate<'_> {
                 return Err(error.judged(Verdict::NoSuchList));
             }
         };
-        let (headers, mut body) = first.ok_or_else(|| no_list(Surface::Referrers))?;
+        let (headers, body) = first.ok_or_else(|| no_list(Surface::Referrers))?;
         let applied = headers.get(OCI_FILTERS_APPLIED).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let filtered = applied.split(',').any(|filter| filter.trim() == "artifactType");
+        let mut bodies = vec![body];
         while let Some((_, page)) = pages.next().await? {
-            body = append(&body, &page).ok_or_else(|| no_list(Surface::Referrers))?;
+            bodies.push(page);
         }
+        let body = in_one(&bodies).ok_or_else(|| no_list(Surface::Referrers))?;
         Ok(Referrers { upstream: name, body, filtered })
     }
 
@@ -182,13 +185,24 @@ fn next_page(page: &Url, headers: &HeaderMap) -> Option<Url> {
     Some(url)
 }
 
-/// One index of referrers out of two.
-fn append(index: &[u8], page: &[u8]) -> Option<Bytes> {
-    let mut index: serde_json::Value = serde_json::from_slice(index).ok()?;
-    let mut page: serde_json::Value = serde_json::from_slice(page).ok()?;
-    let more = page.get_mut("manifests")?.as_array_mut()?;
-    index.get_mut("manifests")?.as_array_mut()?.append(more);
-    Some(Bytes::from(index.to_string()))
+/// One index of referrers out of all `pages`: the first one, with the entries of the others as they are written. A
+/// single page is passed on untouched.
+fn in_one(pages: &[Bytes]) -> Option<Bytes> {
+    #[derive(Deserialize)]
+    struct Page<'a> {
+        #[serde(borrow)]
+        manifests: Vec<&'a RawValue>,
+    }
+    let [first, _, ..] = pages else { return pages.first().cloned() };
+    let mut entries = Vec::new();
+    for page in pages {
+        let page: Page<'_> = serde_json::from_slice(page).ok()?;
+        entries.extend(page.manifests);
+    }
+    let entries = serde_json::value::to_raw_value(&entries).ok()?;
+    let mut index: BTreeMap<String, &RawValue> = serde_json::from_slice(first).ok()?;
+    index.insert("manifests".to_owned(), &entries);
+    serde_json::to_vec(&index).ok().map(Bytes::from)
 }
 
 #[cfg(test)]
@@ -218,11 +232,18 @@ mod tests {
 
     #[test]
     fn pages_of_referrers_become_one_index() {
-        let index = append(br#"{"schemaVersion":2,"manifests":[1]}"#, br#"{"manifests":[2,3]}"#).unwrap();
+        let in_one = |pages: &[&'static str]| {
+            let pages: Vec<_> = pages.iter().map(|page| Bytes::from_static(page.as_bytes())).collect();
+            super::in_one(&pages).map(|index| String::from_utf8(index.to_vec()).unwrap())
+        };
+        let first = r#"{"schemaVersion": 2, "manifests": [{"size": 1.0}]}"#;
+        assert_eq!(in_one(&[first]).as_deref(), Some(first));
         assert_eq!(
-            serde_json::from_slice::<serde_json::Value>(&index).unwrap()["manifests"],
-            serde_json::json!([1, 2, 3])
+            in_one(&[first, r#"{"manifests": [2, {"a": "\u0041"}]}"#, r#"{"manifests": []}"#]).as_deref(),
+            Some(r#"{"manifests":[{"size": 1.0},2,{"a": "\u0041"}],"schemaVersion":2}"#)
         );
-        assert_eq!(append(br#"{"manifests":[]}"#, b"{}"), None);
+        for page in ["{}", "[]", r#"{"manifests": {}}"#, "<html>"] {
+            assert_eq!(in_one(&[first, page]), None, "{page}");
+        }
     }
 }
