@@ -117,9 +117,11 @@ async fn an_outage_is_not_taken_for_a_registry_without_referrers() {
 #[tokio::test]
 async fn a_page_instead_of_referrers_is_believed_of_a_registry_that_is_in_order() {
     for (status, body) in [(404, PAGE), (405, PAGE), (404, "404 page not found")] {
-        let server = Fake::start(move |asked| match is_for_referrers(asked) {
-            true => reply(status, &[("content-type", "text/plain")], body),
-            false => reply(404, &[], r#"{"errors":[{"code":"MANIFEST_UNKNOWN"}]}"#),
+        let server = Fake::start(move |asked| {
+            if is_for_referrers(asked) {
+                return reply(status, &[("content-type", "text/plain")], body);
+            }
+            reply(404, &[], r#"{"errors":[{"code":"MANIFEST_UNKNOWN"}]}"#)
         })
         .await;
         let (set, _) = set(vec![upstream("hub", &server.url())]);
