@@ -56,7 +56,8 @@ async fn who_verifies_nothing_is_warned_by_the_check_at_start_and_in_metrics() {
     let directory = tempfile::tempdir().unwrap();
     let upstream =
         |verified: bool| json!({ "url": "https://registry.test", "name": "hub", "insecure_skip_verify": !verified });
-    let config = |verified| json!({ "registries": { REGISTRY: { "upstreams": [upstream(verified)] } }, "log": { "level": "info" } });
+    let registries = |verified| json!({ REGISTRY: { "upstreams": [upstream(verified)] } });
+    let config = |verified| json!({ "registries": registries(verified), "log": { "level": "info" } });
     let file = directory.path().join("weir.yaml");
     let warning = "insecure_skip_verify` is true: whoever stands between may pose as https://registry.test/";
     for (verified, warnings) in [(true, 0), (false, 1)] {

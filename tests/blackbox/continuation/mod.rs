@@ -4,6 +4,7 @@
 
 mod breaks;
 mod readers;
+mod streams;
 mod wrong_bytes;
 
 use std::sync::Arc;
