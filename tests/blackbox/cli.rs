@@ -296,7 +296,7 @@ fn files_that_tls_cannot_use_are_named_by_check_and_by_serve() {
         let config = json!({
             "server": { "listen": listen, "tls": tls, "external_url": "https://other.test" },
             "admin": { "listen": listen },
-            "store": { "path": store },
+            "store": { "path": store, "keep_free": 0 },
         });
         fs::write(&file, config.to_string()).unwrap();
         weir(&[command, &["-c", &file.display().to_string()]].concat())
