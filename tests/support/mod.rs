@@ -1,6 +1,7 @@
 //! What every test of a running Weir stands on.
 //!
 //! * [`upstream`]: a registry whose faults are scripted, per request;
+//! * [`streams`]: a registry over HTTP/2 whose transfers break as only those do;
 //! * [`tokens`]: the token server it can be put behind;
 //! * [`blob`] and [`images`]: content, deterministic and cheap to hold;
 //! * [`weir`]: Weir in this process, its metrics and its invariants; [`process`]: the real binary, and other servers;
@@ -25,6 +26,7 @@ pub(crate) mod multipart;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod server;
+pub(crate) mod streams;
 pub(crate) mod throttle;
 pub(crate) mod tokens;
 pub(crate) mod upstream;
