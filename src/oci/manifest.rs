@@ -1,7 +1,10 @@
 //! A minimal view of manifests. The bytes stay authoritative: nothing is ever serialised from this view.
 
-use serde::de::IgnoredAny;
+use std::fmt;
+
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 use super::descriptor::Descriptor;
 use super::media_type::{DOCKER_LIST, DOCKER_MANIFEST, ManifestKind, MediaType, OCI_INDEX, OCI_MANIFEST};
@@ -40,18 +43,18 @@ pub enum InvalidManifest {
 /// The fields Weir looks at. All optional: unknown artifacts pass through as they are.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Fields {
-    schema_version: Option<serde_json::Value>,
+struct Fields<'a> {
+    schema_version: Option<IgnoredAny>,
     media_type: Option<String>,
-    #[serde(default)]
-    manifests: Field<Vec<serde_json::Value>>,
-    #[serde(default)]
-    config: Field<serde_json::Value>,
-    #[serde(default)]
-    layers: Field<Vec<serde_json::Value>>,
+    #[serde(default, borrow)]
+    manifests: Field<Entries<'a>>,
+    #[serde(default, borrow)]
+    config: Field<&'a RawValue>,
+    #[serde(default, borrow)]
+    layers: Field<Entries<'a>>,
     /// Artifact manifests of early registries list their content here.
-    #[serde(default)]
-    blobs: Field<Vec<serde_json::Value>>,
+    #[serde(default, borrow)]
+    blobs: Field<Entries<'a>>,
     /// The layers of Docker's schema 1.
     #[serde(default)]
     fs_layers: Field<IgnoredAny>,
@@ -78,6 +81,37 @@ impl<T> Default for Field<T> {
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Self { is_there: true, value: Option::deserialize(deserializer)? })
+    }
+}
+
+/// The first [`MAX_DESCRIPTORS`] entries of a list, as they are written. The others have to be JSON, and nothing is kept
+/// of them.
+#[derive(Default)]
+struct Entries<'a>(Vec<&'a RawValue>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+
+        impl<'de> Visitor<'de> for List {
+            type Value = Entries<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Entries<'de>, A::Error> {
+                let mut entries = Vec::new();
+                while entries.len() < MAX_DESCRIPTORS {
+                    let Some(entry) = list.next_element()? else { return Ok(Entries(entries)) };
+                    entries.push(entry);
+                }
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Entries(entries))
+            }
+        }
+
+        deserializer.deserialize_seq(List)
     }
 }
 
@@ -111,8 +145,8 @@ impl Manifest {
     }
 }
 
-impl Fields {
-    fn read(body: &[u8]) -> Result<Self, InvalidManifest> {
+impl<'a> Fields<'a> {
+    fn read(body: &'a [u8]) -> Result<Self, InvalidManifest> {
         // An array could be read as the fields in their order.
         if body.trim_ascii_start().first() != Some(&b'{') {
             return Err(InvalidManifest::NotJson);
@@ -126,8 +160,8 @@ impl Fields {
 
     fn view(self, announced: Option<&MediaType>) -> Result<Manifest, InvalidManifest> {
         let media_type = self.media_type(announced)?;
-        let children = self.manifests.value.unwrap_or_default();
-        let [layers, blobs] = [self.layers, self.blobs].map(|list| list.value.unwrap_or_default());
+        let [children, layers, blobs] =
+            [self.manifests, self.layers, self.blobs].map(|list| list.value.unwrap_or_default().0);
         let content = self.config.value.into_iter().chain(layers).chain(blobs);
         Ok(Manifest { media_type, manifests: descriptors(children), blobs: descriptors(content) })
     }
@@ -159,14 +193,17 @@ impl Fields {
             return Ok(media_type.clone());
         }
         // OCI manifests may leave `mediaType` out; Docker's may not, but old tools did.
-        let is_docker = |descriptor: &serde_json::Value| {
-            descriptor
-                .get("mediaType")
-                .and_then(serde_json::Value::as_str)
-                .is_some_and(|text| text.starts_with("application/vnd.docker."))
+        let is_docker = |descriptor: &&RawValue| {
+            #[derive(Deserialize)]
+            #[serde(rename_all = "camelCase")]
+            struct Typed {
+                media_type: String,
+            }
+            let typed: Result<Typed, _> = serde_json::from_str(descriptor.get());
+            typed.is_ok_and(|typed| typed.media_type.starts_with("application/vnd.docker."))
         };
         let by_shape = match (&self.manifests.value, &self.config.value, &self.layers.value) {
-            (Some(manifests), _, _) if manifests.iter().any(is_docker) => DOCKER_LIST,
+            (Some(manifests), _, _) if manifests.0.iter().any(is_docker) => DOCKER_LIST,
             (Some(_), _, _) => OCI_INDEX,
             (None, Some(config), Some(_)) if is_docker(config) => DOCKER_MANIFEST,
             (None, Some(_), Some(_)) => OCI_MANIFEST,
@@ -180,8 +217,9 @@ impl Fields {
 }
 
 /// Descriptors that can be read; others (unknown digest algorithms, odd types) cannot be pulled through Weir anyway.
-fn descriptors(values: impl IntoIterator<Item = serde_json::Value>) -> Vec<Descriptor> {
-    values.into_iter().take(MAX_DESCRIPTORS).filter_map(|value| serde_json::from_value(value).ok()).collect()
+fn descriptors<'a>(entries: impl IntoIterator<Item = &'a RawValue>) -> Vec<Descriptor> {
+    let entries = entries.into_iter().take(MAX_DESCRIPTORS);
+    entries.filter_map(|entry| serde_json::from_str(entry.get()).ok()).collect()
 }
 
 #[cfg(test)]
@@ -189,8 +227,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::oci::Digest;
     use crate::oci::media_type::DOCKER_SCHEMA1;
+    use crate::oci::{Digest, MAX_MANIFEST_BYTES};
 
     fn descriptor(media_type: &str) -> serde_json::Value {
         serde_json::json!({"mediaType": media_type, "digest": Digest::of(b"x"), "size": 1})
@@ -274,6 +312,43 @@ mod tests {
         let entries = vec![descriptor(OCI_MANIFEST); 100_000];
         let manifest = parse(OCI_INDEX, &serde_json::json!({"schemaVersion": 2, "manifests": entries})).unwrap();
         assert_eq!(manifest.manifests.len(), MAX_DESCRIPTORS);
+    }
+
+    #[test]
+    fn of_the_largest_index_with_the_smallest_entries_no_more_is_built_than_is_looked_at() {
+        let list = |entry: &str| {
+            let entries = vec![entry; (MAX_MANIFEST_BYTES - 64) / (entry.len() + 1)].join(",");
+            format!(r#"{{"schemaVersion":2,"manifests":[{entries}]}}"#)
+        };
+        for entry in ["1", "{}", "[]", r#"{"digest":"x"}"#] {
+            let body = list(entry);
+            assert!((MAX_MANIFEST_BYTES - 128..=MAX_MANIFEST_BYTES).contains(&body.len()), "{}", body.len());
+            let fields: Fields<'_> = serde_json::from_str(&body).unwrap();
+            let entries = fields.manifests.value.unwrap().0;
+            assert_eq!(entries.len(), MAX_DESCRIPTORS, "{entry}");
+            assert!(entries.capacity() <= 2 * MAX_DESCRIPTORS, "{entry}");
+            assert!(
+                entries.iter().all(|kept| body.as_bytes().as_ptr_range().contains(&kept.get().as_ptr())),
+                "{entry}"
+            );
+            let manifest = Manifest::parse(None, body.as_bytes()).unwrap();
+            assert_eq!((manifest.media_type.as_str(), manifest.manifests.len()), (OCI_INDEX, 0), "{entry}");
+            // What is behind the last one that counts is read all the same.
+            let broken = body.replace("]}", ",}");
+            assert_eq!(Manifest::parse(None, broken.as_bytes()), Err(InvalidManifest::NotJson), "{entry}");
+        }
+    }
+
+    #[test]
+    fn entries_that_cannot_be_read_are_passed_over() {
+        let good = descriptor(OCI_MANIFEST);
+        let entries = serde_json::json!([1, null, [good], {"digest": "x"}, good, {"size": {"deep": [[]]}}]);
+        let manifest = parse(OCI_INDEX, &serde_json::json!({"schemaVersion": 2, "manifests": entries})).unwrap();
+        assert_eq!(manifest.manifests.len(), 1);
+        for field in ["manifests", "layers", "blobs"] {
+            assert_eq!(parse(OCI_INDEX, &serde_json::json!({ field: {} })), Err(InvalidManifest::NotJson), "{field}");
+            parse(OCI_INDEX, &serde_json::json!({ field: null })).unwrap();
+        }
     }
 
     #[test]

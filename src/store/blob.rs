@@ -89,6 +89,10 @@ impl BlobFile {
     /// [`StoreError::Truncated`] if the file ends before `end`: reading nothing must never look like progress.
     pub async fn read(&self, offset: u64, end: u64) -> Result<Bytes, StoreError> {
         let block = self.try_read(offset, end).await;
+        // What was just written comes from memory, and says nothing about the disk.
+        if block.is_ok() && self.open.stored.is_some() {
+            self.disk.health.was_read();
+        }
         block.inspect_err(|error| {
             self.disk.health.record(error);
             // Who asks again must not meet the same failure: it counts as absent, and is fetched anew.

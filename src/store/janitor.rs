@@ -82,6 +82,8 @@ fn take_lock(layout: &Layout, files: &dyn Files) -> Result<Lock, OpenError> {
         files.create_directories(&directory).map_err(failed("make", &directory))?;
     }
     let lock = files.lock(&layout.lock()).map_err(failed("lock", layout.root()))?;
+    // For the names just made to last. Where that fails, so does storing.
+    let _ = files.sync_directory(layout.root());
     lock.ok_or_else(|| OpenError::InUse { path: layout.root().to_owned() })
 }
 

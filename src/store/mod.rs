@@ -11,10 +11,13 @@
 //! `spool` grows and publishes content, `lookup` finds it, `blob` reads it into `blocks`, `open_files` keeps it open,
 //! `verify` hashes it again and `verified` remembers that; `halves` keeps what an interrupted download had, with a
 //! `record` beside it and a `flush` now and then; `tags` and `links` are the records beside content; `capacity` bounds
-//! it all, `eviction` decides what goes and takes it away, and `janitor` brings order at start.
+//! it all, `eviction` decides what goes and takes it away, and `janitor` brings order at start. `health` says what goes
+//! wrong and, with a `breaker` and a `probe`, leaves a disk alone that keeps failing; `lasting` makes directories outlast
+//! a power cut.
 
 pub mod blob;
 mod blocks;
+mod breaker;
 pub mod capacity;
 pub mod disk;
 pub mod error;
@@ -24,11 +27,13 @@ mod flush;
 mod halves;
 mod health;
 mod janitor;
+mod lasting;
 mod layout;
 pub mod links;
 mod lookup;
 mod open_files;
 mod pool;
+mod probe;
 mod record;
 pub mod spool;
 pub mod tags;
@@ -69,6 +74,7 @@ use flush::Flushes;
 use halves::{Half, Halves};
 use health::Health;
 use janitor::{Leftover, Lock};
+use lasting::Lasting;
 use layout::Layout;
 use open_files::OpenFiles;
 use pool::Pool;
@@ -101,8 +107,9 @@ struct Disk {
     open: OpenFiles,
     verified: Verified,
     verifications: Verifications,
+    lasting: Lasting,
     /// Held while a final name is given or taken away. Locked before `index`, never after it.
-    naming: Mutex<()>,
+    naming: Arc<Mutex<()>>,
     /// The final files.
     index: Mutex<Index>,
     clock: Clock,
@@ -161,7 +168,8 @@ impl Store {
             open: OpenFiles::new(),
             verified: Verified::new(config.verify_interval),
             verifications: Verifications::default(),
-            naming: Mutex::default(),
+            lasting: Lasting::default(),
+            naming: Arc::default(),
             index: Mutex::default(),
             clock: Clock::start(),
             executor: Executor::new(lifetime(config)),
@@ -172,6 +180,11 @@ impl Store {
         });
         if let Some(error) = prepared.trouble {
             disk.health.record(&error);
+        }
+        if disk.lock.is_some() {
+            tokio::spawn(probe::probe(Arc::downgrade(&disk), disk.health.probe_times()));
+        } else {
+            disk.health.never_writes();
         }
         let store = Self { disk };
         if store.disk.check_lock().is_ok() {
@@ -187,6 +200,8 @@ impl Store {
     /// blob of another size is no half of this one. One spool per digest at a time: the caller sees to that, as it
     /// fetches each blob once.
     pub async fn spool(&self, digest: &Digest, size: Option<u64>) -> Result<Spool, StoreError> {
+        // Before a half is taken: it is for when the store works again.
+        self.disk.may_write().inspect_err(|error| self.disk.health.record(error))?;
         if let Some(half) = self.disk.halves.take(digest).await {
             let resumed = Spool::resume(Arc::clone(&self.disk), *digest, half, size).await;
             match resumed.inspect_err(|error| self.disk.health.record(error)) {
@@ -266,9 +281,10 @@ impl Store {
         is_due
     }
 
-    /// Why the store is not at its best, if it is not: the last failure, while it is recent.
+    /// Why the store is not at its best, if it is not: what keeps failing, and the last failure while it is recent.
     pub fn trouble(&self) -> Option<String> {
-        self.disk.health.trouble()
+        let not_locked = self.disk.check_lock().err().map(|error| error.to_string());
+        not_locked.or_else(|| self.disk.health.trouble())
     }
 
     async fn sort_leftovers(&self, metrics: &Metrics) {
@@ -362,6 +378,12 @@ impl Disk {
     /// Whether this process may write at all.
     fn check_lock(&self) -> Result<(), StoreError> {
         self.lock.as_ref().map(|_| ()).ok_or(StoreError::NotLocked)
+    }
+
+    /// Whether writing is worth a try.
+    fn may_write(&self) -> Result<(), StoreError> {
+        self.check_lock()?;
+        self.health.admit_writing()
     }
 
     /// A path that no other writer of this process uses.

@@ -67,7 +67,7 @@ impl Spool {
         digest: Digest,
         size: Option<u64>,
     ) -> Result<Self, StoreError> {
-        disk.check_lock()?;
+        disk.may_write()?;
         let created = {
             let (path, disk) = (path.clone(), Arc::clone(&disk));
             move || {
@@ -255,13 +255,7 @@ impl Spool {
         let publish = move || {
             handle.sync().map_err(failed("sync"))?;
             let shard = to.parent().unwrap_or(&to);
-            if files.stat(shard).is_err() {
-                // A new directory lasts only when the directory above it is flushed; there are at most two new levels.
-                files.create_directories(shard).map_err(failed("create"))?;
-                for above in shard.ancestors().skip(1).take(2) {
-                    files.sync_directory(above).map_err(failed("sync"))?;
-                }
-            }
+            disk.lasting.make(files.as_ref(), disk.layout.root(), shard)?;
             let stamp = handle.facts().map_err(failed("stat"))?.stamp;
             let replaced = {
                 let _naming = disk.naming.lock();
@@ -269,7 +263,7 @@ impl Spool {
                 disk.index.lock().stored(&digest, stamp.length, disk.clock.now())
             };
             recorder.close();
-            Ok((stamp, replaced, files.sync_directory(shard)))
+            Ok((stamp, replaced, files.sync_directory(shard).map_err(failed("sync"))))
         };
         let (stamp, replaced, lasts) = self.disk.pool.run_any(publish).await?;
         // It has its name and takes its room from now on, whether or not that lasts.
@@ -279,15 +273,16 @@ impl Spool {
         }
         self.fate = Fate::Published;
         self.disk.open.forget(&self.digest);
-        lasts.map_err(failed("sync"))?;
         self.disk.verified.insert(&self.digest, stamp);
-        Ok(())
+        lasts.inspect(|()| self.disk.health.wrote())
     }
 
     /// Notes a failure of the store. What the disk has failed is not built upon.
     fn note<T>(&mut self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
         outcome.inspect_err(|error| {
-            self.fate = Fate::Removed;
+            if self.fate != Fate::Published {
+                self.fate = Fate::Removed;
+            }
             self.disk.health.record(error);
         })
     }

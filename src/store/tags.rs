@@ -85,7 +85,7 @@ impl Tags {
         tag: &Tag,
         record: &TagRecord,
     ) -> Result<(), StoreError> {
-        self.disk.check_lock()?;
+        self.disk.may_write().inspect_err(|error| self.disk.health.record(error))?;
         let path = self.disk.layout.tag(registry, repository, tag);
         let temporary = self.disk.next_temporary();
         let files = Arc::clone(&self.disk.files);
@@ -105,7 +105,7 @@ impl Tags {
             files.sync_directory(directory)
         };
         let written = self.disk.pool.run("write", write).await;
-        written.inspect_err(|error| self.disk.health.record(error))?;
+        written.inspect(|()| self.disk.health.wrote()).inspect_err(|error| self.disk.health.record(error))?;
         let repository = RepositoryKey::of(&self.disk.layout.repository(registry, repository));
         let now = self.disk.clock.now();
         self.disk.index.lock().resolved(repository, record.resolved_at, &record.digest, now);

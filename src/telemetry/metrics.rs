@@ -133,6 +133,8 @@ pub struct StoreMetrics {
     pub operation_duration: HistogramVec,
     /// By operation and error kind: failures, each of which made a pull go on uncached.
     pub errors: IntCounterVec,
+    /// By side (`write`, `read`): 1 while the disk keeps failing. While it is `write`, nothing is stored.
+    pub degraded: IntGaugeVec,
     /// Bytes of interrupted downloads that were gone on with, and so did not have to be fetched again.
     pub resumed_bytes: IntCounter,
     /// Leftovers of interrupted downloads that were removed.
@@ -349,6 +351,11 @@ impl Metrics {
                 "weir_store_errors_total",
                 "Failures of the store; the pulls they met went on uncached",
                 &["operation", "kind"],
+            )?,
+            degraded: new.gauges(
+                "weir_store_degraded",
+                "1 while the store keeps failing to write, and is left alone, or to read",
+                &["side"],
             )?,
             resumed_bytes: new.counter(
                 "weir_store_resumed_bytes_total",

@@ -3,7 +3,7 @@
 //! Registries disagree on how to ask for the next page (`last`, a token, a number), but all of them say it in `Link`.
 //! So lists are read whole, along the links, and cut into pages again above; nothing is silently left out.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use http::header::LINK;
 use http::{HeaderMap, HeaderName, Method};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 use url::Url;
 
@@ -111,14 +112,16 @@ impl Candidate<'_> {
                 return Err(error.judged(Verdict::NoSuchList));
             }
         };
-        let (headers, mut body) = first.ok_or_else(|| no_list(Surface::Referrers))?;
+        let (headers, body) = first.ok_or_else(|| no_list(Surface::Referrers))?;
         // Its bytes are passed on, so its end must be there.
         parse::<ReferrersPage>(Surface::Referrers, &body)?;
         let applied = headers.get(OCI_FILTERS_APPLIED).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let filtered = applied.split(',').any(|filter| filter.trim() == "artifactType");
+        let mut bodies = vec![body];
         while let Some((_, page)) = pages.next().await? {
-            body = append(&body, &page).ok_or_else(|| no_list(Surface::Referrers))?;
+            bodies.push(page);
         }
+        let body = in_one(&bodies).ok_or_else(|| no_list(Surface::Referrers))?;
         Ok(Referrers { upstream: name, body, filtered })
     }
 
@@ -195,17 +198,24 @@ fn next_page(page: &Url, headers: &HeaderMap) -> Option<Url> {
     Some(url)
 }
 
-/// One index of referrers out of two.
-fn append(index: &[u8], page: &[u8]) -> Option<Bytes> {
-    let mut index: serde_json::Value = serde_json::from_slice(index).ok()?;
-    let mut page: serde_json::Value = serde_json::from_slice(page).ok()?;
-    let (more, all) = (page.get_mut("manifests")?, index.get_mut("manifests")?);
-    if all.is_null() {
-        *all = more.take();
-    } else if !more.is_null() {
-        all.as_array_mut()?.append(more.as_array_mut()?);
+/// One index of referrers out of all `pages`: the first one, with the entries of the others as they are written. A
+/// single page is passed on untouched.
+fn in_one(pages: &[Bytes]) -> Option<Bytes> {
+    #[derive(Deserialize)]
+    struct Page<'a> {
+        #[serde(borrow, deserialize_with = "null_for_none")]
+        manifests: Vec<&'a RawValue>,
     }
-    Some(Bytes::from(index.to_string()))
+    let [first, _, ..] = pages else { return pages.first().cloned() };
+    let mut entries = Vec::new();
+    for page in pages {
+        let page: Page<'_> = serde_json::from_slice(page).ok()?;
+        entries.extend(page.manifests);
+    }
+    let entries = serde_json::value::to_raw_value(&entries).ok()?;
+    let mut index: BTreeMap<String, &RawValue> = serde_json::from_slice(first).ok()?;
+    index.insert("manifests".to_owned(), &entries);
+    serde_json::to_vec(&index).ok().map(Bytes::from)
 }
 
 #[cfg(test)]
@@ -237,18 +247,22 @@ mod tests {
 
     #[test]
     fn pages_of_referrers_become_one_index() {
-        let index = append(br#"{"schemaVersion":2,"manifests":[1]}"#, br#"{"manifests":[2,3]}"#).unwrap();
+        let in_one = |pages: &[&'static str]| {
+            let pages: Vec<_> = pages.iter().map(|page| Bytes::from_static(page.as_bytes())).collect();
+            super::in_one(&pages).map(|index| String::from_utf8(index.to_vec()).unwrap())
+        };
+        let first = r#"{"schemaVersion": 2, "manifests": [{"size": 1.0}]}"#;
+        assert_eq!(in_one(&[first]).as_deref(), Some(first));
         assert_eq!(
-            serde_json::from_slice::<serde_json::Value>(&index).unwrap()["manifests"],
-            serde_json::json!([1, 2, 3])
+            in_one(&[first, r#"{"manifests": [2, {"a": "\u0041"}]}"#, r#"{"manifests": []}"#]).as_deref(),
+            Some(r#"{"manifests":[{"size": 1.0},2,{"a": "\u0041"}],"schemaVersion":2}"#)
         );
-        for (index, page) in
-            [(r#"{"manifests":null}"#, r#"{"manifests":[1]}"#), (r#"{"manifests":[1]}"#, r#"{"manifests":null}"#)]
-        {
-            assert_eq!(&append(index.as_bytes(), page.as_bytes()).unwrap()[..], br#"{"manifests":[1]}"#);
+        let null = r#"{"manifests":null}"#;
+        for pages in [[null, r#"{"manifests":[1]}"#], [r#"{"manifests":[1]}"#, null]] {
+            assert_eq!(in_one(&pages).as_deref(), Some(r#"{"manifests":[1]}"#));
         }
-        for page in ["{}", r#"{"manifests":{}}"#, r#"{"manifests":[1"#] {
-            assert_eq!(append(br#"{"manifests":[]}"#, page.as_bytes()), None, "{page}");
+        for page in ["{}", "[]", r#"{"manifests": {}}"#, r#"{"manifests":[1"#, "<html>"] {
+            assert_eq!(in_one(&[first, page]), None, "{page}");
         }
     }
 }

@@ -29,6 +29,8 @@ mod ranges;
 mod reload;
 mod resume;
 mod rot;
+mod store_breaker;
+mod store_enumeration;
 mod store_faults;
 mod tls;
 mod verdicts;

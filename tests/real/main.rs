@@ -10,6 +10,7 @@ mod support;
 
 mod clients;
 mod containerd;
+mod disk;
 mod failover;
 mod jwt;
 mod parts;

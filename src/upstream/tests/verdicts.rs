@@ -273,14 +273,12 @@ async fn what_upstreams_say_is_what_the_table_says() {
 
 /// The lines of the table that say nothing of an answer, or need more than one question: tested below, in
 /// `unanswered` and, bodies that break off, in `content`; credentials that are refused in `identities`.
-const BESIDES: [&str; 11] = [
+const BESIDES: [&str; 9] = [
     "a blob that breaks off",
     "a refusal of all of them as such, and nothing without",
     "a refusal of configured credentials",
     "a token that has expired, in any dialect",
     "a refused or reset connection",
-    "404 or 405 of the referrers API with a web page or plain text",
-    "405 with a web page or 501 to a HEAD",
     "a name that does not resolve",
     "a certificate that cannot be trusted",
     "nothing, in the time there is",

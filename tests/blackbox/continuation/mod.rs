@@ -4,6 +4,7 @@
 
 mod breaks;
 mod readers;
+mod streams;
 mod wrong_bytes;
 
 use std::sync::Arc;
@@ -126,7 +127,8 @@ impl Setup {
         let received = self.received().await;
         assert!(received[0] <= broken_at, "{received:?}");
         assert_eq!(received.iter().sum::<u64>(), SIZE, "{received:?}");
-        assert!(self.sent().iter().sum::<u64>() * 100 <= SIZE * 101, "{:?}", self.sent());
+        // What the first has sent in vain is the system's doing, and more on a busy machine.
+        assert_eq!(self.sent()[1], SIZE - received[0], "{:?}", self.sent());
     }
 
     /// The `Range` of every GET for the blob, of the upstream of this number.
