@@ -23,6 +23,9 @@ pub(crate) fn holds(input: &[u8]) {
     assert_eq!(manifest.is_index(), manifest.media_type.manifest_kind() == ManifestKind::Index);
     assert!(manifest.manifests.len() <= MAX_DESCRIPTORS && manifest.blobs.len() <= MAX_DESCRIPTORS);
     manifest.descriptors().for_each(is_sound);
+    if let Ok(recognised) = Manifest::recognise(announced.as_ref(), body) {
+        assert_eq!(recognised, manifest);
+    }
     what_it_points_at_is_a_matter_of_its_bytes(&manifest, announced.as_ref(), body);
 }
 

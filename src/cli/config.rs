@@ -26,7 +26,7 @@ pub(super) fn run(command: &ConfigCommand, sources: &Sources) -> Result<(), CliE
         ConfigCommand::Check => {
             let mut config = sources.load()?;
             config.warnings.extend(app::check_tls(&config.server)?);
-            upstream::check(&config.registries)?;
+            config.warnings.extend(upstream::check(&config.registries)?);
             for warning in &config.warnings {
                 output::explain(format_args!("Warning: {warning}"));
             }

@@ -41,7 +41,7 @@ impl LoadOptions {
     pub fn load(&self) -> Loaded {
         let mut files = FilesRead::default();
         // All are read, whatever is wrong with one: all are to be listed.
-        let read = |path: &PathBuf| match files.read_text(path) {
+        let read = |path: &PathBuf| match files.read_configuration(path) {
             Ok(text) => Ok(Source::file(path.display().to_string(), text)),
             Err(source) => Err(ConfigError::Unreadable { path: path.clone(), source }),
         };

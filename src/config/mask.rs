@@ -17,18 +17,25 @@ pub(super) fn is_secret_key(key: &str) -> bool {
     key == "pw" || (holds(&HINTS) && !holds(&REFERENCES))
 }
 
-/// `value` without what stands before an `@`, as the user part of a URL does, and in one line.
+/// `value` without what stands before an `@`, as the user part of a URL does, without the end of one, and in one line.
 pub(super) fn value(value: &str) -> String {
-    let covered = cover(value, &users(value));
-    let escaped =
-        |letter: char| if letter.is_control() { letter.escape_debug().to_string() } else { letter.to_string() };
-    covered.chars().map(escaped).collect()
+    let mut secrets = users(value);
+    secrets.extend(ends(value));
+    in_one_line(&cover(value, &secrets))
 }
 
-/// `line` without user parts of URLs, without what follows a key for a secret, and without what begins at the character
-/// `covered_from`.
+/// `text` in one line, and without what a terminal would act upon. It may come from a file that others have written.
+pub(super) fn in_one_line(text: &str) -> String {
+    let escaped =
+        |letter: char| if letter.is_control() { letter.escape_debug().to_string() } else { letter.to_string() };
+    text.chars().map(escaped).collect()
+}
+
+/// `line` without user parts and ends of URLs, without what follows a key for a secret, and without what begins at the
+/// character `covered_from`.
 pub(super) fn line(line: &str, covered_from: Option<usize>) -> String {
     let mut secrets = users(line);
+    secrets.extend(ends(line));
     secrets.extend(line.match_indices(':').filter_map(|(colon, _)| {
         let before = line[..colon].trim_end_matches(['"', '\'', ' ']);
         let key = before.rsplit(|char: char| !char.is_alphanumeric() && char != '_' && char != '-').next()?;
@@ -47,6 +54,16 @@ fn users(text: &str) -> Vec<Range<usize>> {
         ["://", ": ", "- ", "[", "{"].into_iter().filter_map(ends).max().unwrap_or(0)
     };
     text.match_indices('@').map(|(end, _)| start(end)..end).collect()
+}
+
+/// What follows the `?` or `#` of each URL, to the end: addresses may be signed, or carry a token. Behind what ends an
+/// item or begins a comment, both mean something else.
+fn ends(text: &str) -> impl Iterator<Item = Range<usize>> {
+    text.match_indices("://").filter_map(|(start, _)| {
+        let url = [", ", " #"].into_iter().filter_map(|stop| text[start..].find(stop)).min();
+        let url = &text[start..url.map_or(text.len(), |length| start + length)];
+        url.find(['?', '#']).map(|end| start + end + 1..text.len())
+    })
 }
 
 /// Letter by letter, so that columns stay what they are.
@@ -74,6 +91,14 @@ mod tests {
             ("password_file: /etc/weir/hub", "password_file: /etc/weir/hub"),
             ("password_env: HUB", "password_env: HUB"),
             ("# the password, and https://a.b/x", "# the password, and https://a.b/x"),
+            ("url: https://a.b/?token=abc # x", "url: https://a.b/?********* * *"),
+            ("url: 'https://a.b/c d#e'", "url: 'https://a.b/c d#**"),
+            (
+                "- { url: https://a.b/c, match: '^v?[0-9]+' } # why?",
+                "- { url: https://a.b/c, match: '^v?[0-9]+' } # why?",
+            ),
+            ("url: https://a.b/c # is it up?", "url: https://a.b/c # is it up?"),
+            (r"immutable: ['^v?\d+$', '#']", r"immutable: ['^v?\d+$', '#']"),
         ] {
             assert_eq!(line(text, None), masked);
         }
@@ -86,10 +111,12 @@ mod tests {
     }
 
     #[test]
-    fn a_value_loses_its_user_part_alone() {
+    fn a_value_loses_its_user_part_and_the_end_of_its_address_alone() {
         assert_eq!(value("me:pass@a.b"), "**:****@a.b");
         assert_eq!(value("ftp://me:pass@a.b"), "ftp://**:****@a.b");
         assert_eq!(value("plain:5000"), "plain:5000");
+        assert_eq!(value("https://a.b/c?sig=x#y"), "https://a.b/c?*******");
+        assert_eq!(value(r"^v?\d+"), r"^v?\d+");
         assert_eq!(value("a\nb\t\u{1b}[1m \u{e9}"), "a\\nb\\t\\u{1b}[1m \u{e9}");
     }
 }

@@ -42,7 +42,7 @@ mod yaml;
 pub use bucket::{AccessKey, Addressing, BucketConfig, BucketCredentials};
 pub use builtin::own_url;
 pub use credentials::{Credential, CredentialHelper, CredentialRule, CredentialSource};
-pub use files::FilesRead;
+pub use files::{FilesRead, read_file};
 pub use load::{LoadOptions, Loaded};
 pub use network::{
     Authorities, ClientCertificate, IpFamily, NetworkConfig, ProxyChoice, ProxyCredentials, ProxyServer, Verification,

@@ -17,6 +17,10 @@ pub struct StoreConfig {
     pub keep_free: SizeLimit,
     /// How long stored content is believed before it is hashed again.
     pub verify_interval: Duration,
+    /// How long content is kept since it was stored, whatever room there is.
+    pub max_age: Option<Duration>,
+    /// How long content is kept since it was last used, whatever room there is.
+    pub max_idle: Option<Duration>,
     /// The bucket of a store of kind `s3`. `None`: the directory is all there is.
     pub bucket: Option<BucketConfig>,
 }
@@ -28,6 +32,8 @@ impl Default for StoreConfig {
             max_size: SizeLimit::Percent(80.0),
             keep_free: SizeLimit::Percent(5.0),
             verify_interval: Duration::from_secs(7 * 24 * 60 * 60),
+            max_age: None,
+            max_idle: None,
             bucket: None,
         }
     }

@@ -258,7 +258,7 @@ fn what_is_wrong_is_refused_with_an_explanation() {
         ),
         (
             "server: { tls: { cert_file: /none.pem, key_file: / } }",
-            "`server.tls.key_file` names /, which is a directory",
+            "`server.tls.key_file` names /, which cannot be read: it is no regular file",
         ),
         // Not offered.
         ("admin: { token: x }", "`admin.token` would put a secret into the configuration"),
@@ -384,6 +384,20 @@ fn what_looks_like_a_password_gets_its_help_and_a_misspelled_reference_its_own()
     }
     let error = with_key("passwordfile");
     assert!(error.contains("did you mean `password_file`?"), "{error}");
+}
+
+#[test]
+fn the_end_of_an_address_is_nowhere_repeated() {
+    for upstream in [
+        "url: https://a.b/?token=hunter2",
+        "{ url: 'https://a.b/x y?token=hunter2', name: a }",
+        "{ name: a, url: \"https://a.b/#hunter2\" }",
+        "{ url: 'ftp://a.b/?hunter2' }",
+        "{ url: 'https://a.b', proxy: 'http://p:3128/?hunter2' }",
+    ] {
+        let error = error(&format!("registries:\n  a.b:\n    upstreams:\n      - {upstream}\n"));
+        assert!(!error.contains("hunter2") && error.contains("?*") | error.contains("#*"), "{error}");
+    }
 }
 
 #[test]

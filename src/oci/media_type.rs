@@ -76,7 +76,9 @@ impl MediaType {
 
     /// Whether the type says nothing about a manifest: clients die of these, so the body is asked instead.
     pub fn is_generic(&self) -> bool {
-        matches!(&*self.0, "application/json" | "application/octet-stream" | "text/plain" | "binary/octet-stream")
+        const GENERIC: [&str; 4] =
+            ["application/json", "application/octet-stream", "application/problem+json", "binary/octet-stream"];
+        self.0.starts_with("text/") || GENERIC.contains(&&*self.0)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::store::{Links, Store};
 const ENTRIES: u64 = 10_000;
 
 /// How long an upstream that has just served a manifest is taken to have the rest of the image: a pull's first minute.
-const CONFIRMED_FOR: Duration = Duration::from_secs(60);
+pub(super) const CONFIRMED_FOR: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(super) struct Authority {
@@ -61,11 +61,18 @@ impl Authority {
         self.grant(scope, std::iter::once(own).chain(content));
     }
 
-    /// Lets `scope` serve one digest, which an upstream has confirmed. What it says about the size counts only where no
-    /// descriptor has said it.
-    pub(super) fn grant_digest(&self, scope: &Scope, digest: Digest, size: Option<u64>) {
-        let known = self.memory.get(scope, &digest).and_then(|grant| grant.size);
-        self.grant(scope, [(digest, known.or(size))]);
+    /// `scope` is served `manifest` out of the store: what it says about sizes, which is not on disk, counts again. Once
+    /// is enough, for then the right to the manifest itself has a size.
+    pub(super) fn recall(&self, scope: &Scope, manifest: &StoredManifest) {
+        if self.memory.get(scope, &manifest.digest).is_none_or(|grant| grant.size.is_none()) {
+            self.grant_manifest(scope, manifest);
+        }
+    }
+
+    /// Lets `scope` serve one digest, which an upstream has confirmed. What it said about the size is not kept: what a
+    /// page of an overloaded server announces would condemn the blob of every other upstream.
+    pub(super) fn grant_digest(&self, scope: &Scope, digest: Digest) {
+        self.grant(scope, [(digest, None)]);
     }
 
     fn grant(&self, scope: &Scope, content: impl IntoIterator<Item = (Digest, Option<u64>)>) {

@@ -132,6 +132,7 @@ impl PullService {
         let Tagged { scope, upstreams, .. } = of;
         let mut answer = match self.shared.library.load(known.digest()).await {
             Some((manifest, source)) if self.can_be_finished(scope, &manifest).await => {
+                self.shared.authority.recall(scope, &manifest);
                 ManifestAnswer { manifest, result: CacheResult::Stale, source, upstream: None, warning: None }
             }
             _ => {

@@ -153,8 +153,8 @@ pub enum FillError {
         /// What had been written.
         prefix: Prefix,
     },
-    /// It took too long.
-    #[error("The transfer took longer than {} minutes", .0.as_secs() / 60)]
+    /// It took longer than what it brought is worth.
+    #[error("The transfer brought too little in {} minutes", .0.as_secs() / 60)]
     TooLong(Duration),
     /// The process is ending, or a fault of its own ended the fetch.
     #[error("The transfer was abandoned")]

@@ -11,12 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::{IntGauge, IntGaugeVec};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::errand::Errand;
 use super::error::{FillError, Prefix};
 use super::flight::{Opened, Permit};
 use super::intake::Intake;
+use super::pace::longest;
 use super::relay::Relay;
 use super::sender::BUCKET;
 use crate::oci::{Digest, RegistryHost};
@@ -26,8 +27,8 @@ use crate::upstream::Break;
 /// How much of a blob is held back until its digest matches.
 pub(super) const HELD_BACK: u64 = 64 * 1024;
 
-/// How long a fetch may take in all, whoever waits for it.
-const TOTAL_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// How long a fetch may take in all, however well it gets on: a bound that no real layer meets.
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A blob to fetch into the store.
 #[derive(Debug)]
@@ -253,9 +254,11 @@ async fn fetch_into(spool: &mut Spool, relay: &mut Relay, permit: &Permit) -> Re
         }
     }
     relay.align(so_far(spool)).await?;
-    let mut intake = Intake::of(relay);
+    let (mut intake, begun) = (Intake::of(relay), Instant::now());
     loop {
-        let chunks = match intake.next().await {
+        let patience = longest(spool.written().saturating_sub(spool.resumed()));
+        let next = timeout_at(begun + patience, intake.next()).await;
+        let chunks = match next.map_err(|_| FillError::TooLong(patience))? {
             Ok(chunks) if chunks.is_empty() => return Ok(()),
             Ok(chunks) => chunks,
             Err(broken) => {

@@ -179,12 +179,22 @@ impl PullService {
         let upstreams = self.upstreams(registry)?;
         let scope = Scope::new(registry, &request.repository, &upstreams);
         in_time(async {
-            match request.reference {
-                Reference::Tag(tag) => self.manifest_by_tag(scope, upstreams, tag).await,
-                Reference::Digest(digest) => self.manifest_by_digest(scope, upstreams, digest).await,
-            }
+            let answer = match request.reference {
+                Reference::Tag(tag) => self.manifest_by_tag(scope.clone(), upstreams, tag).await,
+                Reference::Digest(digest) => self.manifest_by_digest(scope.clone(), upstreams, digest).await,
+            }?;
+            self.note_served(scope, &answer.manifest);
+            Ok(answer)
         })
         .await
+    }
+
+    /// Notes that an image is used, before the client hears of it: what it is about to ask for stays.
+    fn note_served(&self, scope: Scope, manifest: &Arc<StoredManifest>) {
+        if self.shared.library.note_served(&scope, manifest) {
+            let (shared, index) = (Arc::clone(&self.shared), Arc::clone(manifest));
+            self.shared.tasks.spawn(async move { shared.library.note_named(&scope, index).await });
+        }
     }
 
     /// A blob, or what is selected of it, to be read as it arrives.

@@ -9,11 +9,20 @@ use std::time::Duration;
 /// Fewer bytes a second than this, over the whole of [`WINDOW`], are too few.
 const FLOOR: u64 = 32 * 1024;
 
+/// How long a transfer may take that brings next to nothing.
+const GRACE: Duration = Duration::from_secs(30 * 60);
+
 /// How long it has to be slow.
 const WINDOW: Duration = Duration::from_secs(60);
 
 /// How far apart what is remembered lies, which bounds how much there is of it.
 const GRAIN: Duration = Duration::from_secs(1);
+
+/// How long a transfer may take in all that has brought so much: as long as it keeps above the floor, and half an hour.
+/// An endless trickle ends, the largest layer over the thinnest line does not.
+pub(super) const fn longest(received: u64) -> Duration {
+    GRACE.saturating_add(Duration::from_secs(received / FLOOR))
+}
 
 /// How fast bytes have come in the last minute of waiting for them.
 #[derive(Debug, Clone, Default)]
@@ -96,6 +105,14 @@ mod tests {
         assert_eq!(pace.received(1 << 40, Duration::from_secs(1)), None);
         let slow = (1..200).find(|_| pace.received(1, Duration::from_secs(1)).is_some());
         assert_eq!(slow, Some(60));
+    }
+
+    #[test]
+    fn a_transfer_above_the_floor_never_takes_too_long_and_a_trickle_does() {
+        let cut_off = |rate: u64| (0..100_000).find(|second| longest(second * rate) < Duration::from_secs(*second));
+        for (rate, second) in [(0, Some(1801)), (FLOOR / 2, Some(3601)), (FLOOR, None), (40 * FLOOR, None)] {
+            assert_eq!(cut_off(rate), second, "{rate} bytes a second");
+        }
     }
 
     #[test]

@@ -8,9 +8,10 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher as _};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
 use super::continuation::{Course, Step, What};
@@ -21,6 +22,9 @@ use super::pace::{Pace, TooSlow};
 use super::sender::Sender;
 use crate::upstream::{Attempts, Break, BrokenBody, Verdict};
 
+/// How long the first byte behind a head may take while somebody else could be asked.
+const FIRST_BYTE: Duration = Duration::from_secs(10);
+
 /// A blob on its way, by whichever upstreams.
 #[derive(Debug)]
 pub(super) struct Relay {
@@ -29,6 +33,8 @@ pub(super) struct Relay {
     size: Option<u64>,
     /// Who sends now; `None` once nothing is missing.
     body: Option<Sender>,
+    /// Nothing of the body has come, and nobody has been asked in its place.
+    is_new: bool,
     /// What came in one piece with the end of what was skipped.
     carried: Option<Bytes>,
     course: Course,
@@ -77,6 +83,7 @@ impl Relay {
             errand,
             size,
             body,
+            is_new: true,
             carried: None,
             course: Course::default(),
             pace: Pace::default(),
@@ -119,6 +126,7 @@ impl Relay {
     ///
     /// Cancel safe.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, BrokenBody> {
+        let others = self.is_new && self.has_others();
         let Some(body) = &mut self.body else { return Ok(None) };
         if let Some(too_slow) = self.too_slow.take() {
             return Err(body.broken(Break::Slow, too_slow.to_string()));
@@ -127,7 +135,15 @@ impl Relay {
             carried
         } else {
             let since = Instant::now();
-            let bytes = match body.chunk().await {
+            let chunk = if others {
+                timeout(FIRST_BYTE, body.chunk()).await.unwrap_or_else(|_| {
+                    self.is_new = false;
+                    Err(body.broken(Break::Slow, format!("Sent no byte for {} s", FIRST_BYTE.as_secs())))
+                })
+            } else {
+                body.chunk().await
+            };
+            let bytes = match chunk {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => return Ok(None),
                 Err(broken) => {
@@ -138,11 +154,12 @@ impl Relay {
                     return Err(broken);
                 }
             };
+            self.is_new = false;
             self.too_slow = self.pace.received(bytes.len() as u64, since.elapsed());
             bytes
         };
         let upstream = Arc::clone(body.name());
-        self.too_slow = self.too_slow.filter(|_| self.has_others_than(&upstream));
+        self.too_slow = self.too_slow.filter(|_| self.has_others());
         self.contributed(&upstream);
         Ok(Some(bytes))
     }
@@ -153,15 +170,11 @@ impl Relay {
         }
     }
 
-    fn has_others_than(&self, upstream: &Arc<str>) -> bool {
-        self.candidates().iter().any(|name| name != upstream)
-    }
-
     /// Skips what the first body repeats of the bytes before it, if that is the same as `prefix`.
     pub(super) async fn align(&mut self, prefix: Prefix) -> Result<(), FillError> {
-        let Some(body) = self.body.as_mut().filter(|body| body.overlap() > 0) else { return Ok(()) };
+        let floor = if self.has_others() { Floor::Kept } else { Floor::Waived };
+        let Some(body) = self.body.as_ref().filter(|body| body.overlap() > 0) else { return Ok(()) };
         let upstream = Arc::clone(body.name());
-        let floor = if self.has_others_than(&upstream) { Floor::Kept } else { Floor::Waived };
         let mut skip = Skip::of(prefix, floor);
         while let Some(body) = self.body.as_mut().filter(|body| *body.name() == upstream) {
             match skip.through(body).await {
@@ -251,8 +264,12 @@ impl Relay {
         metrics.upstream.resumes.with_label_values(&[registry, upstream, reason]).inc();
         self.size = self.size.or(body.size());
         self.pace = Pace::default();
+        self.is_new = true;
         self.carried = carried;
-        self.body = Some(body);
+        // One that had ended by itself has said so; a slow one has not, and was waited for as well.
+        if let Some(left) = self.body.replace(body) {
+            left.give_up(broken);
+        }
     }
 
     /// What came of asking `among`.
@@ -266,6 +283,11 @@ impl Relay {
                 self.course.refused(name);
             }
         }
+    }
+
+    /// Whether anybody could be asked but who sends now.
+    fn has_others(&self) -> bool {
+        self.candidates().iter().any(|name| Some(name) != self.upstream())
     }
 
     fn candidates(&self) -> Vec<Arc<str>> {

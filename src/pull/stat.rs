@@ -61,7 +61,7 @@ impl PullService {
             return Ok(Permission { grant, confirmed: None });
         }
         match Box::pin(self.confirm_blob(scope, upstreams, request)).await {
-            Ok(stat) => Ok(Permission { grant: Grant { size: stat.size }, confirmed: Some(stat) }),
+            Ok(stat) => Ok(Permission { grant: Grant { size: None }, confirmed: Some(stat) }),
             Err(error @ (PullError::Unavailable { .. } | PullError::RateLimited { .. })) => {
                 Box::pin(self.shared.authority.search(scope, &self.shared.library)).await;
                 let grant = self.shared.authority.granted(scope, &request.digest).await.ok_or(error)?;
@@ -85,7 +85,7 @@ impl PullService {
         let ask = || async move {
             match upstreams.stat_blob(&request, Instant::now() + CONFIRM_TIMEOUT).await {
                 Ok(stat) => {
-                    service.shared.authority.grant_digest(&scope, request.digest, stat.size);
+                    service.shared.authority.grant_digest(&scope, request.digest);
                     Ok(stat)
                 }
                 Err(attempts) => Err(service.failure(Subject::Blob, &scope, &reference, attempts).await),

@@ -29,6 +29,9 @@ pub enum StoreError {
         "The store could not be locked at start, so nothing is written to it: restart weir when its disk can be written"
     )]
     NotLocked,
+    /// The disk failed again and again, and is left alone until a probe finds that it works.
+    #[error("The store keeps failing, so nothing is written to it until it works again")]
+    LeftAlone,
     /// A file ended before its length: somebody cut it.
     #[error("A stored file ended at byte {offset}, before its length")]
     Truncated {
@@ -55,6 +58,7 @@ impl StoreError {
             Self::Full { .. } => "reserve",
             Self::Io { operation, .. } | Self::Bucket { operation, .. } => operation,
             Self::NotLocked => "lock",
+            Self::LeftAlone => "write",
             Self::Truncated { .. } => "read",
             Self::Mismatch => "publish",
         }
@@ -65,6 +69,7 @@ impl StoreError {
         match self {
             Self::Full { .. } => "full",
             Self::NotLocked => "not_locked",
+            Self::LeftAlone => "left_alone",
             Self::Truncated { .. } => "truncated",
             Self::Mismatch => "mismatch",
             Self::Bucket { failure, .. } => failure.kind().as_str(),
@@ -80,6 +85,11 @@ impl StoreError {
                 },
             },
         }
+    }
+
+    /// Whether something was to be read, and nothing to be written.
+    pub fn is_of_reading(&self) -> bool {
+        matches!(self.operation(), "open" | "read" | "stat" | "verify" | "list" | "walk")
     }
 
     /// Whether the process has no descriptor left to open a file with.

@@ -110,8 +110,14 @@ impl Layout {
         self.links(registry, repository).join(link_name(digest))
     }
 
-    fn repository(&self, registry: &RegistryHost, repository: &RepositoryName) -> PathBuf {
-        let mut path = self.root.join("repositories");
+    /// Where the directories of registries are, and in them those of repositories.
+    pub(super) fn repositories(&self) -> PathBuf {
+        self.root.join("repositories")
+    }
+
+    /// Where what is known about a repository is.
+    pub(super) fn repository(&self, registry: &RegistryHost, repository: &RepositoryName) -> PathBuf {
+        let mut path = self.repositories();
         path.push(registry.path_component());
         path.extend(repository.components());
         path

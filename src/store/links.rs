@@ -47,7 +47,7 @@ impl Links {
 
     /// Lets `repository` serve `digests`, soon.
     pub fn insert_in_background(&self, registry: &RegistryHost, repository: &RepositoryName, digests: &[Digest]) {
-        if self.disk.check_lock().is_err() {
+        if self.disk.may_write().is_err() {
             return;
         }
         let directory = self.disk.layout.links(registry, repository);

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Disk;
 use super::error::StoreError;
+use super::eviction::RepositoryKey;
 use crate::oci::{Digest, MediaType, RegistryHost, RepositoryName, Tag};
 
 /// The largest record that is read. Records have a few hundred bytes.
@@ -100,7 +101,7 @@ impl Tags {
         tag: &Tag,
         record: &TagRecord,
     ) -> Result<(), StoreError> {
-        self.disk.check_lock()?;
+        self.disk.may_write().inspect_err(|error| self.disk.health.record(error))?;
         let path = self.disk.layout.tag(registry, repository, tag);
         let temporary = self.disk.next_temporary();
         let files = Arc::clone(&self.disk.files);
@@ -121,7 +122,11 @@ impl Tags {
             files.sync_directory(directory)
         };
         let written = self.disk.pool.run("write", write).await;
-        written.inspect_err(|error| self.disk.health.record(error))
+        written.inspect(|()| self.disk.health.wrote()).inspect_err(|error| self.disk.health.record(error))?;
+        let repository = RepositoryKey::of(&self.disk.layout.repository(registry, repository));
+        let now = self.disk.clock.now();
+        self.disk.index.lock().resolved(repository, record.resolved_at, &record.digest, now);
+        Ok(())
     }
 
     /// Lets the other replicas know, soon. Records of a moment are written in any order: the next confirmation puts

@@ -1,8 +1,11 @@
 //! The room on a real file system, and on one that fails where it is told to.
 
 mod crashes;
+mod faults;
 mod halves;
+mod machine;
 mod mortal;
+mod power;
 mod regions;
 
 use std::any::Any;

@@ -53,7 +53,7 @@ impl Tier {
     }
 
     /// `digest` is to be uploaded, soon.
-    pub(super) fn enqueue(&self, digest: Digest) {
+    fn enqueue(&self, digest: Digest) {
         let mut pending = self.pending.lock();
         if pending.all.insert(digest) {
             pending.waiting.push_back(digest);
@@ -138,11 +138,11 @@ impl Store {
             let (files, directory) = (Arc::clone(&disk.files), disk.layout.pending());
             let marks = disk.pool.run("list", move || files.list(&directory)).await.unwrap_or_default();
             let left: Vec<Digest> = marks.iter().filter_map(|name| digest_of_link(name)).collect();
-            if let Some(tier) = disk.tier.as_ref().filter(|_| !left.is_empty()) {
+            if !left.is_empty() {
                 tracing::info!(blobs = left.len(), "Going on with uploads to the bucket");
-                for digest in left {
-                    tier.enqueue(digest);
-                }
+            }
+            for digest in left {
+                disk.send(digest);
             }
         });
     }
@@ -170,6 +170,7 @@ async fn work(store: Weak<Disk>) {
         match uploaded {
             Ok(Uploaded::Settled) => {
                 tier.done(&digest);
+                disk.index.lock().sent(&digest, disk.clock.now());
                 pause = FIRST_PAUSE;
             }
             Ok(Uploaded::NotYet) | Err(_) => {
@@ -222,6 +223,14 @@ impl Disk {
     /// Where the mark of `digest` goes, if there is a bucket that it is to be uploaded to.
     pub(super) fn mark(&self, digest: &Digest) -> Option<PathBuf> {
         self.tier.is_some().then(|| self.layout.pending_mark(digest))
+    }
+
+    /// Has a blob or manifest that is here uploaded, if there is a bucket. Until then it is the last to be evicted.
+    pub(super) fn send(&self, digest: Digest) {
+        if let Some(tier) = &self.tier {
+            self.index.lock().unsent(&digest, self.clock.now());
+            tier.enqueue(digest);
+        }
     }
 
     async fn unmark(&self, digest: &Digest) {

@@ -158,6 +158,13 @@ impl BlobBody {
         result
     }
 
+    /// Ends it: somebody else goes on because it is `broken`, and its upstream is judged by that.
+    pub fn give_up(mut self, broken: &BrokenBody) {
+        if let Some(pending) = self.pending.take() {
+            pending.ended::<()>(&Err(broken.judged()));
+        }
+    }
+
     fn account(&mut self, bytes: Bytes) -> Result<Bytes, BrokenBody> {
         let count = bytes.len() as u64;
         self.meter.inc_by(count);

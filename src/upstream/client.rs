@@ -236,7 +236,12 @@ impl Candidate<'_> {
         let digest = self.verify(request, &headers, &body)?;
         let announced: Option<MediaType> =
             headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()?.parse().ok());
-        let manifest = Manifest::parse(announced.as_ref(), &body)
+        let read = match &request.reference {
+            // Whatever it is, it is what was asked for.
+            Reference::Digest(_) => Manifest::parse,
+            Reference::Tag(_) => Manifest::recognise,
+        };
+        let manifest = read(announced.as_ref(), &body)
             .map_err(|invalid| UpstreamError::broken(format!("Answered with no manifest: {invalid}")))?;
         let (upstream, media_type) = (Arc::clone(self.name), manifest.media_type);
         let (before, warning) = (self.before, warning(&headers));
@@ -359,7 +364,7 @@ impl Candidate<'_> {
         response: Response,
         limit: usize,
     ) -> Result<Bytes, UpstreamError> {
-        let read = read_document(pieces(response), limit, surface.first_byte());
+        let read = read_document(pieces(response), limit, self.pace.of(surface.first_byte()));
         let body = timeout_at(self.deadline, read)
             .await
             .unwrap_or_else(|_| Err(UpstreamError::timeout("The answer did not end in time")))?;

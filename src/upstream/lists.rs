@@ -3,19 +3,22 @@
 //! Registries disagree on how to ask for the next page (`last`, a token, a number), but all of them say it in `Link`.
 //! So lists are read whole, along the links, and cut into pages again above; nothing is silently left out.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::LINK;
 use http::{HeaderMap, HeaderName, Method};
-use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 use url::Url;
 
 use super::client::{Candidate, expect_ok};
 use super::error::{UpstreamError, Verdict};
 use super::exchange::{Ask, Redirects};
+use super::link;
 use super::question::Surface;
 use super::verdict::is_html;
 use super::{Referrers, TagList};
@@ -34,10 +37,24 @@ const TAGS_PER_PAGE: &str = "1000";
 /// Set by registries that filtered a list of referrers themselves.
 const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
-/// The fields of a page of tags; some registries say `null` for none.
+/// A page of tags.
 #[derive(Deserialize)]
 struct TagPage {
-    tags: Option<Vec<String>>,
+    #[serde(deserialize_with = "null_for_none")]
+    tags: Vec<String>,
+}
+
+/// A page of referrers, as far as it tells that it is one, and whole.
+#[derive(Deserialize)]
+struct ReferrersPage {
+    #[serde(rename = "manifests", deserialize_with = "null_for_none")]
+    _manifests: Vec<IgnoredAny>,
+}
+
+/// The list of a page, which must be there: errors and outages, sent with a status of 200, are no empty lists. Some
+/// registries say `null` for none.
+fn null_for_none<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// A list, page by page.
@@ -60,8 +77,8 @@ impl Candidate<'_> {
         let mut pages = Pages::new(self, Surface::Tags, "application/json", url);
         let mut tags = Vec::new();
         while let Some((_, body)) = pages.next().await? {
-            let page: TagPage = serde_json::from_slice(&body).map_err(|_| no_list(Surface::Tags))?;
-            tags.extend(page.tags.unwrap_or_default());
+            let page: TagPage = parse(Surface::Tags, &body)?;
+            tags.extend(page.tags);
         }
         Ok(TagList { upstream, tags: tags.into() })
     }
@@ -95,12 +112,16 @@ impl Candidate<'_> {
                 return Err(error.judged(Verdict::NoSuchList));
             }
         };
-        let (headers, mut body) = first.ok_or_else(|| no_list(Surface::Referrers))?;
+        let (headers, body) = first.ok_or_else(|| no_list(Surface::Referrers))?;
+        // Its bytes are passed on, so its end must be there.
+        parse::<ReferrersPage>(Surface::Referrers, &body)?;
         let applied = headers.get(OCI_FILTERS_APPLIED).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let filtered = applied.split(',').any(|filter| filter.trim() == "artifactType");
+        let mut bodies = vec![body];
         while let Some((_, page)) = pages.next().await? {
-            body = append(&body, &page).ok_or_else(|| no_list(Surface::Referrers))?;
+            bodies.push(page);
         }
+        let body = in_one(&bodies).ok_or_else(|| no_list(Surface::Referrers))?;
         Ok(Referrers { upstream: name, body, filtered })
     }
 
@@ -158,6 +179,10 @@ impl<'a> Pages<'a> {
     }
 }
 
+fn parse<T: DeserializeOwned>(surface: Surface, body: &[u8]) -> Result<T, UpstreamError> {
+    serde_json::from_slice(body).map_err(|_| no_list(surface))
+}
+
 fn no_list(surface: Surface) -> UpstreamError {
     UpstreamError::broken(format!("Answered with no list of {}", surface.as_str()))
 }
@@ -165,39 +190,43 @@ fn no_list(surface: Surface) -> UpstreamError {
 /// The page that `Link` names. Of its address only the query counts: registries behind proxies get the rest wrong, and
 /// no list goes on at another host.
 fn next_page(page: &Url, headers: &HeaderMap) -> Option<Url> {
-    let links = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
-    let next = links.flat_map(|links| links.split(", <")).find_map(|link| {
-        let (target, parameters) = link.split_once('>')?;
-        let is_next = parameters.split(';').any(|parameter| {
-            parameter
-                .trim()
-                .strip_prefix("rel=")
-                .is_some_and(|relation| relation.trim_matches('"').eq_ignore_ascii_case("next"))
-        });
-        is_next.then_some(target)
-    })?;
-    let (_, query) = next.split_once('?')?;
+    let mut links = headers.get_all(LINK).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let next = links.find_map(|links| link::target(&links, "next").map(str::to_owned))?;
+    let (_, query) = next.split('#').next()?.split_once('?')?;
     let mut url = page.clone();
     url.set_query(Some(query));
     Some(url)
 }
 
-/// One index of referrers out of two.
-fn append(index: &[u8], page: &[u8]) -> Option<Bytes> {
-    let mut index: serde_json::Value = serde_json::from_slice(index).ok()?;
-    let mut page: serde_json::Value = serde_json::from_slice(page).ok()?;
-    let more = page.get_mut("manifests")?.as_array_mut()?;
-    index.get_mut("manifests")?.as_array_mut()?.append(more);
-    Some(Bytes::from(index.to_string()))
+/// One index of referrers out of all `pages`: the first one, with the entries of the others as they are written. A
+/// single page is passed on untouched.
+fn in_one(pages: &[Bytes]) -> Option<Bytes> {
+    #[derive(Deserialize)]
+    struct Page<'a> {
+        #[serde(borrow, deserialize_with = "null_for_none")]
+        manifests: Vec<&'a RawValue>,
+    }
+    let [first, _, ..] = pages else { return pages.first().cloned() };
+    let mut entries = Vec::new();
+    for page in pages {
+        let page: Page<'_> = serde_json::from_slice(page).ok()?;
+        entries.extend(page.manifests);
+    }
+    let entries = serde_json::value::to_raw_value(&entries).ok()?;
+    let mut index: BTreeMap<String, &RawValue> = serde_json::from_slice(first).ok()?;
+    index.insert("manifests".to_owned(), &entries);
+    serde_json::to_vec(&index).ok().map(Bytes::from)
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn next(link: &str) -> Option<String> {
         let page = "https://reg.example/v2/a/tags/list?n=5".parse().unwrap();
-        let headers = HeaderMap::from_iter([(LINK, link.parse().unwrap())]);
+        let headers = HeaderMap::from_iter([(LINK, HeaderValue::from_bytes(link.as_bytes()).unwrap())]);
         next_page(&page, &headers).map(String::from)
     }
 
@@ -206,8 +235,8 @@ mod tests {
         let expected = Some("https://reg.example/v2/a/tags/list?n=5&last=b".to_owned());
         for link in [
             "</v2/a/tags/list?n=5&last=b>; rel=\"next\"",
-            "<http://inside:5000/v2/a/tags/list?n=5&last=b>; rel=next",
-            "</v2/a/tags/list?n=5>; rel=\"prev\", </v2/a/tags/list?n=5&last=b>; title=x; rel=\"Next\"",
+            "<http://inside:5000/v2/a/tags/list?n=5&last=b#top>; rel=next",
+            "</v2/a/tags/list?n=5>; rel=\"prev\",<?n=5&last=b>; title=\"\u{dc}bersicht\"; rel=\"Next last\"",
         ] {
             assert_eq!(next(link), expected, "{link}");
         }
@@ -218,11 +247,22 @@ mod tests {
 
     #[test]
     fn pages_of_referrers_become_one_index() {
-        let index = append(br#"{"schemaVersion":2,"manifests":[1]}"#, br#"{"manifests":[2,3]}"#).unwrap();
+        let in_one = |pages: &[&'static str]| {
+            let pages: Vec<_> = pages.iter().map(|page| Bytes::from_static(page.as_bytes())).collect();
+            super::in_one(&pages).map(|index| String::from_utf8(index.to_vec()).unwrap())
+        };
+        let first = r#"{"schemaVersion": 2, "manifests": [{"size": 1.0}]}"#;
+        assert_eq!(in_one(&[first]).as_deref(), Some(first));
         assert_eq!(
-            serde_json::from_slice::<serde_json::Value>(&index).unwrap()["manifests"],
-            serde_json::json!([1, 2, 3])
+            in_one(&[first, r#"{"manifests": [2, {"a": "\u0041"}]}"#, r#"{"manifests": []}"#]).as_deref(),
+            Some(r#"{"manifests":[{"size": 1.0},2,{"a": "\u0041"}],"schemaVersion":2}"#)
         );
-        assert_eq!(append(br#"{"manifests":[]}"#, b"{}"), None);
+        let null = r#"{"manifests":null}"#;
+        for pages in [[null, r#"{"manifests":[1]}"#], [r#"{"manifests":[1]}"#, null]] {
+            assert_eq!(in_one(&pages).as_deref(), Some(r#"{"manifests":[1]}"#));
+        }
+        for page in ["{}", "[]", r#"{"manifests": {}}"#, r#"{"manifests":[1"#, "<html>"] {
+            assert_eq!(in_one(&[first, page]), None, "{page}");
+        }
     }
 }

@@ -29,6 +29,7 @@ mod failover;
 mod grant;
 mod health;
 mod limit;
+mod link;
 mod lists;
 mod network;
 mod outcome;
@@ -175,8 +176,8 @@ pub struct Referrers {
     pub filtered: bool,
 }
 
-/// Whether the certificates and keys of all upstreams can be used.
-pub fn check(registries: &[RegistryConfig]) -> Result<(), SetupError> {
+/// Whether the certificates and keys of all upstreams can be used; and what is odd about the environment, in sentences.
+pub fn check(registries: &[RegistryConfig]) -> Result<Vec<String>, SetupError> {
     let mut transports = Transports::of_process();
     for registry in registries {
         for upstream in &registry.upstreams {
@@ -184,13 +185,17 @@ pub fn check(registries: &[RegistryConfig]) -> Result<(), SetupError> {
             made.map_err(|message| SetupError::of(registry.host.as_str(), &upstream.name, message))?;
         }
     }
-    Ok(())
+    Ok(transports.warnings())
 }
 
 impl Upstreams {
     /// Prepares the clients of all upstreams. Nothing is dialled.
     pub fn new(registries: &[RegistryConfig], metrics: &Metrics) -> Result<Self, SetupError> {
-        Self::first(Transports::of_process(), registries, metrics)
+        let transports = Transports::of_process();
+        for warning in transports.warnings() {
+            tracing::warn!("{warning}");
+        }
+        Self::first(transports, registries, metrics)
     }
 
     /// The same with names and proxies of a test's choice.

@@ -56,7 +56,8 @@ async fn who_verifies_nothing_is_warned_by_the_check_at_start_and_in_metrics() {
     let directory = tempfile::tempdir().unwrap();
     let upstream =
         |verified: bool| json!({ "url": "https://registry.test", "name": "hub", "insecure_skip_verify": !verified });
-    let config = |verified| json!({ "registries": { REGISTRY: { "upstreams": [upstream(verified)] } }, "log": { "level": "info" } });
+    let registries = |verified| json!({ REGISTRY: { "upstreams": [upstream(verified)] } });
+    let config = |verified| json!({ "registries": registries(verified), "log": { "level": "info" } });
     let file = directory.path().join("weir.yaml");
     let warning = "insecure_skip_verify` is true: whoever stands between may pose as https://registry.test/";
     for (verified, warnings) in [(true, 0), (false, 1)] {
@@ -240,6 +241,17 @@ fn mirror_config_says_where_written_files_belong() {
     }
 }
 
+/// What `serve` logs, `check` says.
+#[test]
+fn variables_that_name_no_proxy_are_warned_about() {
+    for (name, value) in [("HTTP_PROXY", "::::"), ("ALL_PROXY", "socks5://u:s3cret@proxy.test:1080")] {
+        let output = weir_with(&[(name, value)], &["config", "check"]);
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+        assert_says(&said(&output), &[&format!("Warning: {name} is no address of an HTTP proxy"), "1 warning"]);
+        assert!(!said(&output).contains("s3cret"), "{}", said(&output));
+    }
+}
+
 #[test]
 fn check_says_what_it_read() {
     let output = weir(&["config", "check"]);
@@ -284,7 +296,7 @@ fn files_that_tls_cannot_use_are_named_by_check_and_by_serve() {
         let config = json!({
             "server": { "listen": listen, "tls": tls, "external_url": "https://other.test" },
             "admin": { "listen": listen },
-            "store": { "path": store },
+            "store": { "path": store, "keep_free": 0 },
         });
         fs::write(&file, config.to_string()).unwrap();
         weir(&[command, &["-c", &file.display().to_string()]].concat())

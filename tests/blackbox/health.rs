@@ -59,6 +59,16 @@ async fn a_hanging_upstream_costs_the_first_pull_seconds_and_later_ones_nothing(
     assert!(later[asked..].iter().all(|request| request.kind == Kind::Ping), "only probes: {later:?}");
 }
 
+/// Who sends the head of a manifest and nothing behind it gets no more time than who sends nothing at all.
+#[tokio::test(start_paused = true)]
+async fn a_manifest_that_stops_behind_its_head_costs_seconds() {
+    let (first, _second, weir) = two_upstreams().await;
+    let _gate = first.hold(Requests::of_kind(Kind::Manifest).get(), 0);
+    let asked = Instant::now();
+    weir.manifest(REPOSITORY, "v1").await.assert_is(demo(1).digest());
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_upstream_that_is_gone_costs_no_time() {
     let (first, second, weir) = two_upstreams().await;

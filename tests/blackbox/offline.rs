@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 
 use crate::support::blob::blob_of;
 use crate::support::eventually;
-use crate::support::images::{demo, image};
+use crate::support::images::{OCI_MANIFEST, demo, image};
 use crate::support::upstream::{Fault, Kind, Requests, ScriptedUpstream};
-use crate::support::weir::{REGISTRY, TestWeir, blob_path, manifest_path};
+use crate::support::weir::{REGISTRY, TestWeir, blob_path, manifest_path, stored_file};
 
 const REPOSITORY: &str = "library/demo";
 
@@ -64,6 +64,46 @@ async fn whatever_the_upstreams_trouble_the_tag_is_served_stale() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_about_an_outage_takes_the_place_of_no_tag() {
+    let (upstream, weir) = always_asking(json!({})).await;
+    let package = demo(2);
+    upstream.push(REPOSITORY, "v1", &package);
+    weir.pull_all(REPOSITORY, "v1", &package).await;
+    for (content_type, body) in [
+        ("application/vnd.api+json", r#"{"title":"maintenance"}"#),
+        ("text/javascript", r#"{"title":"maintenance"}"#),
+        (OCI_MANIFEST, "{}"),
+    ] {
+        upstream.fault(Requests::all(), Fault::Page { status: StatusCode::OK, content_type, body });
+        let answer = weir.manifest(REPOSITORY, "v1").await;
+        answer.assert_is(package.digest());
+        assert!(answer.header("warning").starts_with("299 - \""), "{content_type}");
+        weir.manifest(REPOSITORY, "v2").await.assert_error(503, "UNAVAILABLE");
+        upstream.heal();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_list_takes_the_place_of_none() {
+    let (upstream, weir) = always_asking(json!({})).await;
+    let package = demo(2);
+    upstream.push(REPOSITORY, "v1", &package);
+    let path = |rest: &str| format!("/v2/{REGISTRY}/{REPOSITORY}/{rest}");
+    let paths = [path("tags/list"), path(&format!("referrers/{}", package.digest()))];
+    let lists = [weir.get(&paths[0]).await, weir.get(&paths[1]).await];
+    let error = r#"{"errors":[{"code":"UNAVAILABLE"}]}"#;
+    let page = Fault::Page { status: StatusCode::OK, content_type: "application/json", body: error };
+    // One that ends early is whole as far as its head tells.
+    for (kind, fault) in [(0, page.clone()), (0, Fault::EndAt(20)), (1, page), (1, Fault::EndAt(20))] {
+        upstream.fault(Requests::all(), fault.clone());
+        let answer = weir.get(&paths[kind]).await;
+        assert_eq!((answer.status, answer.text()), (StatusCode::OK, lists[kind].text()), "{fault:?}");
+        assert!(answer.header("warning").starts_with("299 - \""), "{fault:?}");
+        upstream.heal();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_restart_forgets_nothing() {
     let (upstream, weir) = always_asking(json!({})).await;
     let package = demo(3);
@@ -72,6 +112,28 @@ async fn a_restart_forgets_nothing() {
     upstream.down().await;
     let weir = weir.restart_with(json!({})).await;
     weir.pull_all(REPOSITORY, "v1", &package).await;
+}
+
+/// What a manifest says about the size of a blob is not on disk beside the right to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_out_of_the_store_says_again_how_large_its_blobs_are() {
+    for by_tag in [true, false] {
+        let upstream = ScriptedUpstream::start().await;
+        let weir = TestWeir::before(&upstream).await;
+        let (kept, lost) = (blob_of(50_000, 70), blob_of(100_000, 71));
+        let package = image("amd64", vec![kept, lost.clone()]);
+        upstream.push(REPOSITORY, "v1", &package);
+        weir.pull_all(REPOSITORY, "v1", &package).await;
+        let weir = weir.restart_with(json!({ "tags": { "fresh": "1h" } })).await;
+        let reference = if by_tag { "v1".to_owned() } else { package.digest().to_string() };
+        weir.manifest(REPOSITORY, &reference).await.assert_is(package.digest());
+        assert_eq!(upstream.requests().iter().filter(|request| request.kind == Kind::Manifest).count(), 1);
+        // Cut short behind our back, as by a file system that lost its tail.
+        let file = stored_file(weir.store_path(), lost.digest());
+        std::fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(70_000).unwrap();
+        weir.blob(REPOSITORY, lost.digest()).await.assert_is(lost.digest());
+        assert_eq!(upstream.blob_gets(lost.digest()), 2, "by tag: {by_tag}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -101,6 +101,14 @@ async fn a_blob_that_another_repository_has_too_is_confirmed_and_not_fetched_aga
     weir.blob(PUBLIC, blob.digest()).await.assert_is(blob.digest());
     assert_eq!(upstream.blob_gets(blob.digest()), 1);
     assert!(upstream.count_of(&Requests::blob(blob.digest()).in_repository(PUBLIC).head()) >= 1);
+    // The size that comes with a confirmation says nothing about the bytes that are here.
+    let mistaken = "team/mistaken";
+    upstream.push_blob(mistaken, &blob);
+    upstream.fault(Requests::blob(blob.digest()).head().once(), Fault::AnnounceLength(45));
+    for _ in 0..2 {
+        weir.blob(mistaken, blob.digest()).await.assert_is(blob.digest());
+    }
+    assert_eq!(upstream.blob_gets(blob.digest()), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

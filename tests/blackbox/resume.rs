@@ -132,10 +132,22 @@ async fn the_next_pull_goes_on_where_an_upstream_fell_silent() {
 
 #[tokio::test(start_paused = true)]
 async fn a_blob_of_unknown_length_is_gone_on_with() {
-    let pull = Interrupted::at_five_mib(3, &[Fault::Chunked]).await;
+    let upstream = ScriptedUpstream::start().await;
+    let weir = TestWeir::before(&upstream).await;
+    let mut pull = Interrupted { upstream, weir, blob: blob_of(SIZE, 3), before: 0 };
+    pull.upstream.push_blob(REPOSITORY, &pull.blob);
+    pull.upstream.faults(Requests::blob(pull.blob.digest()).get(), [Fault::Chunked, Fault::CutAt(BROKEN_AT)]);
+    let answer = pull.weir.blob(REPOSITORY, pull.blob.digest()).await;
+    assert!(!answer.complete && answer.size <= BROKEN_AT, "{} bytes", answer.size);
+    pull.upstream.heal();
+    pull.before = pull.upstream.blob_gets(pull.blob.digest());
+    // What was on its way when the connection broke may not have arrived.
+    let [half] = &halves(pull.weir.store_path())[..] else { panic!("nothing is left of it") };
+    let kept = fs::metadata(half).unwrap().len();
+    assert!((MIB..=BROKEN_AT).contains(&kept), "{kept}");
     pull.finish().await;
-    assert_eq!(pull.asked(), [Some(rest())]);
-    assert_eq!(pull.upstream.bytes_sent(), SIZE);
+    assert_eq!(pull.asked(), [Some(format!("bytes={kept}-"))]);
+    assert_eq!(pull.weir.metric("weir_received_bytes_total", &[]).await, SIZE, "no byte came twice");
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::support::blob::{Blob, blob_of};
-use crate::support::images::demo;
+use crate::support::images::{demo, image};
 use crate::support::upstream::{Requests, ScriptedUpstream};
 use crate::support::weir::{TestWeir, blob_path, stored_file};
 use crate::support::{MIB, eventually, raw};
@@ -144,6 +144,10 @@ async fn a_file_cut_under_its_reader_breaks_the_answer_and_is_fetched_again() {
         let file = OpenOptions::new().write(true).open(stored_file(weir.store_path(), blob.digest())).unwrap();
         file.set_len(40 * MIB).unwrap();
         assert!(answer.read_to_end().await.is_err(), "sendfile {sendfile}: the answer must not end well");
+        // Clients know by a manifest how large it is, and so does Weir by then.
+        let package = image("amd64", vec![blob.clone()]);
+        upstream.push(REPOSITORY, "v1", &package);
+        weir.manifest(REPOSITORY, "v1").await.assert_is(package.digest());
         weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
         assert_eq!(upstream.count_of(&Requests::blob(blob.digest()).get()), 2, "sendfile {sendfile}");
         weir.idle().await;

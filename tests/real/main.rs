@@ -11,6 +11,7 @@ mod support;
 
 mod clients;
 mod containerd;
+mod disk;
 mod failover;
 mod jwt;
 mod parts;

@@ -34,7 +34,7 @@ pub(super) fn caching(
     let mut config = json!({
         "server": { "listen": address, "default_registry": "registry.test" },
         "admin": { "listen": free_address()? },
-        "store": { "path": content },
+        "store": { "path": content, "keep_free": 0 },
         "builtin_registries": false,
         "registries": { "registry.test": { "upstreams": upstreams.iter().map(upstream).collect::<Vec<_>>() } },
     });

@@ -1,7 +1,6 @@
 //! What the server shows its clients and what it asks of them: a chain of certificates with its key, and the
 //! authorities of clients' certificates. Read from files as a whole, or not at all.
 
-use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +16,7 @@ use url::{Host, Url};
 
 use super::error::{NamedFile, TlsError};
 use super::validity::{self, Validity};
-use crate::config::TlsConfig;
+use crate::config::{TlsConfig, read_file};
 use crate::oci::Digest;
 
 /// The protocols that clients may choose from, the preferred one first (RFC 7301).
@@ -166,7 +165,7 @@ impl Files {
 
     fn read(&self) -> Result<Contents, TlsError> {
         let read = |file: &NamedFile| {
-            fs::read(file.path()).map_err(|source| TlsError::Unreadable { file: file.clone(), source })
+            read_file(file.path()).map_err(|source| TlsError::Unreadable { file: file.clone(), source })
         };
         Ok(Contents {
             certificate: read(&self.certificate)?,

@@ -14,7 +14,6 @@ mod notices;
 
 use std::collections::HashSet;
 use std::fmt;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,6 +21,7 @@ use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
+use crate::config::read_file;
 use crate::oci::Digest;
 
 use notices::Notices;
@@ -178,12 +178,10 @@ fn read(path: &Path) -> Content {
     content_of(path).ok()
 }
 
-/// What a regular file holds. Others are not looked at: reading a pipe would take from it what somebody else waits for.
+/// What a file holds, as those who use it read it. Others are not looked at: reading a pipe would take from it what
+/// somebody else waits for.
 fn content_of(path: &Path) -> io::Result<Digest> {
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    Ok(Digest::of(&fs::read(path)?))
+    Ok(Digest::of(&read_file(path)?))
 }
 
 #[cfg(test)]

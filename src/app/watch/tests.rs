@@ -1,5 +1,6 @@
 //! The watch over real directories.
 
+use std::fs;
 use std::os::unix::fs::symlink;
 
 use futures_util::FutureExt;

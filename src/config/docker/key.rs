@@ -196,7 +196,8 @@ mod tests {
         fn a_key_in_its_shortest_form_is_the_same_key_and_means_its_own_registry(
             host in "[a-z0-9]{1,8}(\\.[a-z0-9-]{1,8}){0,3}",
             port in proptest::option::of(1_u16..),
-            path in "(/[a-z0-9]{1,6}){0,3}",
+            // Not what looks like a version of the API.
+            path in "(/[a-uw-z][a-z0-9]{0,5}){0,3}",
             scheme in prop_oneof![Just(""), Just("http://"), Just("https://")],
             version in prop_oneof![Just(""), Just("/v1"), Just("/v2")],
         ) {

@@ -12,6 +12,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 
 use super::credentials::Credential;
+use super::mask;
 use super::registries::RepositoryPattern;
 use super::secret::Secret;
 
@@ -97,7 +98,10 @@ impl DockerConfig {
                 (_, Ok(None)) => {}
                 (Some(key), Ok(Some(credential))) => config.auths.push((key, credential)),
                 (None, Ok(Some(_))) => config.warnings.push(no_key(&text)),
-                (_, Err(why)) => config.warnings.push(format!("the entry of `{text}` cannot be used: {why}")),
+                (_, Err(why)) => {
+                    let key = mask::in_one_line(&text);
+                    config.warnings.push(format!("the entry of `{key}` cannot be used: {why}"));
+                }
             }
         }
         for (text, helper) in file.helpers.unwrap_or_default() {
@@ -179,7 +183,7 @@ fn entries_of(file: serde_json::Map<String, serde_json::Value>) -> BTreeMap<Stri
 }
 
 fn no_key(text: &str) -> String {
-    format!("the key `{text}` names no registry")
+    format!("the key `{}` names no registry", mask::in_one_line(text))
 }
 
 #[cfg(test)]

@@ -48,6 +48,8 @@ fn what_cannot_be_used_is_told_by_its_key_alone() {
         (r#"{"auths":{"a.test":{"password":"hunter2"}}}"#, "but not both"),
         (r#"{"auths":{"a.test:x":{"auth":"dXNlcjpodW50ZXIy"}}}"#, "the key `a.test:x` names no registry"),
         (r#"{"credHelpers":{"":"pass"}}"#, "the key `` names no registry"),
+        (r#"{"credHelpers":{"a.test:\n":"pass"}}"#, r"the key `a.test:\n` names no registry"),
+        (r#"{"auths":{"a\nb":{"auth":"hunter2"}}}"#, r"the entry of `a\nb` cannot be used"),
     ] {
         let config = DockerConfig::parse(text).unwrap();
         let [told] = &config.warnings[..] else { panic!("{:?}", config.warnings) };

@@ -8,6 +8,7 @@ use super::section::{Section, Wrong};
 use super::{Reading, docker, files, keys, scalars};
 use crate::config::credentials::{Credential, CredentialRule, CredentialSource};
 use crate::config::files::FilesRead;
+use crate::config::mask;
 use crate::config::registries::RepositoryPattern;
 use crate::config::secret::Secret;
 
@@ -96,6 +97,7 @@ fn rule(
     credential: Option<Credential>,
 ) -> Vec<CredentialRule> {
     let (Some(pattern), Some(name), Some(credential)) = (pattern, name, credential) else { return Vec::new() };
+    let name = mask::in_one_line(&name);
     vec![CredentialRule { name, pattern, below: None, source: CredentialSource::Given(credential) }]
 }
 

@@ -1,22 +1,19 @@
 //! Files that the configuration names: they are there, and secrets among them are not for everybody.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::scalars;
 use super::section::Wrong;
-use crate::config::files::FilesRead;
+use crate::config::files::{FilesRead, read_file};
 
 /// The path of a file that this process can read, and that its reader watches by itself; one that is missing is listed
 /// in `read`. `fix` says which file to name.
 pub(super) fn readable(text: &str, fix: &str, read: &mut FilesRead) -> Result<PathBuf, Wrong> {
     let path = scalars::path(text)?;
-    match File::open(&path).and_then(|file| file.metadata()) {
-        Ok(facts) if facts.is_dir() => {
-            Err(Wrong::Refused(format!("names {text}, which is a directory"), fix.to_owned()))
-        }
+    match read_file(&path) {
         Ok(_) => Ok(path),
         Err(error) => {
             read.missing(&path);

@@ -1,5 +1,7 @@
 //! `store`: which kind it is, and its bounds.
 
+use std::time::Duration;
+
 use super::section::Section;
 use super::{Reading, bucket, keys, scalars};
 use crate::config::store::StoreConfig;
@@ -33,6 +35,13 @@ pub(super) fn read(section: &Section<'_>, reading: &mut Reading<'_>) -> StoreCon
         max_size: section.value("max_size", scalars::positive_size_limit).unwrap_or(default.max_size),
         keep_free: section.value("keep_free", scalars::size_limit).unwrap_or(default.keep_free),
         verify_interval: section.value("verify_interval", scalars::duration).unwrap_or(default.verify_interval),
+        max_age: lifetime(section, "max_age"),
+        max_idle: lifetime(section, "max_idle"),
         bucket: bucket.filter(|_| kind == Kind::S3),
     }
+}
+
+/// No limit is spelled by leaving it out, and by `0`.
+fn lifetime(section: &Section<'_>, key: &'static str) -> Option<Duration> {
+    section.value(key, scalars::duration).filter(|lifetime| !lifetime.is_zero())
 }

@@ -39,9 +39,10 @@ fn come_from_a_file_or_a_variable() {
     assert!(rule.applies_to(&"x/y".parse().unwrap()));
     assert!(config.warnings.is_empty());
 
-    let credential = "{ match: '**', username: u, password_env: TOKEN }";
+    let credential = "{ match: '**', username: \"u\\nx\", password_env: TOKEN }";
     let config = loaded(OPEN, credential, &[("TOKEN", "from env")]).unwrap();
-    assert_eq!(password(&registry(&config, "a.b").upstreams[0].credentials[0]), "from env");
+    let rule = &registry(&config, "a.b").upstreams[0].credentials[0];
+    assert_eq!((rule.name.as_str(), password(rule)), (r"u\nx", "from env"));
 }
 
 #[test]
@@ -181,6 +182,8 @@ fn that_are_incomplete_are_explained() {
         ("{ match: 'a**', username: u, password_env: T }".to_owned(), "must be a repository pattern"),
         ("{ match: '**', username: u, password_env: OTHER }".to_owned(), "variable OTHER, which is not set"),
         ("{ match: '**', username: u, password_file: /none }".to_owned(), "names /none, which cannot be read"),
+        ("{ match: '**', username: u, password_file: /dev/zero }".to_owned(), "cannot be read: it is no regular file"),
+        ("{ docker_config_file: /dev/zero }".to_owned(), "cannot be read: it is no regular file"),
         (format!("{{ match: '**', username: u, password_file: {} }}", empty.path().display()), "which is empty"),
     ] {
         let error = loaded(OPEN, &credential, &[("T", "t")]).unwrap_err().to_string();

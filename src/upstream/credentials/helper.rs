@@ -151,4 +151,30 @@ mod tests {
         assert!(matches!(error, SourceError::Late(_)), "{error}");
         assert_eq!(begun.elapsed(), TIMEOUT);
     }
+
+    #[tokio::test]
+    async fn a_helper_that_is_given_up_is_ended() {
+        let outside = tempfile::tempdir().unwrap();
+        let pipe = outside.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let mut receiver = tokio::net::unix::pipe::OpenOptions::new().open_receiver(&pipe).unwrap();
+        // It holds the pipe open as long as it lives, and nobody else does.
+        let (_directory, helper) = helper(&format!("exec 3>{}; echo $$ >&3; exec sleep 1000", pipe.display()));
+        let watched = async {
+            let mut pid = String::new();
+            while !pid.ends_with('\n') {
+                pid.push(char::from(receiver.read_u8().await.unwrap()));
+            }
+            assert!(Path::new("/proc").join(pid.trim()).exists());
+            tokio::time::pause();
+            tokio::time::advance(TIMEOUT).await;
+            tokio::time::resume();
+        };
+        let (fetched, ()) = tokio::join!(helper.fetch(), watched);
+        let error = fetched.unwrap_err();
+        assert!(matches!(error, SourceError::Late(_)), "{error}");
+        let mut rest = Vec::new();
+        let ended = timeout(Duration::from_secs(60), receiver.read_to_end(&mut rest)).await;
+        assert!(ended.is_ok_and(|read| read.is_ok()), "it lives on");
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! A request has its place from before it is sent until its body has ended or was dropped. Who finds none waits in a
 //! queue: clients that cannot be answered otherwise before all others, each in the order of its arrival. The queue is
-//! bounded, and so is the wait; who would wait longer, or has to make room for somebody more urgent, asks somebody else.
+//! bounded, and so is the wait; who would wait longer, or makes room for somebody more urgent, asks somebody else.
 //!
 //! The one invariant: a place that is given back goes to who waits, or is free; none is lost with a request that is
 //! given up.

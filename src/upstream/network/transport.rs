@@ -150,13 +150,9 @@ impl Settings {
 }
 
 impl Transports {
-    /// None yet. What is odd about the environment is logged.
+    /// None yet.
     pub(crate) fn of_process() -> Self {
-        let surroundings = Surroundings::of_process();
-        for warning in surroundings.proxies.warnings() {
-            tracing::warn!("{warning}");
-        }
-        Self::within(surroundings)
+        Self::within(Surroundings::of_process())
     }
 
     /// None yet, in these surroundings.
@@ -167,6 +163,11 @@ impl Transports {
             pseudonym: Pseudonym::random(),
             by_settings: HashMap::new(),
         }
+    }
+
+    /// What is odd about the environment, in sentences.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.proxies.warnings()
     }
 
     /// What this process calls itself.

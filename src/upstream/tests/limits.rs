@@ -1,10 +1,14 @@
 //! Rate limits and places: who is asked with which credentials, who is left alone, and who waits.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::response::Response;
 use futures_util::FutureExt;
 use http::Method;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use super::fake::{
@@ -13,7 +17,7 @@ use super::fake::{
 };
 use crate::config::{CredentialRule, Secret, UpstreamConfig};
 use crate::telemetry::Metrics;
-use crate::upstream::{Attempts, Conclusion, Outcome, Purpose};
+use crate::upstream::{Attempts, Conclusion, Outcome, Purpose, UpstreamSet};
 
 /// The wait that `attempts` come to, in whole seconds.
 fn wait(attempts: &Attempts) -> u64 {
@@ -130,8 +134,8 @@ async fn a_token_server_that_limits_stops_everything() {
 
 #[tokio::test]
 async fn credentials_for_the_same_take_turns_by_what_is_left() {
-    let left = std::sync::Arc::new(parking_lot::Mutex::new([("a", 100_u64), ("b", 98)]));
-    let state = std::sync::Arc::clone(&left);
+    let left = Arc::new(parking_lot::Mutex::new([("a", 100_u64), ("b", 98)]));
+    let state = Arc::clone(&left);
     let hub = Fake::start(move |asked| {
         let Some(user) = user(asked) else { return challenge() };
         let mut left = state.lock();
@@ -354,4 +358,54 @@ async fn a_full_queue_is_passed_over_at_once() {
     }
     let full = set.manifest(&wanted_manifest, Purpose::Miss, deadline()).now_or_never().expect("at once").unwrap_err();
     assert_eq!(outcomes(&full), [Outcome::Busy]);
+}
+
+/// Of requests worth sending again: how many were, and how many were not.
+fn retries(metrics: &Metrics) -> [u64; 2] {
+    ["sent", "withheld"]
+        .map(|outcome| metrics.upstream.retries.with_label_values(&["registry.test", "hub", outcome]).get())
+}
+
+/// Asks once, and once more when nothing is left to pay for a second request. Tells after each how often the upstream
+/// was reached, and what metrics say.
+async fn with_and_without_a_budget(
+    set: &UpstreamSet,
+    metrics: &Metrics,
+    reached: impl Fn() -> usize,
+) -> [(usize, [u64; 2]); 2] {
+    set.manifest(&manifest_by_digest(), Purpose::Miss, deadline()).await.unwrap_err();
+    let before = (reached(), retries(metrics));
+    while set.upstreams[0].budget.may_retry() {}
+    let spent = retries(metrics);
+    set.manifest(&manifest_by_digest(), Purpose::Miss, deadline()).await.unwrap_err();
+    let after = retries(metrics);
+    [before, (reached() - before.0, [after[0] - spent[0], after[1] - spent[1]])]
+}
+
+#[tokio::test]
+async fn one_that_promises_to_be_back_is_asked_again_within_a_budget() {
+    let hub = Fake::start(|_| reply(503, &[("retry-after", "0")], "")).await;
+    let (set, metrics) = set(vec![upstream("hub", &hub.url())]);
+    let asked = with_and_without_a_budget(&set, &metrics, || hub.count()).await;
+    assert_eq!(asked, [(2, [1, 0]), (1, [0, 1])]);
+    // Who could be answered otherwise does not try to spend anything.
+    set.manifest(&manifest_by_digest(), Purpose::Revalidation, deadline()).await.unwrap_err();
+    assert_eq!(hub.count(), 4);
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_is_tried_again_within_a_budget() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let _ = stream.read(&mut [0; 8192]).await;
+        }
+    });
+    let (set, metrics) = set(vec![upstream("hub", &url)]);
+    let asked = with_and_without_a_budget(&set, &metrics, || connections.load(Ordering::Relaxed)).await;
+    assert_eq!(asked, [(2, [1, 0]), (1, [0, 1])]);
 }

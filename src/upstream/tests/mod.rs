@@ -5,6 +5,7 @@ mod content;
 mod encrypted;
 mod failover;
 mod fake;
+mod families;
 mod grants;
 mod health;
 mod identities;

@@ -11,6 +11,7 @@ use super::fake::{
     Asked, Fake, MANIFEST, blob, deadline, manifest, manifest_by_digest, ok, reply, set, status, upstream, wanted,
     with_credentials,
 };
+use crate::oci::media_type::OCI_MANIFEST;
 use crate::oci::request::ReferrersRequest;
 use crate::oci::{Digest, MAX_MANIFEST_BYTES};
 use crate::upstream::{Attempts, BytesAsked, Purpose, UpstreamSet, Verdict};
@@ -20,6 +21,7 @@ const CONTENT: &[u8] = b"the content of a blob";
 const HTML: &str = "<!DOCTYPE html><html>";
 /// An image and an index in one.
 const BOTH: &str = r#"{"schemaVersion":2,"layers":[],"manifests":[]}"#;
+const MAINTENANCE: &str = r#"{"title":"maintenance","errors":[{"code":"UNAVAILABLE"}]}"#;
 const DENIED: &str = r#"{"errors":[{"code":"DENIED","message":"(or it may not exist)"}]}"#;
 const XML: &str = "<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code></Error>";
 
@@ -124,6 +126,10 @@ fn lines() -> Vec<Line> {
         fails("a web page instead of a manifest", Tag, |_, _| ok(BOTH), Broken).asked(2),
         fails("a web page instead of a manifest", Tag,
             |_, _| ok(format!("{MANIFEST}{}", " ".repeat(MAX_MANIFEST_BYTES))), Broken).asked(2),
+        fails("JSON that is no manifest, for a tag", Tag,
+            |_, _| reply(200, &[("content-type", "application/vnd.api+json")], MAINTENANCE), Broken).asked(2),
+        fails("JSON that is no manifest, for a tag", Tag,
+            |_, _| reply(200, &[("content-type", OCI_MANIFEST)], MAINTENANCE), Broken).asked(2),
         fails("a blob of another length than its descriptor says", Blob, |_, _| ok("short"), Broken),
         // Only who reads it can tell; it is held back until then.
         succeeds("a whole blob that does not hash to its digest", Blob, |_, _| ok("The content of a blob")),
@@ -200,6 +206,12 @@ fn lines() -> Vec<Line> {
             let next = if page == "page=2" { "</v2/x?page=3>; rel=next" } else { "</v2/x?page=2>; rel=next" };
             reply(200, &[("link", next)], r#"{"tags":["a"]}"#)
         }, Broken).asked(3),
+        fails("JSON that is no list of what was asked for", Tags, |_, _| ok(MAINTENANCE), Broken),
+        fails("JSON that is no list of what was asked for", Referrers, |_, _| ok(MAINTENANCE), Broken),
+        fails("JSON that is no list of what was asked for", Referrers,
+            |_, _| ok(r#"{"schemaVersion":2,"manifests":[{"size":3}"#), Broken),
+        succeeds("a list that is `null`", Tags, |_, _| ok(r#"{"name":"acme/app","tags":null}"#)),
+        succeeds("a list that is `null`", Referrers, |_, _| ok(r#"{"schemaVersion":2,"manifests":null}"#)),
         succeeds("405 to a write, because it is read-only", Manifest,
             |asked, _| if asked.method == Method::GET { ok(MANIFEST) } else { status(405) }),
         succeeds("a `Warning: 299`", Manifest, |_, _| reply(200, &[("warning", "299 - \"moving\"")], MANIFEST)),
@@ -261,14 +273,12 @@ async fn what_upstreams_say_is_what_the_table_says() {
 
 /// The lines of the table that say nothing of an answer, or need more than one question: tested below, in
 /// `unanswered` and, bodies that break off, in `content`; credentials that are refused in `identities`.
-const BESIDES: [&str; 11] = [
+const BESIDES: [&str; 9] = [
     "a blob that breaks off",
     "a refusal of all of them as such, and nothing without",
     "a refusal of configured credentials",
     "a token that has expired, in any dialect",
     "a refused or reset connection",
-    "404 or 405 of the referrers API with a web page or plain text",
-    "405 with a web page or 501 to a HEAD",
     "a name that does not resolve",
     "a certificate that cannot be trusted",
     "nothing, in the time there is",

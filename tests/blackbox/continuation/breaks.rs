@@ -45,11 +45,12 @@ async fn a_blob_of_unknown_length_is_gone_on_with_too() {
 
 #[tokio::test(start_paused = true)]
 async fn an_end_that_comes_too_early_is_a_break() {
-    // Told apart from the real end by the size that a HEAD gave.
+    // Told apart from the real end by the size that a descriptor gave.
     let pull = Setup::of(2, 8).await;
+    let manifest = pull.promise().await;
     pull.bend(1, [Fault::Chunked, Fault::EndAt(3 * MIB)]);
     pull.assert_pulled().await;
-    pull.assert_each_byte_came_once(3 * MIB).await;
+    assert_eq!(pull.received().await.iter().sum::<u64>(), SIZE + manifest);
     assert_eq!(pull.resumes(2, "truncated").await, 1);
     // Less than was announced, and then the connection ends.
     let pull = Setup::of(2, 9).await;
@@ -62,15 +63,17 @@ async fn an_end_that_comes_too_early_is_a_break() {
 /// All of the bytes have come, and only the end of the transfer is missing.
 #[tokio::test(start_paused = true)]
 async fn nothing_is_asked_for_when_no_byte_is_missing() {
+    // Nobody gave its size: the digest tells that it is whole.
     let pull = Setup::of(2, 10).await;
+    let gate = pull.upstreams[0].hold(pull.gets(), SIZE);
     pull.bend(1, [Fault::Chunked, Fault::CutAt(SIZE)]);
-    pull.assert_pulled().await;
+    let cut = async {
+        // What is on its way when a connection breaks does not arrive.
+        pull.weir.metric_reaches("weir_received_bytes_total", &[("upstream", "up-1")], SIZE).await;
+        gate.open();
+    };
+    futures_util::future::join(pull.assert_pulled(), cut).await;
     assert_eq!(pull.sent(), [SIZE, 0]);
-    let unknown = Setup::of(2, 11).await;
-    unknown.upstreams[0].fault(Requests::all().head(), Fault::WithoutHeader(CONTENT_LENGTH));
-    unknown.bend(1, [Fault::Chunked, Fault::CutAt(SIZE)]);
-    unknown.assert_pulled().await;
-    assert_eq!(unknown.sent(), [SIZE, 0], "the digest tells");
 }
 
 #[tokio::test(start_paused = true)]
@@ -96,6 +99,77 @@ async fn an_upstream_that_crawls_is_left_for_another_one() {
     assert_eq!(pull.resumes(2, "slow").await, 1);
     let sent: u64 = pull.sent().iter().sum();
     assert!(sent * 100 <= SIZE * 101, "{sent} bytes for {SIZE}");
+}
+
+/// Not one of its answers ends, so nothing else would ever be held against it.
+#[tokio::test(start_paused = true)]
+async fn an_upstream_that_is_left_again_and_again_is_left_alone() {
+    let pull = Setup::of(2, 60).await;
+    pull.upstreams[0].fault(Requests::of_kind(Kind::Blob).get(), Fault::CrawlFrom(0, 16 * 1024));
+    let blobs: Vec<_> = (61..67).map(|seed| blob_of(2 * MIB, seed)).collect();
+    for (asked, blob) in blobs.iter().enumerate() {
+        for upstream in &pull.upstreams {
+            upstream.push_blob(REPOSITORY, blob);
+        }
+        assert_eq!(pull.asked(1).len(), asked);
+        pull.weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+        pull.weir.assert_invariants().await;
+    }
+    assert_eq!((pull.asked(1).len(), pull.resumes(2, "slow").await), (5, 5));
+}
+
+/// Nobody could have done better, as far as is known.
+#[tokio::test(start_paused = true)]
+async fn an_upstream_that_nobody_takes_over_from_is_not_held_to_its_pace() {
+    let pull = Setup::of(2, 68).await;
+    pull.upstreams[0].fault(Requests::of_kind(Kind::Blob).get(), Fault::CrawlFrom(0, 16 * 1024));
+    for seed in 69..76 {
+        let blob = blob_of(2 * MIB, seed);
+        pull.upstreams[0].push_blob(REPOSITORY, &blob);
+        pull.weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+    }
+    assert_eq!(pull.asked(1).len(), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_byte_that_does_not_come_is_waited_for_ten_seconds_if_there_is_another_upstream() {
+    for (count, seconds, resumes) in [(2, 10..=12, 1), (1, 30..=35, 0)] {
+        let pull = Setup::of(count, 77).await;
+        pull.upstreams[0].fault(pull.gets().once(), Fault::HoldAt(0, Gate::new()));
+        let begun = tokio::time::Instant::now();
+        pull.assert_pulled().await;
+        let took = begun.elapsed().as_secs();
+        assert!(seconds.contains(&took), "{took} s");
+        assert_eq!(pull.all_resumes().await - u64::from(count == 1), resumes);
+    }
+    // The other one has nothing to give: the silence is not the end.
+    let pull = Setup::of(2, 78).await;
+    pull.upstreams[1].remove(REPOSITORY, pull.blob.digest());
+    let gate = pull.upstreams[0].hold(pull.gets(), 0);
+    let opened = async {
+        tokio::time::sleep(std::time::Duration::from_secs(25)).await;
+        gate.open();
+    };
+    tokio::join!(pull.assert_pulled(), opened);
+    assert_eq!((pull.asked(1), pull.all_resumes().await), (vec!["all".to_owned()], 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transfer_may_take_as_long_as_it_gets_on() {
+    let pull = Setup::of(1, 79).await;
+    let large = blob_of(80 * MIB, 80);
+    pull.upstreams[0].push_blob(REPOSITORY, &large);
+    pull.upstreams[0].fault(Requests::blob(large.digest()).get(), Fault::CrawlFrom(0, 40 * 1024));
+    let begun = tokio::time::Instant::now();
+    pull.weir.blob(REPOSITORY, large.digest()).await.assert_is(large.digest());
+    assert!(begun.elapsed().as_secs() > 30 * 60);
+    pull.weir.assert_invariants().await;
+    // A trickle ends: 2 MiB in half an hour and the minute that they are worth.
+    pull.bend(1, [Fault::CrawlFrom(MIB, 512)]);
+    let begun = tokio::time::Instant::now();
+    let answer = pull.pull().await;
+    let took = begun.elapsed().as_secs();
+    assert!(!answer.complete && (30..=32).contains(&(took / 60)), "{took} s");
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@
 
 mod breaks;
 mod readers;
+mod streams;
 mod wrong_bytes;
 
 use std::sync::Arc;
@@ -16,8 +17,8 @@ use weir::config::Config;
 
 use crate::support::blob::{Blob, blob_of};
 use crate::support::faulty_files::{ENOSPC, FaultyFiles, Operation};
-use crate::support::images::demo;
-use crate::support::upstream::{Fault, Requests, ScriptedUpstream};
+use crate::support::images::{demo, image};
+use crate::support::upstream::{Fault, Gate, Kind, Requests, ScriptedUpstream};
 use crate::support::weir::{Answer, REGISTRY, TestWeir, blob_path, config_for, halves, registry};
 use crate::support::{MIB, raw};
 
@@ -44,6 +45,14 @@ impl Setup {
         }
         let weir = TestWeir::start(json!({ "registries": { REGISTRY: of_all(&upstreams) } })).await;
         Self { upstreams, weir, blob }
+    }
+
+    /// Pulls a manifest that says how large the blob is. Returns how many bytes it has.
+    async fn promise(&self) -> u64 {
+        let package = image("amd64", vec![self.blob.clone()]);
+        self.upstreams[0].push(REPOSITORY, "v1", &package);
+        self.weir.manifest(REPOSITORY, "v1").await.assert_is(package.digest());
+        package.manifest.size()
     }
 
     fn gets(&self) -> Requests {
@@ -118,7 +127,8 @@ impl Setup {
         let received = self.received().await;
         assert!(received[0] <= broken_at, "{received:?}");
         assert_eq!(received.iter().sum::<u64>(), SIZE, "{received:?}");
-        assert!(self.sent().iter().sum::<u64>() * 100 <= SIZE * 101, "{:?}", self.sent());
+        // What the first has sent in vain is the system's doing, and more on a busy machine.
+        assert_eq!(self.sent()[1], SIZE - received[0], "{:?}", self.sent());
     }
 
     /// The `Range` of every GET for the blob, of the upstream of this number.

@@ -129,10 +129,12 @@ async fn a_liar_is_not_asked_again_for_the_whole_if_there_is_another() {
 async fn a_body_that_is_too_long_is_neither_given_nor_kept() {
     for (seed, more) in [(38, 1), (39, 1 << 40)] {
         let alone = Setup::of(1, seed).await;
+        alone.promise().await;
         alone.bend(1, [Fault::Chunked, Fault::Append(more)]);
         alone.assert_broken_and_then_well().await;
         // Where there is another, that one is asked for the whole, for those who come next.
         let pull = Setup::of(2, seed).await;
+        pull.promise().await;
         pull.bend(1, [Fault::Chunked, Fault::Append(more)]);
         let answer = pull.pull().await;
         assert!(!answer.complete, "{} bytes", answer.size);
