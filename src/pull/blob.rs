@@ -105,6 +105,9 @@ impl PullService {
             }
             Entry::Follower(follower) => {
                 let ours = follower.is_on_behalf_of(&wanted.scope);
+                if !ours {
+                    follower.relief().offer(self.errand(wanted));
+                }
                 let followed = self.follow(wanted, follower, CacheResult::Coalesced, Failure::OfAnother).await;
                 followed.map_err(|failure| match failure {
                     // Our own upstreams have said why not; asking them once more would get the same answer.

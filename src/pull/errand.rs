@@ -38,6 +38,11 @@ impl Errand {
         &self.request.digest
     }
 
+    /// Whether `other` asks the same upstreams on behalf of the same repository.
+    pub(super) fn asks_like(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.upstreams, &other.upstreams) && self.request.repository == other.request.repository
+    }
+
     /// Who may be asked, in order.
     pub(super) fn senders(&self) -> Vec<Arc<str>> {
         self.upstreams.senders(self.wanted(None, &[]))

@@ -19,6 +19,7 @@ use super::flight::{Opened, Permit};
 use super::intake::Intake;
 use super::pace::longest;
 use super::relay::Relay;
+use super::relief::Relief;
 use super::sender::BUCKET;
 use crate::oci::{Digest, RegistryHost};
 use crate::store::{Spool, Store, StoreError};
@@ -43,7 +44,7 @@ enum Choice {
     /// Whoever will, one after the other.
     Any,
     /// One for all of it, and none of these who have sent wrong bytes; one of them after all, if `else_any`.
-    One { suspects: Vec<Arc<str>>, else_any: bool },
+    One { errand: Errand, suspects: Vec<Arc<str>>, else_any: bool },
 }
 
 /// A fetch that failed.
@@ -53,6 +54,8 @@ struct Failure {
     contributors: Vec<Arc<str>>,
     /// Whether the bytes, if they are wrong, may be the fault of somebody else than the one contributor.
     is_mixed: bool,
+    /// On whose behalf they came, if more than one.
+    several: Vec<Errand>,
 }
 
 impl Fill {
@@ -89,19 +92,36 @@ impl Fill {
             Ok(spool) => return Ok(spool),
             Err(failure) => failure,
         };
-        let Some(choice) = self.second_choice(&failure) else { return Err(failure.error) };
-        tracing::warn!(registry = %self.errand.registry, digest = %self.errand.digest(), error = %failure.error,
-            suspects = ?failure.contributors, "A blob is fetched anew, from one upstream alone");
-        permit.begin_anew(FillError::Anew(*self.errand.digest()));
-        self.fetch(permit, &choice).await.map_err(|failure| failure.error)
+        let mut error = failure.error.clone();
+        for choice in self.further_choices(&failure) {
+            tracing::warn!(registry = %self.errand.registry, digest = %self.errand.digest(), %error,
+                suspects = ?failure.contributors, "A blob is fetched anew, from one upstream alone");
+            permit.begin_anew(FillError::Anew(*self.errand.digest()));
+            match self.fetch(permit, &choice).await {
+                Ok(spool) => return Ok(spool),
+                // What the upstreams of others say is not said to this repository.
+                Err(_) if !failure.several.is_empty() => {}
+                Err(again) => error = again.error,
+            }
+        }
+        Err(error)
     }
 
-    /// Whom to ask for all of it, if what came was wrong and somebody might do better.
-    fn second_choice(&self, failure: &Failure) -> Option<Choice> {
-        let Failure { error, contributors, is_mixed } = failure;
+    /// Whom to ask for all of it, if what came was wrong and somebody might do better. Where it came on behalf of
+    /// several, each in turn: one has sent what is right.
+    fn further_choices(&self, failure: &Failure) -> Vec<Choice> {
+        let Failure { error, contributors, is_mixed, several } = failure;
+        if !error.is_of_wrong_bytes() {
+            return Vec::new();
+        }
+        if !several.is_empty() {
+            let alone = |errand: &Errand| Choice::One { errand: errand.clone(), suspects: Vec::new(), else_any: false };
+            return several.iter().map(alone).collect();
+        }
         let others = || self.errand.senders().iter().any(|name| !contributors.contains(name));
-        let worth_it = error.is_of_wrong_bytes() && (*is_mixed || others());
-        worth_it.then(|| Choice::One { suspects: contributors.clone(), else_any: *is_mixed })
+        let (errand, suspects) = (self.errand.clone(), contributors.clone());
+        let one = Choice::One { errand, suspects, else_any: *is_mixed };
+        if *is_mixed || others() { vec![one] } else { Vec::new() }
     }
 
     /// From the first byte to the verdict. On return all of the blob is in the spool, is right, and may be read.
@@ -111,10 +131,13 @@ impl Fill {
         let spool = spool.map_err(|error| self.without_store(error));
         let opened = match (spool, choice) {
             (Err(error), _) => Err(error),
-            (Ok(spool), Choice::Any) => self.open(spool).await,
-            (Ok(spool), Choice::One { suspects, else_any }) => self.open_at_one(spool, suspects, *else_any).await,
+            (Ok(spool), Choice::Any) => self.open(spool, &permit.relief()).await,
+            (Ok(spool), Choice::One { errand, suspects, else_any }) => {
+                Self::open_at_one(errand, spool, suspects, *else_any).await
+            }
         };
-        let (mut spool, mut relay) = opened.map_err(Failure::before_any_byte)?;
+        let (mut spool, relay) = opened.map_err(Failure::before_any_byte)?;
+        let mut relay = relay.relieved_by(permit.relief());
         let (size, upstream, source) = (relay.size(), relay.upstream().cloned(), relay.source());
         permit.open(Opened { size, upstream, source, file: spool.reader() });
         let fetched = fetch_into(&mut spool, &mut relay, permit).await;
@@ -138,7 +161,7 @@ impl Fill {
     }
 
     /// Opens the blob at an upstream, behind what an interrupted download left of it. Nothing has been let go yet.
-    async fn open(&self, mut spool: Spool) -> Result<(Spool, Relay), FillError> {
+    async fn open(&self, mut spool: Spool, relief: &Relief) -> Result<(Spool, Relay), FillError> {
         let (resumed, size) = (spool.resumed(), spool.size());
         let relay = if resumed > 0 {
             match Relay::open_behind(self.errand.clone(), resumed, size).await {
@@ -156,7 +179,11 @@ impl Fill {
                 Err(attempts) => return Err(FillError::Upstream(attempts)),
             }
         } else {
-            Relay::open(self.errand.clone()).await.map_err(FillError::Upstream)?
+            tokio::select! {
+                biased;
+                opened = Relay::open(self.errand.clone()) => opened.map_err(FillError::Upstream)?,
+                relay = relief.open_late(&self.errand) => relay,
+            }
         };
         spool.announce(relay.size());
         Ok((spool, relay))
@@ -164,13 +191,13 @@ impl Fill {
 
     /// Opens the blob from its first byte at one upstream alone.
     async fn open_at_one(
-        &self,
+        errand: &Errand,
         mut spool: Spool,
         suspects: &[Arc<str>],
         else_any: bool,
     ) -> Result<(Spool, Relay), FillError> {
-        let opened = match Relay::open_at_one(self.errand.clone(), suspects).await {
-            Err(_) if else_any => Relay::open_at_one(self.errand.clone(), &[]).await,
+        let opened = match Relay::open_at_one(errand.clone(), suspects).await {
+            Err(_) if else_any => Relay::open_at_one(errand.clone(), &[]).await,
             opened => opened,
         };
         let relay = opened.map_err(FillError::Upstream)?;
@@ -195,7 +222,7 @@ impl Fill {
         if spool.resumed() > 0 {
             return Err(FillError::Resumed(*self.errand.digest()));
         }
-        self.errand.blame(relay.contributors());
+        relay.blame();
         Err(FillError::Digest(*self.errand.digest()))
     }
 
@@ -214,14 +241,16 @@ impl Fill {
 
 impl Failure {
     fn before_any_byte(error: FillError) -> Self {
-        Self { error, contributors: Vec::new(), is_mixed: false }
+        Self { error, contributors: Vec::new(), is_mixed: false, several: Vec::new() }
     }
 
     fn of(error: FillError, spool: &Spool, relay: &Relay) -> Self {
         let contributors = relay.contributors().to_vec();
         let disputed = matches!(&error, FillError::Transfer(broken) if broken.cause == Break::Different);
         let is_mixed = contributors.len() > 1 || spool.resumed() > 0 || disputed;
-        Self { error, contributors, is_mixed }
+        let errands = relay.errands();
+        let several = if errands.len() > 1 { errands } else { Vec::new() };
+        Self { error, contributors, is_mixed, several }
     }
 }
 

@@ -19,16 +19,25 @@ use super::errand::{Declined, Errand, Floor, Skip};
 use super::error::{FillError, Prefix};
 use super::outcome::Source;
 use super::pace::{Pace, TooSlow};
+use super::relief::Relief;
 use super::sender::Sender;
 use crate::upstream::{Attempts, Break, BrokenBody, Verdict};
 
 /// How long the first byte behind a head may take while somebody else could be asked.
 const FIRST_BYTE: Duration = Duration::from_secs(10);
 
+/// How often a blob is gone on with on behalf of somebody else.
+const MOST_RELIEFS: usize = 8;
+
 /// A blob on its way, by whichever upstreams.
 #[derive(Debug)]
 pub(super) struct Relay {
+    /// On whose behalf it is asked for now.
     errand: Errand,
+    /// On whose behalf it was before.
+    earlier: Vec<Errand>,
+    /// On whose behalf it could be.
+    relief: Relief,
     /// The size of the whole blob, if anybody told.
     size: Option<u64>,
     /// Who sends now; `None` once nothing is missing.
@@ -81,6 +90,8 @@ impl Relay {
         let size = size.or(body.as_ref().and_then(Sender::size)).or(errand.expected);
         Self {
             errand,
+            earlier: Vec::new(),
+            relief: Relief::default(),
             size,
             body,
             is_new: true,
@@ -91,6 +102,11 @@ impl Relay {
             contributors: Vec::new(),
             only: None,
         }
+    }
+
+    /// The same, which goes on at the upstreams of others if its own do not.
+    pub(super) fn relieved_by(self, relief: Relief) -> Self {
+        Self { relief, ..self }
     }
 
     /// The size of the whole blob, if anybody told.
@@ -115,6 +131,25 @@ impl Relay {
     /// Who has sent bytes of it, in the order in which they began.
     pub(super) fn contributors(&self) -> &[Arc<str>] {
         &self.contributors
+    }
+
+    /// On whose behalf it has been asked for, each once.
+    pub(super) fn errands(&self) -> Vec<Errand> {
+        let mut errands: Vec<Errand> = Vec::new();
+        for errand in self.earlier.iter().chain([&self.errand]) {
+            if !errands.iter().any(|known| known.asks_like(errand)) {
+                errands.push(errand.clone());
+            }
+        }
+        errands
+    }
+
+    /// The bytes are wrong between them all. Where they came on behalf of several repositories nobody is to blame yet:
+    /// the upstreams of one must not pay for what those of another have sent, so each is asked for the whole first.
+    pub(super) fn blame(&self) {
+        if self.earlier.is_empty() {
+            self.errand.blame(&self.contributors);
+        }
     }
 
     /// What was asked for.
@@ -211,9 +246,12 @@ impl Relay {
         self.course.broke(&broken.upstream, prefix.length);
         let mut last = broken.clone();
         loop {
-            let Step::Ask { among, what, wait } = self.course.next(&self.candidates(), jitter()) else {
-                return Err(FillError::Transfer(last));
-            };
+            let step = self.course.next(&self.candidates(), jitter());
+            let has_more = matches!(&step, Step::Ask { wait, .. } if wait.is_zero());
+            if !has_more && self.relieve(&broken, prefix).await {
+                return Ok(());
+            }
+            let Step::Ask { among, what, wait } = step else { return Err(FillError::Transfer(last)) };
             if !wait.is_zero() {
                 sleep(wait).await;
             }
@@ -248,11 +286,41 @@ impl Relay {
                 self.course.broke(&slow.upstream, prefix.length);
                 self.switch(body, carried, slow, prefix);
             }
+            Err(_) if self.relieve(slow, prefix).await => {}
             Err(declined) => {
                 let (registry, digest) = (&self.errand.registry, self.errand.digest());
                 debug!(%registry, %digest, upstream = %slow.upstream, error = %slow, %declined, "Nobody is faster");
             }
         }
+    }
+
+    /// Goes on at the upstreams of somebody who follows. Returns whether one of them does.
+    async fn relieve(&mut self, broken: &BrokenBody, prefix: Prefix) -> bool {
+        for errand in self.reliefs() {
+            let mut senders = errand.senders();
+            // The same one, by way of another repository, would be no better.
+            senders.retain(|name| errand.registry != self.errand.registry || *name != broken.upstream);
+            match errand.ask(&senders, What::Rest, prefix, self.size, Floor::Kept).await {
+                Ok((body, carried)) => {
+                    let before = std::mem::replace(&mut self.errand, errand);
+                    self.relief.offer(before.clone());
+                    self.earlier.push(before);
+                    self.switch(body, carried, broken, prefix);
+                    return true;
+                }
+                Err(declined) => {
+                    let (registry, digest) = (&errand.registry, self.errand.digest());
+                    debug!(%registry, %digest, %declined, "Those who follow have nobody to go on with a blob");
+                }
+            }
+        }
+        false
+    }
+
+    /// On whose behalf it could go on.
+    fn reliefs(&self) -> Vec<Errand> {
+        let is_settled = self.only.is_some() || self.earlier.len() == MOST_RELIEFS;
+        if is_settled { Vec::new() } else { self.relief.besides(&self.errand) }
     }
 
     fn switch(&mut self, body: Sender, carried: Option<Bytes>, broken: &BrokenBody, prefix: Prefix) {
@@ -287,7 +355,7 @@ impl Relay {
 
     /// Whether anybody could be asked but who sends now.
     fn has_others(&self) -> bool {
-        self.candidates().iter().any(|name| Some(name) != self.upstream())
+        self.candidates().iter().any(|name| Some(name) != self.upstream()) || !self.reliefs().is_empty()
     }
 
     fn candidates(&self) -> Vec<Arc<str>> {
