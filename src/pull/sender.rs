@@ -69,6 +69,13 @@ impl Sender {
         }
     }
 
+    /// See [`BlobBody::give_up`]. The bucket is judged by what it answers.
+    pub(super) fn give_up(self, broken: &BrokenBody) {
+        if let Self::Upstream(body) = self {
+            body.give_up(broken);
+        }
+    }
+
     /// See [`BlobBody::broken`].
     pub(super) fn broken(&self, cause: Break, message: String) -> BrokenBody {
         BrokenBody { upstream: Arc::clone(self.name()), cause, message }

@@ -19,7 +19,6 @@ mod tls;
 mod upstreams;
 
 use std::path::Path;
-use std::time::Duration;
 
 use self::section::{Section, Wrong};
 use super::files::FilesRead;

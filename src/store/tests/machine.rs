@@ -207,10 +207,12 @@ impl Files for Machine {
     fn stat(&self, path: &Path) -> io::Result<FileFacts> {
         self.operate(|world| {
             let Entry::File(inode) = world.look_up(path)? else {
-                return Ok(FileFacts { is_file: false, length: 0, modified: SystemTime::UNIX_EPOCH, inode: 0 });
+                let never = SystemTime::UNIX_EPOCH;
+                return Ok(FileFacts { is_file: false, length: 0, modified: never, accessed: never, inode: 0 });
             };
             let content = world.content(inode);
-            Ok(FileFacts { is_file: true, length: content.bytes.len() as u64, modified: content.modified, inode })
+            let (length, modified) = (content.bytes.len() as u64, content.modified);
+            Ok(FileFacts { is_file: true, length, modified, accessed: modified, inode })
         })
     }
 
