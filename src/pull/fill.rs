@@ -19,7 +19,6 @@ use super::flight::{Opened, Permit};
 use super::intake::Intake;
 use super::pace::longest;
 use super::relay::Relay;
-use super::relief::Relief;
 use super::sender::BUCKET;
 use crate::oci::{Digest, RegistryHost};
 use crate::store::{Spool, Store, StoreError};
@@ -40,11 +39,11 @@ pub(super) struct Fill {
 
 /// Whom to ask.
 #[derive(Debug)]
-enum Choice {
+enum Choice<'a> {
     /// Whoever will, one after the other.
     Any,
     /// One for all of it, and none of these who have sent wrong bytes; one of them after all, if `else_any`.
-    One { errand: Errand, suspects: Vec<Arc<str>>, else_any: bool },
+    One { errand: &'a Errand, suspects: &'a [Arc<str>], else_any: bool },
 }
 
 /// A fetch that failed.
@@ -109,29 +108,28 @@ impl Fill {
 
     /// Whom to ask for all of it, if what came was wrong and somebody might do better. Where it came on behalf of
     /// several, each in turn: one has sent what is right.
-    fn further_choices(&self, failure: &Failure) -> Vec<Choice> {
+    fn further_choices<'a>(&'a self, failure: &'a Failure) -> Vec<Choice<'a>> {
         let Failure { error, contributors, is_mixed, several } = failure;
         if !error.is_of_wrong_bytes() {
             return Vec::new();
         }
         if !several.is_empty() {
-            let alone = |errand: &Errand| Choice::One { errand: errand.clone(), suspects: Vec::new(), else_any: false };
+            let alone = |errand| Choice::One { errand, suspects: &[], else_any: false };
             return several.iter().map(alone).collect();
         }
         let others = || self.errand.senders().iter().any(|name| !contributors.contains(name));
-        let (errand, suspects) = (self.errand.clone(), contributors.clone());
-        let one = Choice::One { errand, suspects, else_any: *is_mixed };
+        let one = Choice::One { errand: &self.errand, suspects: contributors, else_any: *is_mixed };
         if *is_mixed || others() { vec![one] } else { Vec::new() }
     }
 
     /// From the first byte to the verdict. On return all of the blob is in the spool, is right, and may be read.
-    async fn fetch(&self, permit: &Permit, choice: &Choice) -> Result<Spool, Failure> {
+    async fn fetch(&self, permit: &Permit, choice: &Choice<'_>) -> Result<Spool, Failure> {
         // Room first: a store that is full should not cost an upstream a request that is then thrown away.
         let spool = self.store.spool(self.errand.digest(), self.errand.expected).await;
         let spool = spool.map_err(|error| self.without_store(error));
         let opened = match (spool, choice) {
             (Err(error), _) => Err(error),
-            (Ok(spool), Choice::Any) => self.open(spool, &permit.relief()).await,
+            (Ok(spool), Choice::Any) => self.open(spool).await,
             (Ok(spool), Choice::One { errand, suspects, else_any }) => {
                 Self::open_at_one(errand, spool, suspects, *else_any).await
             }
@@ -161,7 +159,7 @@ impl Fill {
     }
 
     /// Opens the blob at an upstream, behind what an interrupted download left of it. Nothing has been let go yet.
-    async fn open(&self, mut spool: Spool, relief: &Relief) -> Result<(Spool, Relay), FillError> {
+    async fn open(&self, mut spool: Spool) -> Result<(Spool, Relay), FillError> {
         let (resumed, size) = (spool.resumed(), spool.size());
         let relay = if resumed > 0 {
             match Relay::open_behind(self.errand.clone(), resumed, size).await {
@@ -179,11 +177,7 @@ impl Fill {
                 Err(attempts) => return Err(FillError::Upstream(attempts)),
             }
         } else {
-            tokio::select! {
-                biased;
-                opened = Relay::open(self.errand.clone()) => opened.map_err(FillError::Upstream)?,
-                relay = relief.open_late(&self.errand) => relay,
-            }
+            Relay::open(self.errand.clone()).await.map_err(FillError::Upstream)?
         };
         spool.announce(relay.size());
         Ok((spool, relay))
