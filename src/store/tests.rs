@@ -162,6 +162,15 @@ async fn close(store: Store) {
     settle(&store).await;
 }
 
+/// The same of a store that nobody reads from any more, when it may be making room, which holds the lock as well.
+async fn let_go(store: Store) {
+    let disk = Arc::downgrade(&store.disk);
+    close(store).await;
+    while disk.strong_count() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Waits for the work that nobody waits for. It is not told that the end is near, which would cut the walk short.
 async fn settle(store: &Store) {
     while !store.disk.background.is_empty() {
