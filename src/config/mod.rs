@@ -5,6 +5,7 @@
 //! know their places, the trees are merged, and `read` turns the result into types and notes everything that is wrong.
 //! No other room's types appear here, so that every room can import this one.
 
+pub mod bucket;
 pub mod credentials;
 pub mod network;
 pub mod registries;
@@ -38,6 +39,7 @@ mod tree;
 mod units;
 mod yaml;
 
+pub use bucket::{AccessKey, Addressing, BucketConfig, BucketCredentials};
 pub use builtin::own_url;
 pub use credentials::{Credential, CredentialHelper, CredentialRule, CredentialSource};
 pub use files::{FilesRead, read_file};

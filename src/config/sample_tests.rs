@@ -26,6 +26,8 @@ fn write_files(directory: &Path) {
         "tls.crt",
         "tls.key",
         "clients-ca.crt",
+        "s3-key-id",
+        "s3-key",
     ] {
         fs::write(directory.join(file), "text").unwrap();
     }
@@ -80,7 +82,7 @@ fn every_block_of_examples_alone_is_a_valid_configuration() {
         Config::load(&LoadOptions { files: vec![path], environment }).unwrap_or_else(|error| panic!("{error}"));
         blocks += 1;
     }
-    assert_eq!(blocks, 7);
+    assert_eq!(blocks, 9);
 }
 
 #[test]

@@ -112,6 +112,13 @@ const TEXTS: &[&str] = &[
     "text",
     "json",
     "xml",
+    "64MiB",
+    "39MiB",
+    "weir/",
+    "a.b/c_d-e/",
+    ".a/b",
+    "ab",
+    "-a",
     "serve_cached",
     "not_found",
     "pull",
@@ -145,6 +152,10 @@ const BEYOND_A_SCHEMA: &[&str] = &[
     "credentials[0].username` is missing",
     "is `3651d`",
     "is given without",
+    "`store.s3` is missing",
+    "at least `40MiB`",
+    // Numbers have no length to a schema.
+    "3 to 63 letters",
 ];
 
 /// A file that can be read, in place of `FILE`; it is a docker configuration, too.
@@ -178,6 +189,7 @@ impl File {
     fn document(&self, place: &str, key: &str, value: &Value) -> Value {
         let mut map = match place {
             "server.tls" => json!({ "cert_file": self.0.path(), "key_file": self.0.path() }),
+            "store.s3" => json!({ "bucket": "images" }),
             "registries.<host>.upstreams[]" => json!({ "url": "https://a.b" }),
             "registries.<host>.upstreams[].rewrite" => json!({ "to": "mirrored" }),
             "" if key == "equivalents" => json!({ "registries": { "a.b": {} } }),
@@ -197,6 +209,7 @@ impl File {
         map[key] = value.clone();
         place.rsplit('.').fold(map, |inner, step| match step {
             "" => inner,
+            "s3" => json!({ "kind": "s3", "s3": inner }),
             "<host>" => json!({ "a.b": inner }),
             "upstreams[]" => json!({ "allow_unauthenticated": true, "upstreams": [inner] }),
             "rewrite" => json!({ "url": "https://a.b", "rewrite": inner }),

@@ -4,10 +4,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where content is kept on local disk.
+use super::bucket::BucketConfig;
+
+/// Where content is kept.
 #[derive(Debug, Clone)]
 pub struct StoreConfig {
-    /// The directory, made when missing.
+    /// The directory, made when missing. With a bucket it holds downloads on their way, and what is asked for often.
     pub path: PathBuf,
     /// The most that blobs, manifests and spools may take together.
     pub max_size: SizeLimit,
@@ -15,6 +17,12 @@ pub struct StoreConfig {
     pub keep_free: SizeLimit,
     /// How long stored content is believed before it is hashed again.
     pub verify_interval: Duration,
+    /// How long content is kept since it was stored, whatever room there is.
+    pub max_age: Option<Duration>,
+    /// How long content is kept since it was last used, whatever room there is.
+    pub max_idle: Option<Duration>,
+    /// The bucket of a store of kind `s3`. `None`: the directory is all there is.
+    pub bucket: Option<BucketConfig>,
 }
 
 impl Default for StoreConfig {
@@ -24,6 +32,9 @@ impl Default for StoreConfig {
             max_size: SizeLimit::Percent(80.0),
             keep_free: SizeLimit::Percent(5.0),
             verify_interval: Duration::from_secs(7 * 24 * 60 * 60),
+            max_age: None,
+            max_idle: None,
+            bucket: None,
         }
     }
 }

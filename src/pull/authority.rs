@@ -18,7 +18,7 @@ use crate::store::{Links, Store};
 const ENTRIES: u64 = 10_000;
 
 /// How long an upstream that has just served a manifest is taken to have the rest of the image: a pull's first minute.
-const CONFIRMED_FOR: Duration = Duration::from_secs(60);
+pub(super) const CONFIRMED_FOR: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(super) struct Authority {

@@ -105,6 +105,9 @@ impl PullService {
             }
             Entry::Follower(follower) => {
                 let ours = follower.is_on_behalf_of(&wanted.scope);
+                if !ours {
+                    follower.relief().offer(self.errand(wanted));
+                }
                 let followed = self.follow(wanted, follower, CacheResult::Coalesced, Failure::OfAnother).await;
                 followed.map_err(|failure| match failure {
                     // Our own upstreams have said why not; asking them once more would get the same answer.
@@ -180,6 +183,7 @@ impl PullService {
             request: wanted.request.clone(),
             expected: wanted.expected,
             metrics: self.shared.metrics.clone(),
+            bucket: self.shared.store.bucket().cloned(),
         }
     }
 
@@ -198,15 +202,15 @@ impl PullService {
         }
         let opened = follower.opened().await.map_err(failure)?;
         wait_for_small(&mut follower, &opened).await.map_err(failure)?;
-        let Opened { size, upstream, file } = opened;
+        let Opened { size, upstream, source, file } = opened;
         let span = Span::of(&wanted.selection, size)?;
         let ahead = self.ahead(wanted, &span, &follower).await;
         let (result, source, upstream) = match (&ahead, upstream, result) {
             (Some(ahead), ..) => (CacheResult::Miss, Source::Ahead, Some(ahead.upstream())),
-            (None, Some(upstream), result) => (result, Source::Upstream, Some(upstream)),
-            // All of it was left by an interrupted download.
-            (None, None, CacheResult::Miss) => (CacheResult::Hit, Source::Disk, None),
-            (None, None, result) => (result, Source::Disk, None),
+            (None, Some(upstream), result) => (result, source, Some(upstream)),
+            // All of it was left by an interrupted download, or is in the bucket.
+            (None, None, CacheResult::Miss) => (CacheResult::Hit, source, None),
+            (None, None, result) => (result, source, None),
         };
         let waiting = Waiting::new(self.shared.metrics.pull.coalesced_waiters.clone(), result);
         let way_on = WayOn::new(self, wanted, &follower);
@@ -269,10 +273,11 @@ impl PullService {
             return Err(PullError::Fill(FillError::Digest(wanted.request.digest)));
         }
         let span = Span::of(&wanted.selection, size)?;
-        let upstream = relay.upstream().cloned();
+        let (upstream, source) = (relay.upstream().cloned(), relay.source());
         let direct = Direct::from(span.start, relay);
         let reader = BlobReader::direct(direct, span.start, span.end);
-        let facts = BlobFacts { size, result: CacheResult::Miss, source: Source::Upstream, upstream };
+        let result = if upstream.is_some() { CacheResult::Miss } else { CacheResult::Hit };
+        let facts = BlobFacts { size, result, source, upstream };
         Ok(BlobAnswer { facts, content: span.of_reader(reader) })
     }
 }

@@ -9,10 +9,12 @@ use super::OPEN_TIMEOUT;
 use super::continuation::What;
 use super::error::Prefix;
 use super::pace::Pace;
+use super::sender::{BUCKET, Sender};
 use crate::oci::request::BlobRequest;
 use crate::oci::{Digest, Hasher, RegistryHost};
+use crate::store::Bucket;
 use crate::telemetry::Metrics;
-use crate::upstream::{Attempts, BlobBody, Break, BrokenBody, BytesAsked, UpstreamSet, WantedBlob};
+use crate::upstream::{Attempts, Break, BrokenBody, BytesAsked, UpstreamSet, WantedBlob};
 
 /// The most bytes to receive once more from an upstream that ignores ranges, while somebody else may know better.
 const MOST_SKIPPED: u64 = 16 * 1024 * 1024;
@@ -26,6 +28,8 @@ pub(super) struct Errand {
     /// The size a manifest gave, if one was seen.
     pub(super) expected: Option<u64>,
     pub(super) metrics: Metrics,
+    /// Where it may be, too.
+    pub(super) bucket: Option<Bucket>,
 }
 
 impl Errand {
@@ -34,15 +38,33 @@ impl Errand {
         &self.request.digest
     }
 
+    /// Whether `other` asks the same upstreams on behalf of the same repository.
+    pub(super) fn asks_like(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.upstreams, &other.upstreams) && self.request.repository == other.request.repository
+    }
+
     /// Who may be asked, in order.
     pub(super) fn senders(&self) -> Vec<Arc<str>> {
         self.upstreams.senders(self.wanted(None, &[]))
     }
 
+    /// Opens what lies behind the first `offset` bytes in the bucket, if it is there. A bucket that cannot be asked has
+    /// nothing, and neither has one whose object has another size than the blob.
+    pub(super) async fn in_bucket(&self, offset: u64, size: Option<u64>) -> Option<Sender> {
+        let object = Box::pin(self.bucket.as_ref()?.open(self.digest(), offset)).await.ok()??;
+        let expected = size.or(self.expected);
+        if expected.is_some_and(|expected| expected != object.size()) {
+            let (registry, digest) = (&self.registry, self.digest());
+            tracing::warn!(%registry, %digest, size = object.size(), expected, "A blob in the bucket has another size");
+            return None;
+        }
+        Some(Sender::bucket(object))
+    }
+
     /// Opens all of it, at somebody else than `avoid`.
-    pub(super) async fn open(&self, size: Option<u64>, avoid: &[Arc<str>]) -> Result<BlobBody, Attempts> {
+    pub(super) async fn open(&self, size: Option<u64>, avoid: &[Arc<str>]) -> Result<Sender, Attempts> {
         // In a box, like the other: a question to upstreams is large, and a download asks few.
-        Box::pin(self.upstreams.open_blob(self.wanted(size, avoid))).await
+        Box::pin(self.upstreams.open_blob(self.wanted(size, avoid))).await.map(Sender::Upstream)
     }
 
     /// Opens what lies behind the first `offset` bytes, at somebody else than `avoid`. Who ignores the range and would
@@ -52,10 +74,10 @@ impl Errand {
         offset: u64,
         size: Option<u64>,
         avoid: &[Arc<str>],
-    ) -> Result<BlobBody, Attempts> {
+    ) -> Result<Sender, Attempts> {
         let first = self.open_part(offset, size, avoid).await?;
         let mut avoid = avoid.to_vec();
-        let mut last = Arc::clone(first.upstream());
+        let mut last = Arc::clone(first.name());
         while first.overlap() > MOST_SKIPPED {
             avoid.push(last);
             if self.upstreams.senders(self.wanted(size, &avoid)).is_empty() {
@@ -63,16 +85,16 @@ impl Errand {
             }
             match self.open_part(offset, size, &avoid).await {
                 Ok(other) if other.overlap() <= MOST_SKIPPED => return Ok(other),
-                Ok(other) => last = Arc::clone(other.upstream()),
+                Ok(other) => last = Arc::clone(other.name()),
                 Err(_) => break,
             }
         }
         Ok(first)
     }
 
-    async fn open_part(&self, offset: u64, size: Option<u64>, avoid: &[Arc<str>]) -> Result<BlobBody, Attempts> {
+    async fn open_part(&self, offset: u64, size: Option<u64>, avoid: &[Arc<str>]) -> Result<Sender, Attempts> {
         let wanted = self.wanted(size, avoid);
-        Box::pin(self.upstreams.open_blob_range(wanted, BytesAsked::from(offset))).await
+        Box::pin(self.upstreams.open_blob_range(wanted, BytesAsked::from(offset))).await.map(Sender::Upstream)
     }
 
     /// Asks `among` in order for `what` goes on behind `prefix`. Returns the body of the first who does, and what came
@@ -84,7 +106,7 @@ impl Errand {
         prefix: Prefix,
         size: Option<u64>,
         floor: Floor,
-    ) -> Result<(BlobBody, Option<Bytes>), Declined> {
+    ) -> Result<(Sender, Option<Bytes>), Declined> {
         let mut avoid = self.senders();
         avoid.retain(|name| !among.contains(name));
         let opened = match what {
@@ -102,8 +124,12 @@ impl Errand {
 
     /// These have sent a blob between them that is not the one.
     pub(super) fn blame(&self, contributors: &[Arc<str>]) {
-        for upstream in contributors {
-            self.upstreams.blame(upstream);
+        for name in contributors {
+            if **name == *BUCKET {
+                self.metrics.store.corrupt_objects.inc();
+                tracing::error!(digest = %self.digest(), "A blob in the bucket is not what its name says");
+            }
+            self.upstreams.blame(name);
         }
     }
 
@@ -152,7 +178,7 @@ impl Skip {
 
     /// Receives what `body` repeats, and compares. Returns what came in one piece with its end. After
     /// [`Break::Slow`], and only then, it may be called again and goes on with the same body.
-    pub(super) async fn through(&mut self, body: &mut BlobBody) -> Result<Option<Bytes>, BrokenBody> {
+    pub(super) async fn through(&mut self, body: &mut Sender) -> Result<Option<Bytes>, BrokenBody> {
         let mut carried = None;
         while self.missing > 0 {
             let since = Instant::now();

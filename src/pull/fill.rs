@@ -19,6 +19,7 @@ use super::flight::{Opened, Permit};
 use super::intake::Intake;
 use super::pace::longest;
 use super::relay::Relay;
+use super::sender::BUCKET;
 use crate::oci::{Digest, RegistryHost};
 use crate::store::{Spool, Store, StoreError};
 use crate::upstream::Break;
@@ -38,11 +39,11 @@ pub(super) struct Fill {
 
 /// Whom to ask.
 #[derive(Debug)]
-enum Choice {
+enum Choice<'a> {
     /// Whoever will, one after the other.
     Any,
     /// One for all of it, and none of these who have sent wrong bytes; one of them after all, if `else_any`.
-    One { suspects: Vec<Arc<str>>, else_any: bool },
+    One { errand: &'a Errand, suspects: &'a [Arc<str>], else_any: bool },
 }
 
 /// A fetch that failed.
@@ -52,6 +53,8 @@ struct Failure {
     contributors: Vec<Arc<str>>,
     /// Whether the bytes, if they are wrong, may be the fault of somebody else than the one contributor.
     is_mixed: bool,
+    /// On whose behalf they came, if more than one.
+    several: Vec<Errand>,
 }
 
 impl Fill {
@@ -88,38 +91,61 @@ impl Fill {
             Ok(spool) => return Ok(spool),
             Err(failure) => failure,
         };
-        let Some(choice) = self.second_choice(&failure) else { return Err(failure.error) };
-        tracing::warn!(registry = %self.errand.registry, digest = %self.errand.digest(), error = %failure.error,
-            suspects = ?failure.contributors, "A blob is fetched anew, from one upstream alone");
-        permit.begin_anew(FillError::Anew(*self.errand.digest()));
-        self.fetch(permit, &choice).await.map_err(|failure| failure.error)
+        let mut error = failure.error.clone();
+        for choice in self.further_choices(&failure) {
+            tracing::warn!(registry = %self.errand.registry, digest = %self.errand.digest(), %error,
+                suspects = ?failure.contributors, "A blob is fetched anew, from one upstream alone");
+            permit.begin_anew(FillError::Anew(*self.errand.digest()));
+            match self.fetch(permit, &choice).await {
+                Ok(spool) => return Ok(spool),
+                // What the upstreams of others say is not said to this repository.
+                Err(_) if !failure.several.is_empty() => {}
+                Err(again) => error = again.error,
+            }
+        }
+        Err(error)
     }
 
-    /// Whom to ask for all of it, if what came was wrong and somebody might do better.
-    fn second_choice(&self, failure: &Failure) -> Option<Choice> {
-        let Failure { error, contributors, is_mixed } = failure;
+    /// Whom to ask for all of it, if what came was wrong and somebody might do better. Where it came on behalf of
+    /// several, each in turn: one has sent what is right.
+    fn further_choices<'a>(&'a self, failure: &'a Failure) -> Vec<Choice<'a>> {
+        let Failure { error, contributors, is_mixed, several } = failure;
+        if !error.is_of_wrong_bytes() {
+            return Vec::new();
+        }
+        if !several.is_empty() {
+            let alone = |errand| Choice::One { errand, suspects: &[], else_any: false };
+            return several.iter().map(alone).collect();
+        }
         let others = || self.errand.senders().iter().any(|name| !contributors.contains(name));
-        let worth_it = error.is_of_wrong_bytes() && (*is_mixed || others());
-        worth_it.then(|| Choice::One { suspects: contributors.clone(), else_any: *is_mixed })
+        let one = Choice::One { errand: &self.errand, suspects: contributors, else_any: *is_mixed };
+        if *is_mixed || others() { vec![one] } else { Vec::new() }
     }
 
     /// From the first byte to the verdict. On return all of the blob is in the spool, is right, and may be read.
-    async fn fetch(&self, permit: &Permit, choice: &Choice) -> Result<Spool, Failure> {
+    async fn fetch(&self, permit: &Permit, choice: &Choice<'_>) -> Result<Spool, Failure> {
         // Room first: a store that is full should not cost an upstream a request that is then thrown away.
         let spool = self.store.spool(self.errand.digest(), self.errand.expected).await;
         let spool = spool.map_err(|error| self.without_store(error));
         let opened = match (spool, choice) {
             (Err(error), _) => Err(error),
             (Ok(spool), Choice::Any) => self.open(spool).await,
-            (Ok(spool), Choice::One { suspects, else_any }) => self.open_at_one(spool, suspects, *else_any).await,
+            (Ok(spool), Choice::One { errand, suspects, else_any }) => {
+                Self::open_at_one(errand, spool, suspects, *else_any).await
+            }
         };
-        let (mut spool, mut relay) = opened.map_err(Failure::before_any_byte)?;
-        permit.open(Opened { size: relay.size(), upstream: relay.upstream().cloned(), file: spool.reader() });
+        let (mut spool, relay) = opened.map_err(Failure::before_any_byte)?;
+        let mut relay = relay.relieved_by(permit.relief());
+        let (size, upstream, source) = (relay.size(), relay.upstream().cloned(), relay.source());
+        permit.open(Opened { size, upstream, source, file: spool.reader() });
         let fetched = fetch_into(&mut spool, &mut relay, permit).await;
         match fetched.and_then(|()| self.judge(&spool, &relay)) {
             Ok(()) => {
                 self.errand.metrics.store.resumed_bytes.inc_by(spool.resumed());
                 permit.complete(spool.written());
+                if spool.resumed() == 0 && relay.contributors().iter().all(|name| **name == *BUCKET) {
+                    spool.came_from_bucket();
+                }
                 Ok(spool)
             }
             Err(error) => {
@@ -159,13 +185,13 @@ impl Fill {
 
     /// Opens the blob from its first byte at one upstream alone.
     async fn open_at_one(
-        &self,
+        errand: &Errand,
         mut spool: Spool,
         suspects: &[Arc<str>],
         else_any: bool,
     ) -> Result<(Spool, Relay), FillError> {
-        let opened = match Relay::open_at_one(self.errand.clone(), suspects).await {
-            Err(_) if else_any => Relay::open_at_one(self.errand.clone(), &[]).await,
+        let opened = match Relay::open_at_one(errand.clone(), suspects).await {
+            Err(_) if else_any => Relay::open_at_one(errand.clone(), &[]).await,
             opened => opened,
         };
         let relay = opened.map_err(FillError::Upstream)?;
@@ -190,7 +216,7 @@ impl Fill {
         if spool.resumed() > 0 {
             return Err(FillError::Resumed(*self.errand.digest()));
         }
-        self.errand.blame(relay.contributors());
+        relay.blame();
         Err(FillError::Digest(*self.errand.digest()))
     }
 
@@ -209,14 +235,16 @@ impl Fill {
 
 impl Failure {
     fn before_any_byte(error: FillError) -> Self {
-        Self { error, contributors: Vec::new(), is_mixed: false }
+        Self { error, contributors: Vec::new(), is_mixed: false, several: Vec::new() }
     }
 
     fn of(error: FillError, spool: &Spool, relay: &Relay) -> Self {
         let contributors = relay.contributors().to_vec();
         let disputed = matches!(&error, FillError::Transfer(broken) if broken.cause == Break::Different);
         let is_mixed = contributors.len() > 1 || spool.resumed() > 0 || disputed;
-        Self { error, contributors, is_mixed }
+        let errands = relay.errands();
+        let several = if errands.len() > 1 { errands } else { Vec::new() };
+        Self { error, contributors, is_mixed, several }
     }
 }
 

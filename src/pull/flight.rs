@@ -14,6 +14,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use super::Scope;
 use super::ahead::AT_ONCE;
 use super::error::FillError;
+use super::outcome::Source;
+use super::relief::Relief;
 use crate::oci::Digest;
 use crate::store::BlobFile;
 
@@ -35,8 +37,10 @@ pub(super) enum Progress {
 pub(super) struct Opened {
     /// The size of the blob, if anybody told.
     pub(super) size: Option<u64>,
-    /// Who sends it; `None` if all of it was left by an interrupted download.
+    /// Which upstream sends it; `None` if none does.
     pub(super) upstream: Option<Arc<str>>,
+    /// Where its bytes come from: an upstream, the bucket, or what an interrupted download left.
+    pub(super) source: Source,
     /// Where its bytes can be read as they arrive.
     pub(super) file: BlobFile,
 }
@@ -50,12 +54,19 @@ pub(super) struct Follower {
     opened: Arc<OnceLock<Opened>>,
     /// Places for ranges that are fetched ahead of this fetch.
     ahead: Arc<Semaphore>,
+    /// What those offer who follow on behalf of others.
+    relief: Relief,
 }
 
 impl Follower {
     /// Whether what the upstreams say to this flight is said to `scope`.
     pub(super) fn is_on_behalf_of(&self, scope: &Scope) -> bool {
         *self.on_behalf_of == *scope
+    }
+
+    /// Where those who follow on behalf of others offer to go on.
+    pub(super) const fn relief(&self) -> &Relief {
+        &self.relief
     }
 
     /// Waits until an upstream begins to answer.
@@ -125,7 +136,7 @@ impl Flights {
         if let Some(follower) = flights.get(digest) {
             return Entry::Follower(follower.clone());
         }
-        let (progress, follower) = begin(Arc::new(scope.clone()));
+        let (progress, follower) = begin(Arc::new(scope.clone()), Relief::default());
         flights.insert(*digest, follower.clone());
         let permit = Permit { flights: self.clone(), digest: *digest, progress, follower: follower.clone() };
         Entry::Leader(permit, follower)
@@ -137,10 +148,10 @@ impl Flights {
     }
 }
 
-fn begin(on_behalf_of: Arc<Scope>) -> (watch::Sender<Progress>, Follower) {
+fn begin(on_behalf_of: Arc<Scope>, relief: Relief) -> (watch::Sender<Progress>, Follower) {
     let (progress, watcher) = watch::channel(Progress::Opening);
     let (opened, ahead) = (Arc::default(), Arc::new(Semaphore::new(AT_ONCE)));
-    (progress, Follower { on_behalf_of, progress: watcher, opened, ahead })
+    (progress, Follower { on_behalf_of, progress: watcher, opened, ahead, relief })
 }
 
 /// The duty to fetch one digest. The flight can be joined as long as the permit lives.
@@ -153,6 +164,11 @@ pub(super) struct Permit {
 }
 
 impl Permit {
+    /// What followers offer to go on with.
+    pub(super) fn relief(&self) -> Relief {
+        self.follower.relief.clone()
+    }
+
     /// An upstream begins to answer.
     pub(super) fn open(&self, opened: Opened) {
         // There is one leader, and it opens once.
@@ -173,7 +189,7 @@ impl Permit {
     /// The fetch begins anew: this flight fails with `error`, and another one stands in its place before anybody hears
     /// of it. Who asks again follows that one.
     pub(super) fn begin_anew(&mut self, error: FillError) {
-        let (progress, follower) = begin(Arc::clone(&self.follower.on_behalf_of));
+        let (progress, follower) = begin(Arc::clone(&self.follower.on_behalf_of), self.follower.relief.clone());
         self.flights.flights.lock().insert(self.digest, follower.clone());
         self.follower = follower;
         let failed = std::mem::replace(&mut self.progress, progress);

@@ -7,9 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use moka::future::Cache;
 
+use super::Scope;
 use super::outcome::Source;
 use crate::oci::{Descriptor, Digest, MAX_MANIFEST_BYTES, Manifest, MediaType};
 use crate::store::Store;
+use crate::store::eviction::OncePerMinute;
 use crate::telemetry::Metrics;
 use crate::upstream::FetchedManifest;
 
@@ -22,6 +24,9 @@ const WHOLE_FOR: Duration = Duration::from_secs(60);
 /// How deep indexes may nest before nobody looks further.
 const MAX_DEPTH: usize = 4;
 
+/// How many images of one index are noted as used with it. Real ones have a dozen.
+const MOST_NAMED: usize = 64;
+
 /// A manifest: its bytes, which are authoritative, and what was read out of them.
 #[derive(Debug)]
 pub struct StoredManifest {
@@ -31,6 +36,8 @@ pub struct StoredManifest {
     pub body: Bytes,
     /// What they say.
     pub view: Manifest,
+    /// When the store was told that it is used.
+    noted: OncePerMinute,
 }
 
 impl StoredManifest {
@@ -72,6 +79,18 @@ impl Library {
     }
 
     async fn read(&self, digest: &Digest) -> Option<(Arc<StoredManifest>, Source)> {
+        let (body, source) = match self.read_here(digest).await {
+            Some(body) => (body, Source::Disk),
+            None => (self.store.recall(digest, MAX_MANIFEST_BYTES).await?, Source::S3),
+        };
+        // A manifest whose type only its upstream knew cannot be served without it.
+        let view = Manifest::parse(None, &body).ok()?;
+        let manifest = Arc::new(StoredManifest { digest: *digest, body, view, noted: OncePerMinute::default() });
+        self.memory.insert(*digest, Arc::clone(&manifest)).await;
+        Some((manifest, source))
+    }
+
+    async fn read_here(&self, digest: &Digest) -> Option<Bytes> {
         let file = self.store.open_blob(digest).await?;
         let body = file.read_all(MAX_MANIFEST_BYTES).await.ok()??;
         if !digest.matches(&body) {
@@ -79,11 +98,7 @@ impl Library {
             self.store.verify_now(digest, &file).await;
             return None;
         }
-        // A manifest whose type only its upstream knew cannot be served without it.
-        let view = Manifest::parse(None, &body).ok()?;
-        let manifest = Arc::new(StoredManifest { digest: *digest, body, view });
-        self.memory.insert(*digest, Arc::clone(&manifest)).await;
-        Some((manifest, Source::Disk))
+        Some(body)
     }
 
     /// Keeps a manifest that an upstream sent: in memory, and in the store if the store can.
@@ -95,12 +110,36 @@ impl Library {
             manifests: Vec::new(),
             blobs: Vec::new(),
         });
-        let manifest = Arc::new(StoredManifest { digest, body: body.clone(), view });
+        let manifest = Arc::new(StoredManifest { digest, body: body.clone(), view, noted: OncePerMinute::default() });
         self.memory.insert(digest, Arc::clone(&manifest)).await;
         if self.store.put(&digest, body).await.is_ok() {
             self.metrics.pull.stored.with_label_values(&[registry]).inc();
         }
         manifest
+    }
+
+    /// Notes that `scope` serves `manifest`. Whether the images that it names are to be noted, too.
+    pub(super) fn note_served(&self, scope: &Scope, manifest: &StoredManifest) -> bool {
+        let StoredManifest { digest, body, view, noted } = manifest;
+        let repository = (&scope.registry, &scope.repository);
+        self.store.served(repository, (*digest, body.len() as u64), view, noted) && !view.manifests.is_empty()
+    }
+
+    /// Notes the images that an index names, as far as they are here: nodes that have them ask for no more than the
+    /// index, to learn that nothing has changed.
+    pub(super) async fn note_named(&self, scope: &Scope, index: Arc<StoredManifest>) {
+        let (mut waiting, mut seen) = (vec![(index, MAX_DEPTH)], HashSet::new());
+        while let Some((index, depth)) = waiting.pop() {
+            for child in index.view.manifests.iter().take(MOST_NAMED) {
+                if seen.insert(child.digest)
+                    && let Some((child, _)) = self.load(&child.digest).await
+                    && self.note_served(scope, &child)
+                    && depth > 0
+                {
+                    waiting.push((child, depth - 1));
+                }
+            }
+        }
     }
 
     /// Whether an image was found whole a short while ago.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::answer::ManifestAnswer;
+use super::authority::CONFIRMED_FOR;
 use super::contested::Tagged;
 use super::error::{PullError, Subject};
 use super::freshness::{Freshness, freshness, may_serve_stale};
@@ -36,8 +37,10 @@ impl PullService {
                 if is_fresh
                     && (known.was_said_to(&scope) || self.terms.tags.is_immutable(&tag))
                     && let Some((manifest, source)) = self.shared.library.load(known.digest()).await
-                    // An immutable tag is believed for ever, but its image may have become impossible to get since.
-                    && (known.age() < self.terms.tags.fresh || self.can_be_finished(&scope, &manifest).await)
+                    // However long a tag is believed, its image may have become impossible to get since: some of it
+                    // may have been evicted, and the upstreams may be gone.
+                    && (known.was_confirmed_within(self.terms.tags.fresh.min(CONFIRMED_FOR))
+                        || self.can_be_finished(&scope, &manifest).await)
                 {
                     self.shared.authority.recall(&scope, &manifest);
                     let of = Tagged { scope: &scope, upstreams: &upstreams, tag: &tag };

@@ -10,8 +10,8 @@
 //!
 //! Reading order: `manifest` and `blob` are the walk of a pull, `documents` the rest of it. Below them `flight`
 //! and `fill` fetch blobs, by way of a `relay` from one upstream to the next (`errand` opens them, `continuation` and
-//! `pace` decide); [`reader`], `ahead` and `direct` read them, `rejoin` is how a reader survives a failed flight.
-//! `coalesce` and `listing` ask questions once, `library` keeps manifests, `tags` and `freshness` know how long tags
+//! `pace` decide, `relief` knows who else could); [`reader`], `ahead` and `direct` read them, `rejoin` is how a reader
+//! survives a failed flight. `coalesce` and `listing` ask questions once, `library` keeps manifests, `tags` and `freshness` know how long tags
 //! are believed, `contested` and `drift` whom, and `absence` how long nothing is.
 
 mod absence;
@@ -41,6 +41,8 @@ mod parts;
 pub mod reader;
 mod rejoin;
 mod relay;
+mod relief;
+mod sender;
 mod stat;
 mod tags;
 
@@ -178,12 +180,22 @@ impl PullService {
         let upstreams = self.upstreams(registry)?;
         let scope = Scope::new(registry, &request.repository, &upstreams);
         in_time(async {
-            match request.reference {
-                Reference::Tag(tag) => self.manifest_by_tag(scope, upstreams, tag).await,
-                Reference::Digest(digest) => self.manifest_by_digest(scope, upstreams, digest).await,
-            }
+            let answer = match request.reference {
+                Reference::Tag(tag) => self.manifest_by_tag(scope.clone(), upstreams, tag).await,
+                Reference::Digest(digest) => self.manifest_by_digest(scope.clone(), upstreams, digest).await,
+            }?;
+            self.note_served(scope, &answer.manifest);
+            Ok(answer)
         })
         .await
+    }
+
+    /// Notes that an image is used, before the client hears of it: what it is about to ask for stays.
+    fn note_served(&self, scope: Scope, manifest: &Arc<StoredManifest>) {
+        if self.shared.library.note_served(&scope, manifest) {
+            let (shared, index) = (Arc::clone(&self.shared), Arc::clone(manifest));
+            self.shared.tasks.spawn(async move { shared.library.note_named(&scope, index).await });
+        }
     }
 
     /// A blob, or what is selected of it, to be read as it arrives.

@@ -44,6 +44,8 @@ pub enum Source {
     Memory,
     /// A stored file.
     Disk,
+    /// The bucket behind the store.
+    S3,
     /// An upstream, through the download in progress.
     Upstream,
     /// An upstream, by a request for just this range, ahead of the download in progress.
@@ -58,6 +60,7 @@ impl Source {
         match self {
             Self::Memory => "memory",
             Self::Disk => "disk",
+            Self::S3 => "s3",
             Self::Upstream => "upstream",
             Self::Ahead => "ahead",
             Self::None => "none",

@@ -88,7 +88,10 @@ impl PullService {
                 self.take_off(wanted, permit);
                 follower
             }
-            Entry::Follower(follower) => follower,
+            Entry::Follower(follower) => {
+                follower.relief().offer(self.errand(wanted));
+                follower
+            }
         };
         match follower.opened().await {
             Ok(Opened { file, .. }) => Ok(Rejoined::Flight(file, follower)),

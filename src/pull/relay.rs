@@ -17,20 +17,31 @@ use tracing::{debug, warn};
 use super::continuation::{Course, Step, What};
 use super::errand::{Declined, Errand, Floor, Skip};
 use super::error::{FillError, Prefix};
+use super::outcome::Source;
 use super::pace::{Pace, TooSlow};
-use crate::upstream::{Attempts, BlobBody, Break, BrokenBody, Verdict};
+use super::relief::Relief;
+use super::sender::Sender;
+use crate::upstream::{Attempts, Break, BrokenBody, Verdict};
 
 /// How long the first byte behind a head may take while somebody else could be asked.
 const FIRST_BYTE: Duration = Duration::from_secs(10);
 
+/// How often a blob is gone on with on behalf of somebody else.
+const MOST_RELIEFS: usize = 8;
+
 /// A blob on its way, by whichever upstreams.
 #[derive(Debug)]
 pub(super) struct Relay {
+    /// On whose behalf it is asked for now.
     errand: Errand,
+    /// On whose behalf it was before.
+    earlier: Vec<Errand>,
+    /// On whose behalf it could be.
+    relief: Relief,
     /// The size of the whole blob, if anybody told.
     size: Option<u64>,
     /// Who sends now; `None` once nothing is missing.
-    body: Option<BlobBody>,
+    body: Option<Sender>,
     /// Nothing of the body has come, and nobody has been asked in its place.
     is_new: bool,
     /// What came in one piece with the end of what was skipped.
@@ -48,7 +59,10 @@ pub(super) struct Relay {
 impl Relay {
     /// Opens the blob from its first byte.
     pub(super) async fn open(errand: Errand) -> Result<Self, Attempts> {
-        let body = errand.open(None, &[]).await?;
+        let body = match errand.in_bucket(0, None).await {
+            Some(body) => body,
+            None => errand.open(None, &[]).await?,
+        };
         Ok(Self::over(errand, None, Some(body)))
     }
 
@@ -56,20 +70,28 @@ impl Relay {
     /// on.
     pub(super) async fn open_at_one(errand: Errand, avoid: &[Arc<str>]) -> Result<Self, Attempts> {
         let body = errand.open(None, avoid).await?;
-        let only = Some(Arc::clone(body.upstream()));
+        let only = Some(Arc::clone(body.name()));
         Ok(Self { only, ..Self::over(errand, None, Some(body)) })
     }
 
     /// Opens the blob, of this size if anybody told, behind its first `offset` bytes. See [`Relay::align`].
     pub(super) async fn open_behind(errand: Errand, offset: u64, size: Option<u64>) -> Result<Self, Attempts> {
-        let body = if size == Some(offset) { None } else { Some(errand.open_rest(offset, size, &[]).await?) };
-        Ok(Self::over(errand, size, body))
+        if size == Some(offset) {
+            return Ok(Self::over(errand, size, None));
+        }
+        let body = match errand.in_bucket(offset, size).await {
+            Some(body) => body,
+            None => errand.open_rest(offset, size, &[]).await?,
+        };
+        Ok(Self::over(errand, size, Some(body)))
     }
 
-    fn over(errand: Errand, size: Option<u64>, body: Option<BlobBody>) -> Self {
-        let size = size.or(body.as_ref().and_then(BlobBody::size)).or(errand.expected);
+    fn over(errand: Errand, size: Option<u64>, body: Option<Sender>) -> Self {
+        let size = size.or(body.as_ref().and_then(Sender::size)).or(errand.expected);
         Self {
             errand,
+            earlier: Vec::new(),
+            relief: Relief::default(),
             size,
             body,
             is_new: true,
@@ -82,19 +104,52 @@ impl Relay {
         }
     }
 
+    /// The same, which goes on at the upstreams of others if its own do not.
+    pub(super) fn relieved_by(self, relief: Relief) -> Self {
+        Self { relief, ..self }
+    }
+
     /// The size of the whole blob, if anybody told.
     pub(super) const fn size(&self) -> Option<u64> {
         self.size
     }
 
-    /// Who sends now; `None` if nothing is missing.
+    /// Which upstream sends now; `None` if nothing is missing, or the bucket sends.
     pub(super) fn upstream(&self) -> Option<&Arc<str>> {
-        self.body.as_ref().map(BlobBody::upstream)
+        self.body.as_ref().and_then(Sender::upstream)
+    }
+
+    /// Where the bytes come from now.
+    pub(super) fn source(&self) -> Source {
+        match &self.body {
+            Some(Sender::Upstream(_)) => Source::Upstream,
+            Some(Sender::Bucket { .. }) => Source::S3,
+            None => Source::Disk,
+        }
     }
 
     /// Who has sent bytes of it, in the order in which they began.
     pub(super) fn contributors(&self) -> &[Arc<str>] {
         &self.contributors
+    }
+
+    /// On whose behalf it has been asked for, each once.
+    pub(super) fn errands(&self) -> Vec<Errand> {
+        let mut errands: Vec<Errand> = Vec::new();
+        for errand in self.earlier.iter().chain([&self.errand]) {
+            if !errands.iter().any(|known| known.asks_like(errand)) {
+                errands.push(errand.clone());
+            }
+        }
+        errands
+    }
+
+    /// The bytes are wrong between them all. Where they came on behalf of several repositories nobody is to blame yet:
+    /// the upstreams of one must not pay for what those of another have sent, so each is asked for the whole first.
+    pub(super) fn blame(&self) {
+        if self.earlier.is_empty() {
+            self.errand.blame(&self.contributors);
+        }
     }
 
     /// What was asked for.
@@ -138,7 +193,7 @@ impl Relay {
             self.too_slow = self.pace.received(bytes.len() as u64, since.elapsed());
             bytes
         };
-        let upstream = Arc::clone(body.upstream());
+        let upstream = Arc::clone(body.name());
         self.too_slow = self.too_slow.filter(|_| self.has_others());
         self.contributed(&upstream);
         Ok(Some(bytes))
@@ -154,9 +209,9 @@ impl Relay {
     pub(super) async fn align(&mut self, prefix: Prefix) -> Result<(), FillError> {
         let floor = if self.has_others() { Floor::Kept } else { Floor::Waived };
         let Some(body) = self.body.as_ref().filter(|body| body.overlap() > 0) else { return Ok(()) };
-        let upstream = Arc::clone(body.upstream());
+        let upstream = Arc::clone(body.name());
         let mut skip = Skip::of(prefix, floor);
-        while let Some(body) = self.body.as_mut().filter(|body| *body.upstream() == upstream) {
+        while let Some(body) = self.body.as_mut().filter(|body| *body.name() == upstream) {
             match skip.through(body).await {
                 Ok(carried) => {
                     self.carried = carried;
@@ -191,9 +246,12 @@ impl Relay {
         self.course.broke(&broken.upstream, prefix.length);
         let mut last = broken.clone();
         loop {
-            let Step::Ask { among, what, wait } = self.course.next(&self.candidates(), jitter()) else {
-                return Err(FillError::Transfer(last));
-            };
+            let step = self.course.next(&self.candidates(), jitter());
+            let has_more = matches!(&step, Step::Ask { wait, .. } if wait.is_zero());
+            if !has_more && self.relieve(&broken, prefix).await {
+                return Ok(());
+            }
+            let Step::Ask { among, what, wait } = step else { return Err(FillError::Transfer(last)) };
             if !wait.is_zero() {
                 sleep(wait).await;
             }
@@ -228,6 +286,7 @@ impl Relay {
                 self.course.broke(&slow.upstream, prefix.length);
                 self.switch(body, carried, slow, prefix);
             }
+            Err(_) if self.relieve(slow, prefix).await => {}
             Err(declined) => {
                 let (registry, digest) = (&self.errand.registry, self.errand.digest());
                 debug!(%registry, %digest, upstream = %slow.upstream, error = %slow, %declined, "Nobody is faster");
@@ -235,8 +294,37 @@ impl Relay {
         }
     }
 
-    fn switch(&mut self, body: BlobBody, carried: Option<Bytes>, broken: &BrokenBody, prefix: Prefix) {
-        let (from, to, reason) = (&broken.upstream, body.upstream(), broken.cause.as_str());
+    /// Goes on at the upstreams of somebody who follows. Returns whether one of them does.
+    async fn relieve(&mut self, broken: &BrokenBody, prefix: Prefix) -> bool {
+        for errand in self.reliefs() {
+            let mut senders = errand.senders();
+            // The same one, by way of another repository, would be no better.
+            senders.retain(|name| errand.registry != self.errand.registry || *name != broken.upstream);
+            match errand.ask(&senders, What::Rest, prefix, self.size, Floor::Kept).await {
+                Ok((body, carried)) => {
+                    let before = std::mem::replace(&mut self.errand, errand);
+                    self.relief.offer(before.clone());
+                    self.earlier.push(before);
+                    self.switch(body, carried, broken, prefix);
+                    return true;
+                }
+                Err(declined) => {
+                    let (registry, digest) = (&errand.registry, self.errand.digest());
+                    debug!(%registry, %digest, %declined, "Those who follow have nobody to go on with a blob");
+                }
+            }
+        }
+        false
+    }
+
+    /// On whose behalf it could go on.
+    fn reliefs(&self) -> Vec<Errand> {
+        let is_settled = self.only.is_some() || self.earlier.len() == MOST_RELIEFS;
+        if is_settled { Vec::new() } else { self.relief.besides(&self.errand) }
+    }
+
+    fn switch(&mut self, body: Sender, carried: Option<Bytes>, broken: &BrokenBody, prefix: Prefix) {
+        let (from, to, reason) = (&broken.upstream, body.name(), broken.cause.as_str());
         let Errand { registry, upstreams, request, metrics, .. } = &self.errand;
         warn!(%registry, repository = %request.repository, digest = %request.digest, %from, %to, byte = prefix.length,
             reason, error = %broken, "Went on with a blob in the middle");
@@ -267,7 +355,7 @@ impl Relay {
 
     /// Whether anybody could be asked but who sends now.
     fn has_others(&self) -> bool {
-        self.candidates().iter().any(|name| Some(name) != self.upstream())
+        self.candidates().iter().any(|name| Some(name) != self.upstream()) || !self.reliefs().is_empty()
     }
 
     fn candidates(&self) -> Vec<Arc<str>> {

@@ -88,6 +88,11 @@ impl KnownTag {
         self.age + self.since.elapsed()
     }
 
+    /// Whether an upstream confirmed it to this process so short a while ago.
+    pub(super) fn was_confirmed_within(&self, time: Duration) -> bool {
+        !self.from_record && self.age() < time
+    }
+
     /// Whether it was one of the upstreams of `scope` that said so. Records do not tell; those from before the start
     /// are taken to be of the upstreams at start.
     pub(super) fn was_said_to(&self, scope: &Scope) -> bool {

@@ -1,6 +1,7 @@
 //! Reading content, stored or still growing.
 
 use std::fs::File;
+use std::io;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -9,6 +10,7 @@ pub use super::blocks::BLOCK;
 
 use super::Disk;
 use super::error::StoreError;
+use super::eviction::OncePerMinute;
 use super::files::{FileHandle, Stamp};
 use super::record::Recorder;
 use crate::oci::Digest;
@@ -28,6 +30,8 @@ pub(super) struct OpenFile {
     pub(super) handle: Arc<dyn FileHandle>,
     /// Whose content it is, and which file it was when it was opened; `None` for a spool, which grows.
     pub(super) stored: Option<(Digest, Stamp)>,
+    /// When its use was noted.
+    pub(super) noted: OncePerMinute,
     /// What can be sent without being read.
     file: Option<Arc<File>>,
     /// Shared by all spools, one after the other, that have put their bytes behind each other's.
@@ -38,13 +42,13 @@ impl OpenFile {
     /// The final file of `digest`.
     pub(super) fn stored(handle: Arc<dyn FileHandle>, digest: Digest, stamp: Stamp) -> Self {
         let file = Arc::clone(&handle).file();
-        Self { handle, stored: Some((digest, stamp)), file, spool: None }
+        Self { handle, stored: Some((digest, stamp)), noted: OncePerMinute::default(), file, spool: None }
     }
 
     /// A spool, whose record `recorder` writes.
     pub(super) fn growing(handle: Arc<dyn FileHandle>, recorder: Arc<Recorder>) -> Self {
         let file = Arc::clone(&handle).file();
-        Self { handle, stored: None, file, spool: Some(recorder) }
+        Self { handle, stored: None, noted: OncePerMinute::default(), file, spool: Some(recorder) }
     }
 }
 
@@ -86,6 +90,10 @@ impl BlobFile {
     /// [`StoreError::Truncated`] if the file ends before `end`: reading nothing must never look like progress.
     pub async fn read(&self, offset: u64, end: u64) -> Result<Bytes, StoreError> {
         let block = self.try_read(offset, end).await;
+        // What was just written comes from memory, and says nothing about the disk.
+        if block.is_ok() && self.open.stored.is_some() {
+            self.disk.health.was_read();
+        }
         block.inspect_err(|error| {
             self.disk.health.record(error);
             // Who asks again must not meet the same failure: it counts as absent, and is fetched anew.
@@ -123,6 +131,15 @@ impl BlobFile {
             whole.extend_from_slice(&block);
         }
         Ok(Some(whole.freeze()))
+    }
+
+    /// Does something with the file, on a thread that may wait for the disk.
+    pub(super) async fn read_in_background<T: Send + 'static>(
+        &self,
+        task: impl FnOnce(&dyn FileHandle) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let handle = Arc::clone(&self.open.handle);
+        self.disk.pool.run("read", move || task(handle.as_ref())).await
     }
 
     pub(super) fn open(&self) -> &OpenFile {

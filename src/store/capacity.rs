@@ -1,16 +1,20 @@
 //! How much the store may hold, and reservations within it.
 //!
 //! Room is reserved before bytes arrive, so that many downloads at once cannot fill the disk together. The invariant:
-//! `used` is what final files take plus what all reservations hold, those of half-filled spools included.
+//! `used` is what final files and those set aside take plus what all reservations hold, those of half-filled spools
+//! included.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::error::StoreError;
 use super::files::Space;
 use crate::config::StoreConfig;
 use crate::telemetry::metrics::StoreMetrics;
+
+/// The shares of what the store can take, as divisors, of which less than the first is too little room, and the second enough.
+const HIGH: u64 = 20;
+const LOW: u64 = 10;
 
 /// The bounds of a store and what is used of them.
 #[derive(Debug)]
@@ -20,10 +24,6 @@ pub struct Capacity {
     used: AtomicU64,
     /// What reservations hold and has not been written yet: the file system still calls it available.
     promised: AtomicU64,
-    /// Files older than this were there before us; younger ones have been counted when they were published.
-    opened: SystemTime,
-    /// Whether those have been counted.
-    counted: AtomicBool,
     metrics: StoreMetrics,
 }
 
@@ -41,8 +41,6 @@ impl Capacity {
             keep_free: AtomicU64::new(0),
             used: AtomicU64::new(0),
             promised: AtomicU64::new(0),
-            opened: SystemTime::now(),
-            counted: AtomicBool::new(false),
             metrics,
         };
         capacity.bound(config, space);
@@ -58,32 +56,56 @@ impl Capacity {
         self.metrics.free_bytes.set(gauge(space.available));
     }
 
-    pub(super) fn opened(&self) -> SystemTime {
-        self.opened
+    /// A final file of `length` bytes was found.
+    pub(super) fn found(&self, length: u64) {
+        self.take(length);
+        self.metrics.objects.inc();
     }
 
-    /// A final file of `length` bytes has been replaced by another, which is counted by itself.
-    pub(super) fn replaced(&self, length: u64) {
-        // Until the walk at start is over, it may not have been counted.
-        if self.counted.load(Ordering::Relaxed) {
-            let before = self.used.fetch_sub(length, Ordering::Relaxed);
-            self.metrics.bytes.set(gauge(before - length));
-            self.metrics.objects.dec();
+    /// A final file of `length` bytes is gone, or has been replaced by another, which is counted by itself.
+    pub(super) fn removed(&self, length: u64) {
+        self.freed(length);
+        self.metrics.objects.dec();
+    }
+
+    /// A final file of `length` bytes, which counted as `known`, has lost its name. It goes on taking room.
+    pub(super) fn set_aside(&self, known: Option<u64>, length: u64) {
+        self.take(length);
+        if let Some(known) = known {
+            self.removed(known);
         }
     }
 
-    /// A final file has lost its name. It goes on taking room where it is now.
-    pub(super) fn set_aside(&self) {
-        if self.counted.load(Ordering::Relaxed) {
-            self.metrics.objects.dec();
-        }
+    /// Counts what is there beside the final files.
+    pub(super) fn take(&self, bytes: u64) {
+        self.metrics.bytes.set(gauge(self.used.fetch_add(bytes, Ordering::Relaxed) + bytes));
     }
 
-    /// Adds what the walk at start found.
-    pub(super) fn found(&self, amount: Amount) {
-        self.metrics.bytes.set(gauge(self.used.fetch_add(amount.bytes, Ordering::Relaxed) + amount.bytes));
-        self.metrics.objects.add(gauge(amount.files));
-        self.counted.store(true, Ordering::Relaxed);
+    /// What was there beside the final files is gone.
+    pub(super) fn freed(&self, bytes: u64) {
+        self.metrics.bytes.set(gauge(self.used.fetch_sub(bytes, Ordering::Relaxed).saturating_sub(bytes)));
+    }
+
+    /// How many bytes are to go: none as long as a twentieth of what the store can take is left, else what it takes to
+    /// have a tenth. `space` is what the file system has now.
+    pub(super) fn excess(&self, space: Space) -> u64 {
+        // A limit beyond the disk is none: what counts is how far the store can get.
+        let reach = self.used.load(Ordering::Relaxed).saturating_add(self.free(space));
+        let limit = self.limit.load(Ordering::Relaxed).min(reach);
+        let (least, enough) = (limit / HIGH, limit / LOW);
+        if self.shortage(least, space) == 0 { 0 } else { self.shortage(enough, space) }
+    }
+
+    /// How many bytes are missing for `bytes` more. `space` is what the file system has now.
+    pub(super) fn shortage(&self, bytes: u64, space: Space) -> u64 {
+        let missing =
+            |held: &AtomicU64, limit| (held.load(Ordering::Relaxed).saturating_add(bytes)).saturating_sub(limit);
+        missing(&self.used, self.limit.load(Ordering::Relaxed)).max(missing(&self.promised, self.free(space)))
+    }
+
+    /// What may be written to the file system yet.
+    fn free(&self, space: Space) -> u64 {
+        space.available.saturating_sub(self.keep_free.load(Ordering::Relaxed))
     }
 
     /// Reserves room for `bytes`. `space` is what the file system has now.
@@ -237,6 +259,29 @@ mod tests {
         assert!(capacity.reserve(31, SPACE).is_err());
         assert!(capacity.reserve(30, SPACE).is_ok());
         assert_eq!(capacity.metrics.limit_bytes.get(), 1000);
+    }
+
+    #[test]
+    fn a_twentieth_is_too_little_room_and_a_tenth_is_enough() {
+        for (max_size, keep_free, used, available, excess) in [
+            // By the limit.
+            (1000, 0, 950, 9000, 0),
+            (1000, 0, 951, 9000, 51),
+            (1000, 0, 1200, 9000, 300),
+            (1000, 0, 0, 9000, 0),
+            // By the disk, which others fill: 900 is what the store can take, of which nothing is left.
+            (1000, 100, 900, 100, 90),
+            (1000, 100, 900, 50, 90),
+            (1000, 100, 500, 400, 0),
+            // A limit beyond the disk.
+            (1_000_000, 0, 500, 500, 0),
+            (1_000_000, 0, 960, 40, 60),
+        ] {
+            let capacity = capacity(SizeLimit::Bytes(max_size), SizeLimit::Bytes(keep_free));
+            capacity.take(used);
+            let found = capacity.excess(Space { total: 10_000, available });
+            assert_eq!(found, excess, "{max_size} {keep_free} {used} {available}");
+        }
     }
 
     #[test]

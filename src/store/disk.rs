@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Timespec, Timestamps, UTIME_OMIT, openat2, utimensat};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::files::{FileFacts, FileHandle, Files, HandleFacts, Space};
@@ -54,6 +54,15 @@ impl Files for DiskFiles {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
+    }
+
+    fn touch(&self, path: &Path, when: SystemTime) -> io::Result<()> {
+        // Noted by hand, as file systems are mounted without that, and the time of the content is left as it is.
+        let since = when.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let used = Timespec { tv_sec: since.as_secs().try_into().unwrap_or(0), tv_nsec: since.subsec_nanos().into() };
+        let unchanged = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+        let times = Timestamps { last_access: used, last_modification: unchanged };
+        Ok(utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -108,6 +117,7 @@ fn facts(metadata: &Metadata) -> FileFacts {
         is_file: metadata.is_file(),
         length: metadata.len(),
         modified: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+        accessed: metadata.accessed().unwrap_or(SystemTime::UNIX_EPOCH),
         inode: metadata.ino(),
     }
 }

@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::bucket::Failure;
+
 /// A failure of the store while it runs.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
@@ -27,11 +29,22 @@ pub enum StoreError {
         "The store could not be locked at start, so nothing is written to it: restart weir when its disk can be written"
     )]
     NotLocked,
+    /// The disk failed again and again, and is left alone until a probe finds that it works.
+    #[error("The store keeps failing, so nothing is written to it until it works again")]
+    LeftAlone,
     /// A file ended before its length: somebody cut it.
     #[error("A stored file ended at byte {offset}, before its length")]
     Truncated {
         /// Where it ended.
         offset: u64,
+    },
+    /// The bucket failed.
+    #[error("The bucket failed to {operation}: {failure}")]
+    Bucket {
+        /// What was asked of it, as a verb.
+        operation: &'static str,
+        /// How it failed.
+        failure: Failure,
     },
     /// The content does not hash to the name it was to be stored under.
     #[error("The content does not hash to the digest it was to be stored under")]
@@ -43,8 +56,9 @@ impl StoreError {
     pub const fn operation(&self) -> &'static str {
         match self {
             Self::Full { .. } => "reserve",
-            Self::Io { operation, .. } => operation,
+            Self::Io { operation, .. } | Self::Bucket { operation, .. } => operation,
             Self::NotLocked => "lock",
+            Self::LeftAlone => "write",
             Self::Truncated { .. } => "read",
             Self::Mismatch => "publish",
         }
@@ -55,8 +69,10 @@ impl StoreError {
         match self {
             Self::Full { .. } => "full",
             Self::NotLocked => "not_locked",
+            Self::LeftAlone => "left_alone",
             Self::Truncated { .. } => "truncated",
             Self::Mismatch => "mismatch",
+            Self::Bucket { failure, .. } => failure.kind().as_str(),
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "enospc",
                 io::ErrorKind::ReadOnlyFilesystem => "erofs",
@@ -69,6 +85,11 @@ impl StoreError {
                 },
             },
         }
+    }
+
+    /// Whether something was to be read, and nothing to be written.
+    pub fn is_of_reading(&self) -> bool {
+        matches!(self.operation(), "open" | "read" | "stat" | "verify" | "list" | "walk")
     }
 
     /// Whether the process has no descriptor left to open a file with.
@@ -102,6 +123,14 @@ pub enum OpenError {
         found: String,
         /// The newest layout known.
         known: u32,
+    },
+    /// A bucket that the configuration names cannot be used at all.
+    #[error("The bucket {name} of `store.s3` cannot be used: {reason}")]
+    Bucket {
+        /// Its name.
+        name: String,
+        /// Why not.
+        reason: String,
     },
     /// The directory cannot be prepared.
     #[error("Cannot {operation} {path}, the directory of `store.path`")]

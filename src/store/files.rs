@@ -35,6 +35,11 @@ pub trait Files: fmt::Debug + Send + Sync + 'static {
     }
     /// Gives a file its name, replacing what had it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Notes that a file was used at `when`, without a change to when its content last changed. Only a hint, so a file
+    /// system may leave it.
+    fn touch(&self, _path: &Path, _when: SystemTime) -> io::Result<()> {
+        Ok(())
+    }
     /// Removes a file. Those who have it open go on reading.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Flushes a directory, which makes the names in it last.
@@ -105,6 +110,8 @@ pub struct FileFacts {
     pub length: u64,
     /// When its content last changed.
     pub modified: SystemTime,
+    /// When it was last used, as far as somebody noted it.
+    pub accessed: SystemTime,
     /// Its number on the file system.
     pub inode: u64,
 }

@@ -85,11 +85,11 @@ impl Halves {
         Some(half)
     }
 
-    /// Drops the half that has been kept for the longest time. Whether there was one. Blocks.
-    pub(super) fn drop_oldest(&self) -> bool {
+    /// Drops the half that has been kept for the longest time. Returns its bytes. Blocks.
+    pub(super) fn drop_oldest(&self) -> Option<u64> {
         let mut kept = self.kept.lock();
         let oldest = kept.iter().min_by_key(|(_, half)| half.until).map(|(digest, _)| *digest);
-        oldest.and_then(|digest| self.remove(&mut kept, &digest)).is_some()
+        oldest.and_then(|digest| self.remove(&mut kept, &digest))
     }
 
     fn expire(&self, digest: &Digest) {
@@ -101,11 +101,11 @@ impl Halves {
     }
 
     /// Forgets a half and removes its files, under one lock: a download that begins in the meantime uses the same path.
-    fn remove(&self, kept: &mut HashMap<Digest, Kept>, digest: &Digest) -> Option<()> {
+    fn remove(&self, kept: &mut HashMap<Digest, Kept>, digest: &Digest) -> Option<u64> {
         let Kept { half, .. } = kept.remove(digest)?;
         self.remove_files(digest, &half.recorder);
         tracing::info!(%digest, bytes = half.length, "Dropped a half-filled download");
-        Some(())
+        Some(half.reservation.bytes())
     }
 
     /// Removes the files of a half that nobody works on.

@@ -1,9 +1,9 @@
-//! Order at start: the directories, the lock, leftovers, and how much is there.
+//! Order at start: the directories, the lock, and leftovers.
 
 use std::any::Any;
 use std::collections::HashSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,7 +13,7 @@ use super::files::{Files, Space};
 use super::halves::KEPT_FOR;
 use super::layout::{LAYOUT_VERSION, Layout, digest_of_spool, time_of_quarantine};
 use super::record::SpoolRecord;
-use crate::oci::{Algorithm, Digest};
+use crate::oci::Digest;
 
 /// How long files that rotted are kept for whoever wants to know what happened to them.
 const QUARANTINE_TIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -82,6 +82,8 @@ fn take_lock(layout: &Layout, files: &dyn Files) -> Result<Lock, OpenError> {
         files.create_directories(&directory).map_err(failed("make", &directory))?;
     }
     let lock = files.lock(&layout.lock()).map_err(failed("lock", layout.root()))?;
+    // For the names just made to last. Where that fails, so does storing.
+    let _ = files.sync_directory(layout.root());
     lock.ok_or_else(|| OpenError::InUse { path: layout.root().to_owned() })
 }
 
@@ -126,6 +128,8 @@ pub(super) struct Leftovers {
     pub(super) removed: Amount,
     /// What can be gone on with, the youngest first.
     pub(super) halves: Vec<Leftover>,
+    /// What was set aside, with its bytes, the oldest first. It takes room, but is nothing that could be served.
+    pub(super) quarantine: Vec<(PathBuf, u64)>,
     /// Why something could not be removed, if so.
     pub(super) trouble: Option<io::Error>,
 }
@@ -150,10 +154,10 @@ pub(super) fn sort_leftovers(
     boot: Option<&str>,
     now: SystemTime,
 ) -> io::Result<Leftovers> {
-    empty_quarantine(layout, files, now)?;
+    let quarantine = empty_quarantine(layout, files, now)?;
     let directory = layout.temporary();
     let names = files.list(&directory)?;
-    let mut leftovers = Leftovers::default();
+    let mut leftovers = Leftovers { quarantine, ..Leftovers::default() };
     for digest in names.iter().filter_map(|name| digest_of_spool(name)) {
         leftovers.halves.extend(look_at(layout, files, digest, boot, now));
     }
@@ -200,48 +204,21 @@ fn look_at(
     Some(Leftover { digest, record, length, age })
 }
 
-/// Counts the blobs that were there before `opened`, for as long as `goes_on` says so. Foreign files, directories and
-/// links among them are passed over.
-pub(super) fn count(
-    layout: &Layout,
-    files: &dyn Files,
-    opened: SystemTime,
-    goes_on: impl Fn() -> bool,
-) -> io::Result<Amount> {
-    let mut found = Amount::default();
-    for algorithm in Algorithm::ALL {
-        let directory = layout.algorithm_directory(algorithm);
-        for shard in files.list(&directory)?.into_iter().take_while(|_| goes_on()) {
-            let shard = directory.join(shard);
-            // A foreign file among the shards is no directory to list.
-            let Ok(names) = files.list(&shard) else { continue };
-            for name in names {
-                // A file that is gone between the two calls is simply not there any more.
-                let Ok(facts) = files.stat(&shard.join(name)) else { continue };
-                if facts.is_file && facts.modified < opened {
-                    found.files += 1;
-                    found.bytes += facts.length;
-                }
-            }
-        }
-    }
-    // What was set aside takes room, too, but is nothing that could be served.
+/// Removes what was set aside so long ago that nobody wants to know any more what happened to it. Returns the rest with
+/// its bytes, the oldest first.
+fn empty_quarantine(layout: &Layout, files: &dyn Files, now: SystemTime) -> io::Result<Vec<(PathBuf, u64)>> {
     let quarantine = layout.quarantine();
-    for name in files.list(&quarantine)? {
-        found.bytes += files.stat(&quarantine.join(name)).map_or(0, |facts| facts.length);
-    }
-    Ok(found)
-}
-
-/// Removes what was set aside so long ago that nobody wants to know any more what happened to it.
-fn empty_quarantine(layout: &Layout, files: &dyn Files, now: SystemTime) -> io::Result<()> {
-    let quarantine = layout.quarantine();
+    let mut kept = Vec::new();
     for name in files.list(&quarantine)? {
         let Some(since) = time_of_quarantine(&name) else { continue };
+        let path = quarantine.join(name);
         // The clock may have been set back since.
         if now.duration_since(UNIX_EPOCH + Duration::from_secs(since)).unwrap_or_default() > QUARANTINE_TIME {
-            files.remove(&quarantine.join(name))?;
+            files.remove(&path)?;
+        } else if let Ok(facts) = files.stat(&path) {
+            kept.push((since, path, facts.length));
         }
     }
-    Ok(())
+    kept.sort_unstable();
+    Ok(kept.into_iter().map(|(_, path, length)| (path, length)).collect())
 }

@@ -1,4 +1,5 @@
-//! The only speller of paths in the store.
+//! The only speller of paths in the store, and of keys in a bucket, where `blobs` and `repositories` stand below the
+//! prefix under the same names.
 //!
 //! ```text
 //! <root>/LOCK                                              flock: one writer per directory
@@ -8,6 +9,7 @@
 //! <root>/repositories/<registry>/<repository>/_links/<digest>  empty: this repository may serve it
 //! <root>/tmp/<algorithm>-<hash>.part, .json                half of a blob, and what is known about it
 //! <root>/tmp/<number>.part                                 manifests and records being written
+//! <root>/pending/<digest>                                  empty: not in the bucket yet
 //! <root>/quarantine/<digest>.<time>                        what did not hash to its name, and since when
 //! ```
 //!
@@ -63,9 +65,14 @@ impl Layout {
         self.temporary().join(format!("{number}.part"))
     }
 
+    /// What all blobs and manifests are below.
+    pub(super) fn blobs(&self) -> PathBuf {
+        self.root.join("blobs")
+    }
+
     /// The directories that blobs are sharded into: `<algorithm>/<first byte>`.
     pub(super) fn algorithm_directory(&self, algorithm: Algorithm) -> PathBuf {
-        self.root.join("blobs").join(algorithm.as_str())
+        self.blobs().join(algorithm.as_str())
     }
 
     pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
@@ -82,6 +89,15 @@ impl Layout {
         self.root.join("quarantine")
     }
 
+    /// Marks of what is to be uploaded to the bucket.
+    pub(super) fn pending(&self) -> PathBuf {
+        self.root.join("pending")
+    }
+
+    pub(super) fn pending_mark(&self, digest: &Digest) -> PathBuf {
+        self.pending().join(link_name(digest))
+    }
+
     pub(super) fn tag(&self, registry: &RegistryHost, repository: &RepositoryName, tag: &Tag) -> PathBuf {
         self.repository(registry, repository).join("_tags").join(tag.as_str())
     }
@@ -94,8 +110,14 @@ impl Layout {
         self.links(registry, repository).join(link_name(digest))
     }
 
-    fn repository(&self, registry: &RegistryHost, repository: &RepositoryName) -> PathBuf {
-        let mut path = self.root.join("repositories");
+    /// Where the directories of registries are, and in them those of repositories.
+    pub(super) fn repositories(&self) -> PathBuf {
+        self.root.join("repositories")
+    }
+
+    /// Where what is known about a repository is.
+    pub(super) fn repository(&self, registry: &RegistryHost, repository: &RepositoryName) -> PathBuf {
+        let mut path = self.repositories();
         path.push(registry.path_component());
         path.extend(repository.components());
         path
@@ -110,6 +132,13 @@ fn link_name(digest: &Digest) -> String {
 /// The digest that a file name of [`Layout::spool`] spells.
 pub(super) fn digest_of_spool(name: &str) -> Option<Digest> {
     digest_of_link(name.strip_suffix(".part")?)
+}
+
+/// The digest that the last parts of a path of [`Layout::blob`] spell.
+pub(super) fn digest_of_blob(path: &str) -> Option<Digest> {
+    let mut parts = path.rsplit('/');
+    let (hex, _shard, algorithm) = (parts.next()?, parts.next()?, parts.next()?);
+    format!("{algorithm}:{hex}").parse().ok()
 }
 
 /// The time that a file name of [`Layout::quarantined`] tells.
@@ -134,6 +163,8 @@ mod tests {
         let registry: RegistryHost = "reg.example:5000".parse().unwrap();
         let repository: RepositoryName = "a/b".parse().unwrap();
         assert_eq!(layout.blob(&digest), Path::new(&format!("/r/blobs/sha256/e3/{hex}")));
+        assert_eq!(digest_of_blob(&format!("r/blobs/sha256/e3/{hex}")), Some(digest));
+        assert_eq!(digest_of_blob(&format!("sha256/{hex}")), None);
         assert_eq!(layout.spool(&digest), Path::new(&format!("/r/tmp/sha256-{hex}.part")));
         assert_eq!(layout.spool_record(&digest), Path::new(&format!("/r/tmp/sha256-{hex}.json")));
         assert_eq!(digest_of_spool(&format!("sha256-{hex}.part")), Some(digest));
@@ -143,6 +174,7 @@ mod tests {
         let link = layout.link(&registry, &repository, &digest);
         assert_eq!(link, Path::new(&format!("/r/repositories/reg.example_5000/a/b/_links/sha256-{hex}")));
         assert_eq!(digest_of_link(&format!("sha256-{hex}")), Some(digest));
+        assert_eq!(layout.pending_mark(&digest), Path::new(&format!("/r/pending/sha256-{hex}")));
         let quarantined = layout.quarantined(&digest, 1_700_000_000);
         assert_eq!(quarantined, Path::new(&format!("/r/quarantine/sha256-{hex}.1700000000")));
         assert_eq!(time_of_quarantine(&format!("sha256-{hex}.1700000000")), Some(1_700_000_000));

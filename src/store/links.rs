@@ -7,10 +7,20 @@
 use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use futures_util::future::ready;
+use futures_util::{StreamExt, stream};
+
 use super::Disk;
 use super::error::StoreError;
 use super::layout::digest_of_link;
 use crate::oci::{Digest, RegistryHost, RepositoryName};
+
+/// How many links of a manifest are written to a bucket at once.
+const AT_ONCE: usize = 8;
+
+/// What is in a link in a bucket. Not nothing: servers do not agree on what to say about the size of that.
+const LINK: Bytes = Bytes::from_static(b"\n");
 
 /// The links of a store.
 #[derive(Debug, Clone)]
@@ -26,27 +36,40 @@ impl Links {
     /// Whether `repository` may serve `digest`.
     pub async fn contains(&self, registry: &RegistryHost, repository: &RepositoryName, digest: &Digest) -> bool {
         let path = self.disk.layout.link(registry, repository, digest);
-        self.disk.stat(path).await.is_ok()
+        if self.disk.stat(path).await.is_ok() {
+            return true;
+        }
+        let Some(tier) = &self.disk.tier else { return false };
+        let link = tier.bucket.layout().link(registry, repository, digest);
+        // A failure to look has been counted and logged; an upstream is asked instead.
+        Box::pin(tier.bucket.has_record(&link)).await.unwrap_or(false)
     }
 
     /// Lets `repository` serve `digests`, soon.
     pub fn insert_in_background(&self, registry: &RegistryHost, repository: &RepositoryName, digests: &[Digest]) {
-        if self.disk.check_lock().is_err() {
+        if self.disk.may_write().is_err() {
             return;
         }
         let directory = self.disk.layout.links(registry, repository);
         let paths: Vec<_> = digests.iter().map(|digest| self.disk.layout.link(registry, repository, digest)).collect();
         let (disk, files) = (Arc::clone(&self.disk), Arc::clone(&self.disk.files));
+        let (registry, repository, digests) = (registry.clone(), repository.clone(), digests.to_vec());
         self.disk.background.spawn(async move {
             let insert = move || {
                 files.create_directories(&directory)?;
-                paths.iter().try_for_each(|path| match files.create(path) {
-                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-                    _ => Ok(()),
-                })
+                let mut new = Vec::new();
+                for (path, digest) in paths.iter().zip(digests) {
+                    match files.create(path) {
+                        Ok(_) => new.push(digest),
+                        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                Ok(new)
             };
-            if let Err(error) = disk.pool.run("link", insert).await {
-                disk.health.record(&error);
+            match disk.pool.run("link", insert).await {
+                Ok(new) => disk.link_in_bucket(&registry, &repository, &new).await,
+                Err(error) => disk.health.record(&error),
             }
         });
     }
@@ -57,5 +80,22 @@ impl Links {
         let files = Arc::clone(&self.disk.files);
         let names = self.disk.pool.run("list", move || files.list(&directory)).await?;
         Ok(names.iter().filter_map(|name| digest_of_link(name)).collect())
+    }
+}
+
+impl Disk {
+    /// Lets the other replicas know what is new here. A link that does not get there is found again, like one that a
+    /// crash has lost.
+    async fn link_in_bucket(&self, registry: &RegistryHost, repository: &RepositoryName, new: &[Digest]) {
+        let Some(bucket) = self.tier.as_ref().map(|tier| &tier.bucket) else { return };
+        let links: Vec<_> = new.iter().map(|digest| bucket.layout().link(registry, repository, digest)).collect();
+        let writes = links.into_iter().map(|link| {
+            let bucket = bucket.clone();
+            async move { bucket.write_record(&link, LINK).await.is_err() }
+        });
+        let failed = stream::iter(writes).buffer_unordered(AT_ONCE).filter(|failed| ready(*failed)).count().await;
+        if failed > 0 {
+            tracing::debug!(%registry, %repository, failed, "Links did not get into the bucket");
+        }
     }
 }

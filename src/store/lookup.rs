@@ -1,5 +1,6 @@
 //! Finding content: is it here, and may it be believed to be what its name says?
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use super::{Disk, Store};
 use crate::oci::Digest;
 
 impl Store {
-    /// Opens a blob or manifest for reading. `None` if it is not stored; a failure to look counts as that, too, and so
+    /// Opens a blob or manifest in the directory for reading. `None` if it is not stored there; a failure to look counts as that, too, and so
     /// does a file that was found not to be what its name says.
     pub async fn open_blob(&self, digest: &Digest) -> Option<BlobFile> {
         let open = match self.disk.open.get(digest) {
@@ -18,20 +19,66 @@ impl Store {
             None => self.disk.open_anew(digest).await?,
         };
         let (_, stamp) = open.stored?;
+        self.disk.note_use(digest, &open);
         (!self.disk.verified.is_condemned(digest, stamp)).then(|| BlobFile::new(Arc::clone(&self.disk), open))
     }
 
-    /// The size of a stored blob or manifest in bytes. `None` for whatever [`Store::open_blob`] does not open.
+    /// The size of a stored blob or manifest in bytes, here or in the bucket. Who asks is about to come for it, so it counts
+    /// as used.
     pub async fn stat(&self, digest: &Digest) -> Option<u64> {
-        let facts = self.disk.stat(self.disk.layout.blob(digest)).await.ok()?;
+        if let Some(size) = self.stat_here(digest).await {
+            return Some(size);
+        }
+        // A failure to look has been counted and logged, and is a miss.
+        Box::pin(self.bucket()?.stat(digest)).await.ok()?
+    }
+
+    async fn stat_here(&self, digest: &Digest) -> Option<u64> {
+        // First: what is found to be there must not go in the next moment.
+        self.disk.index.lock().used(digest, self.disk.clock.now());
+        let facts = match self.disk.stat(self.disk.layout.blob(digest)).await {
+            Err(error) if error.is_not_found() => {
+                self.disk.lost(digest).await;
+                return None;
+            }
+            facts => facts.ok()?,
+        };
         let is_content = facts.is_file && (facts.length > 0 || digest.matches(b""));
         (is_content && !self.disk.verified.is_condemned(digest, facts.stamp())).then_some(facts.length)
     }
 }
 
 impl Disk {
+    /// Notes that a blob is read, once a minute: this is on the way of every request.
+    fn note_use(&self, digest: &Digest, open: &OpenFile) {
+        let now = self.clock.now();
+        if open.noted.is_due(now) {
+            self.index.lock().used(digest, now);
+        }
+    }
+
+    /// A final file is not there. If it ought to be, somebody else has removed it, and it takes no room any more.
+    async fn lost(self: &Arc<Self>, digest: &Digest) {
+        if !self.index.lock().contains(digest) {
+            return;
+        }
+        let (disk, digest) = (Arc::clone(self), *digest);
+        let look = move || {
+            let _naming = disk.naming.lock();
+            match disk.files.stat(&disk.layout.blob(&digest)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    Ok(disk.index.lock().removed(&digest).map(|length| disk.capacity.removed(length)))
+                }
+                _ => Ok(None),
+            }
+        };
+        if let Err(error) = self.pool.run("stat", look).await {
+            self.health.record(&error);
+        }
+    }
+
     /// Opens the final file of a digest and keeps it open.
-    async fn open_anew(&self, digest: &Digest) -> Option<Arc<OpenFile>> {
+    async fn open_anew(self: &Arc<Self>, digest: &Digest) -> Option<Arc<OpenFile>> {
         let mut opened = self.open_file(digest).await;
         if opened.as_ref().is_err_and(StoreError::is_out_of_descriptors) {
             self.open.shed();
@@ -43,7 +90,10 @@ impl Disk {
                 self.open.keep(digest, &open);
                 Some(open)
             }
-            Err(error) if error.is_not_found() => None,
+            Err(error) if error.is_not_found() => {
+                self.lost(digest).await;
+                None
+            }
             Err(error) => {
                 self.health.record(&error);
                 None

@@ -1,4 +1,4 @@
-//! Our bytes: a content-addressed store on local disk.
+//! Our bytes: a content-addressed store on local disk, and perhaps in a bucket behind it.
 //!
 //! Content lives under its digest, and everything else here can be derived again or lost. The room knows no upstream
 //! and no client; it is told what to keep. Its invariants:
@@ -11,31 +11,40 @@
 //! `spool` grows and publishes content, `lookup` finds it, `blob` reads it into `blocks`, `open_files` keeps it open,
 //! `verify` hashes it again and `verified` remembers that; `halves` keeps what an interrupted download had, with a
 //! `record` beside it and a `flush` now and then; `tags` and `links` are the records beside content; `capacity` bounds
-//! it all, and `janitor` brings order at start.
+//! it all, `eviction` decides what goes and takes it away, and `janitor` brings order at start. `health` says what goes
+//! wrong and, with a `breaker` and a `probe`, leaves a disk alone that keeps failing; `lasting` makes directories outlast
+//! a power cut. `bucket` speaks S3, and `tier` puts it behind the directory.
 
 pub mod blob;
 mod blocks;
+mod breaker;
+pub mod bucket;
 pub mod capacity;
 pub mod disk;
 pub mod error;
+pub mod eviction;
 pub mod files;
 mod flush;
 mod halves;
 mod health;
 mod janitor;
+mod lasting;
 mod layout;
 pub mod links;
 mod lookup;
 mod open_files;
 mod pool;
+mod probe;
 mod record;
 pub mod spool;
 pub mod tags;
 #[cfg(test)]
 mod tests;
+mod tier;
 mod verified;
 pub mod verify;
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,11 +55,12 @@ use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
 use crate::config::StoreConfig;
-use crate::oci::Digest;
+use crate::oci::{Digest, Manifest, RegistryHost, RepositoryName};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::StoreMetrics;
 
 pub use blob::BlobFile;
+pub use bucket::Bucket;
 pub use error::{OpenError, StoreError};
 pub use files::Files;
 pub use links::Links;
@@ -59,18 +69,25 @@ pub use tags::{TagRecord, Tags};
 pub use verify::{Verdict, Verification};
 
 use blocks::Blocks;
-use capacity::{Capacity, Reservation};
+use capacity::{Amount, Capacity, Reservation};
+use eviction::policy::Lifetime;
+use eviction::{Clock, Executor, Image, Index, OncePerMinute, RepositoryKey};
 use files::Space;
 use flush::Flushes;
 use halves::{Half, Halves};
 use health::Health;
 use janitor::{Leftover, Lock};
+use lasting::Lasting;
 use layout::Layout;
 use open_files::OpenFiles;
 use pool::Pool;
 use record::Recorder;
+use tier::Tier;
 use verified::Verified;
 use verify::Verifications;
+
+/// How often a download evicts for its room, where others take it first or readers hold what was evicted.
+const EVICTIONS: usize = 3;
 
 /// The store of one Weir process.
 #[derive(Debug, Clone)]
@@ -94,8 +111,17 @@ struct Disk {
     open: OpenFiles,
     verified: Verified,
     verifications: Verifications,
-    /// Held while a final name is given or taken away.
+    /// The bucket behind the directory. `None`: the directory is all there is.
+    tier: Option<Tier>,
+    lasting: Lasting,
+    /// Held while a final name is given or taken away. Locked before `index`, never after it.
     naming: Arc<Mutex<()>>,
+    /// The final files.
+    index: Mutex<Index>,
+    clock: Clock,
+    executor: Executor,
+    /// What was set aside, the oldest first, with its bytes.
+    quarantine: Mutex<VecDeque<(PathBuf, u64)>>,
     /// Work that nobody waits for: links, the walk over a large store.
     background: TaskTracker,
     /// Numbers for temporary files that have no other name.
@@ -134,6 +160,7 @@ impl Store {
             pool.run_any(move || janitor::prepare(&layout, files.as_ref())).await?
         };
         let capacity = Arc::new(Capacity::new(config, prepared.space, metrics.store.clone()));
+        let bucket = config.bucket.as_ref().map(|bucket| Bucket::new(bucket, &metrics.store)).transpose()?;
         let halves = Halves::new(layout.clone(), Arc::clone(&files), metrics.store.janitor_removed.clone());
         let disk = Arc::new(Disk {
             layout,
@@ -148,7 +175,13 @@ impl Store {
             open: OpenFiles::new(),
             verified: Verified::new(config.verify_interval),
             verifications: Verifications::default(),
+            tier: bucket.map(|bucket| Tier::new(bucket, metrics.store.pending_uploads.clone())),
+            lasting: Lasting::default(),
             naming: Arc::default(),
+            index: Mutex::default(),
+            clock: Clock::start(),
+            executor: Executor::new(lifetime(config)),
+            quarantine: Mutex::default(),
             background,
             temporaries: AtomicU64::new(0),
             lock: prepared.lock,
@@ -156,11 +189,18 @@ impl Store {
         if let Some(error) = prepared.trouble {
             disk.health.record(&error);
         }
+        if disk.lock.is_some() {
+            tokio::spawn(probe::probe(Arc::downgrade(&disk), disk.health.probe_times()));
+        } else {
+            disk.health.never_writes();
+        }
         let store = Self { disk };
         if store.disk.check_lock().is_ok() {
             store.sort_leftovers(metrics).await;
         }
-        store.count_in_background();
+        store.enter_in_background();
+        Executor::start(&store.disk);
+        store.begin_uploads();
         Ok(store)
     }
 
@@ -169,6 +209,8 @@ impl Store {
     /// blob of another size is no half of this one. One spool per digest at a time: the caller sees to that, as it
     /// fetches each blob once.
     pub async fn spool(&self, digest: &Digest, size: Option<u64>) -> Result<Spool, StoreError> {
+        // Before a half is taken: it is for when the store works again.
+        self.disk.may_write().inspect_err(|error| self.disk.health.record(error))?;
         if let Some(half) = self.disk.halves.take(digest).await {
             let resumed = Spool::resume(Arc::clone(&self.disk), *digest, half, size).await;
             match resumed.inspect_err(|error| self.disk.health.record(error)) {
@@ -194,6 +236,14 @@ impl Store {
         spool.publish().await
     }
 
+    /// The same, of content that the bucket has.
+    async fn put_here(&self, digest: &Digest, body: Bytes) -> Result<(), StoreError> {
+        let mut spool = self.spool_at(self.disk.next_temporary(), digest, Some(body.len() as u64)).await?;
+        spool.append(vec![body]).await?;
+        spool.came_from_bucket();
+        spool.publish().await
+    }
+
     async fn spool_at(&self, path: PathBuf, digest: &Digest, size: Option<u64>) -> Result<Spool, StoreError> {
         let spool = Spool::create(Arc::clone(&self.disk), path, *digest, size).await;
         spool.inspect_err(|error| self.disk.health.record(error))
@@ -216,15 +266,48 @@ impl Store {
         Ok(Adjustment { config: config.clone(), space })
     }
 
-    /// Holds to `adjustment` from now on. What is stored beyond its bounds stays, and nothing is added to it.
+    /// Holds to `adjustment` from now on. What is stored beyond its bounds is evicted at once, in the background.
     pub fn adjust(&self, adjustment: &Adjustment) {
         self.disk.capacity.bound(&adjustment.config, adjustment.space);
         self.disk.verified.set_interval(adjustment.config.verify_interval);
+        self.disk.executor.set_lifetime(lifetime(&adjustment.config));
+        self.disk.executor.wake();
+        // The bucket stays the one that it is; who to be to it may have changed.
+        if let Some((bucket, config)) = self.bucket().zip(adjustment.config.bucket.as_ref())
+            && let Err(error) = bucket.set_credentials(&config.credentials)
+        {
+            tracing::error!(%error, "The credentials of the bucket stay as they were");
+        }
     }
 
-    /// Why the store is not at its best, if it is not: the last failure, while it is recent.
+    /// Exactly `pinned` is not evicted from now on, stored or still to come: all digests of all images that are to stay.
+    pub fn protect<'a>(&self, pinned: impl IntoIterator<Item = &'a Digest>) {
+        self.disk.index.lock().pin(pinned, self.disk.clock.now());
+    }
+
+    /// Notes that a repository serves a manifest: all that is here of its image is used, and belongs together. Whether
+    /// that was due, by `noted`: this is on the way of every request.
+    pub fn served(
+        &self,
+        (registry, repository): (&RegistryHost, &RepositoryName),
+        manifest: (Digest, u64),
+        view: &Manifest,
+        noted: &OncePerMinute,
+    ) -> bool {
+        let now = self.disk.clock.now();
+        let is_due = noted.is_due(now);
+        if is_due {
+            let repository = RepositoryKey::of(&self.disk.layout.repository(registry, repository));
+            let image = Image::of(repository, manifest, view);
+            self.disk.index.lock().served(&image, now);
+        }
+        is_due
+    }
+
+    /// Why the store is not at its best, if it is not: what keeps failing, and the last failure while it is recent.
     pub fn trouble(&self) -> Option<String> {
-        self.disk.health.trouble()
+        let not_locked = self.disk.check_lock().err().map(|error| error.to_string());
+        not_locked.or_else(|| self.disk.health.trouble()).or_else(|| self.bucket()?.trouble())
     }
 
     async fn sort_leftovers(&self, metrics: &Metrics) {
@@ -249,26 +332,38 @@ impl Store {
         if kept > 0 {
             tracing::info!(blobs = leftovers.halves.len(), bytes = kept, "Kept half-filled downloads");
         }
+        self.disk.capacity.take(leftovers.quarantine.iter().map(|(_, bytes)| bytes).sum());
+        *self.disk.quarantine.lock() = leftovers.quarantine.into();
         // The youngest first: where there is not room for all, the oldest go.
         for half in leftovers.halves {
             self.disk.keep(half);
         }
     }
 
-    fn count_in_background(&self) {
+    fn enter_in_background(&self) {
         let disk = Arc::clone(&self.disk);
         self.disk.background.spawn_blocking(move || {
             // The end of the process does not wait for a long walk.
             let goes_on = || !disk.background.is_closed();
-            match janitor::count(&disk.layout, disk.files.as_ref(), disk.capacity.opened(), goes_on) {
-                Ok(found) => {
-                    disk.capacity.found(found);
-                    tracing::info!(objects = found.files, bytes = found.bytes, "Counted the store");
-                }
-                Err(source) => disk.health.record(&StoreError::Io { operation: "walk", source: Arc::new(source) }),
+            let entered = disk.enter_blobs(goes_on).and_then(|found| {
+                tracing::info!(objects = found.files, bytes = found.bytes, "Counted the store");
+                disk.enter_tags(&goes_on)
+            });
+            if let Err(source) = entered {
+                disk.health.record(&StoreError::Io { operation: "walk", source: Arc::new(source) });
+            }
+            // After a failure, too: what is not known does not go, but the rest may have to.
+            disk.executor.set_ready();
+            if let Err(error) = disk.look_for_room() {
+                disk.health.record(&error);
             }
         });
     }
+}
+
+/// How long content may stay.
+fn lifetime(config: &StoreConfig) -> Lifetime {
+    Lifetime { max_age: config.max_age, max_idle: config.max_idle }
 }
 
 impl Disk {
@@ -284,14 +379,21 @@ impl Disk {
         self.halves.keep(digest, half, age);
     }
 
-    /// Reserves room for `bytes`; half-filled downloads make way. Blocks.
+    /// Reserves room for `bytes`; what is worth less makes way, as far as that can be waited for. Blocks.
     fn reserve(&self, bytes: u64) -> Result<Reservation, StoreError> {
+        let mut attempts = 0..EVICTIONS;
         loop {
             let space = self.files.space(self.layout.root());
             let space = space.map_err(|source| StoreError::Io { operation: "measure", source: Arc::new(source) })?;
             match self.capacity.reserve(bytes, space) {
-                Err(StoreError::Full { .. }) if self.halves.drop_oldest() => {}
-                reserved => return reserved,
+                Err(StoreError::Full { .. }) if self.drop_worthless().is_some() => {}
+                Err(StoreError::Full { .. }) if attempts.next().is_some() && self.make_room_for(bytes)? => {}
+                reserved => {
+                    if self.capacity.excess(space) > 0 {
+                        self.executor.wake();
+                    }
+                    return reserved;
+                }
             }
         }
     }
@@ -299,6 +401,12 @@ impl Disk {
     /// Whether this process may write at all.
     fn check_lock(&self) -> Result<(), StoreError> {
         self.lock.as_ref().map(|_| ()).ok_or(StoreError::NotLocked)
+    }
+
+    /// Whether writing is worth a try.
+    fn may_write(&self) -> Result<(), StoreError> {
+        self.check_lock()?;
+        self.health.admit_writing()
     }
 
     /// A path that no other writer of this process uses.

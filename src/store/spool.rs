@@ -46,6 +46,17 @@ pub struct Spool {
     /// Held by the write under way, which goes on when nobody waits for it any longer.
     writing: Arc<tokio::sync::Mutex<()>>,
     fate: Fate,
+    /// Whether it is to be uploaded to the bucket, if there is one.
+    bound: Bound,
+}
+
+/// Where content goes beside the directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bound {
+    /// To the bucket.
+    ForBucket,
+    /// Nowhere: it came from there.
+    Nowhere,
 }
 
 /// What becomes of the file when the spool is dropped.
@@ -67,7 +78,7 @@ impl Spool {
         digest: Digest,
         size: Option<u64>,
     ) -> Result<Self, StoreError> {
-        disk.check_lock()?;
+        disk.may_write()?;
         let created = {
             let (path, disk) = (path.clone(), Arc::clone(&disk));
             move || {
@@ -114,6 +125,7 @@ impl Spool {
             flushes,
             writing,
             fate,
+            bound: Bound::ForBucket,
         }
     }
 
@@ -141,6 +153,11 @@ impl Spool {
     /// Notes what an upstream says is the size of the whole blob.
     pub fn announce(&mut self, size: Option<u64>) {
         self.size = self.size.or(size);
+    }
+
+    /// The bucket has all of it: it is not uploaded.
+    pub fn came_from_bucket(&mut self) {
+        self.bound = Bound::Nowhere;
     }
 
     /// Nothing of it is to be used again.
@@ -251,43 +268,46 @@ impl Spool {
         self.flushes.end().await?;
         let (files, handle) = (Arc::clone(&self.disk.files), Arc::clone(&self.handle));
         let (from, to) = (self.path.clone(), self.disk.layout.blob(&self.digest));
-        let (recorder, naming) = (Arc::clone(&self.recorder), Arc::clone(&self.disk.naming));
+        let (recorder, disk, digest) = (Arc::clone(&self.recorder), Arc::clone(&self.disk), self.digest);
+        let mark = self.disk.mark(&self.digest).filter(|_| self.bound == Bound::ForBucket);
         let publish = move || {
             handle.sync().map_err(failed("sync"))?;
-            let shard = to.parent().unwrap_or(&to);
-            if files.stat(shard).is_err() {
-                // A new directory lasts only when the directory above it is flushed; there are at most two new levels.
-                files.create_directories(shard).map_err(failed("create"))?;
-                for above in shard.ancestors().skip(1).take(2) {
-                    files.sync_directory(above).map_err(failed("sync"))?;
-                }
+            if let Some(mark) = mark {
+                // A mark that cannot be made, or that a crash loses, costs another replica a fetch.
+                let _ = files.create_directories(mark.parent().unwrap_or(&mark)).and_then(|()| files.create(&mark));
             }
+            let shard = to.parent().unwrap_or(&to);
+            disk.lasting.make(files.as_ref(), disk.layout.root(), shard)?;
             let stamp = handle.facts().map_err(failed("stat"))?.stamp;
             let replaced = {
-                let _naming = naming.lock();
-                let replaced = files.stat(&to).ok().filter(|facts| facts.is_file);
+                let _naming = disk.naming.lock();
                 files.rename(&from, &to).map_err(failed("rename"))?;
-                replaced
+                disk.index.lock().stored(&digest, stamp.length, disk.clock.now())
             };
             recorder.close();
-            files.sync_directory(shard).map_err(failed("sync"))?;
-            Ok((stamp, replaced))
+            Ok((stamp, replaced, files.sync_directory(shard).map_err(failed("sync"))))
         };
-        let (stamp, replaced) = self.disk.pool.run_any(publish).await?;
+        let (stamp, replaced, lasts) = self.disk.pool.run_any(publish).await?;
+        // It has its name and takes its room from now on, whether or not that lasts.
         self.reservation.publish(self.written);
         if let Some(replaced) = replaced {
-            self.disk.capacity.replaced(replaced.length);
+            self.disk.capacity.removed(replaced);
         }
         self.fate = Fate::Published;
         self.disk.open.forget(&self.digest);
         self.disk.verified.insert(&self.digest, stamp);
-        Ok(())
+        if self.bound == Bound::ForBucket {
+            self.disk.send(self.digest);
+        }
+        lasts.inspect(|()| self.disk.health.wrote())
     }
 
     /// Notes a failure of the store. What the disk has failed is not built upon.
     fn note<T>(&mut self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
         outcome.inspect_err(|error| {
-            self.fate = Fate::Removed;
+            if self.fate != Fate::Published {
+                self.fate = Fate::Removed;
+            }
             self.disk.health.record(error);
         })
     }

@@ -6,10 +6,12 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::Disk;
 use super::error::StoreError;
+use super::eviction::RepositoryKey;
 use crate::oci::{Digest, MediaType, RegistryHost, RepositoryName, Tag};
 
 /// The largest record that is read. Records have a few hundred bytes.
@@ -42,6 +44,11 @@ impl TagRecord {
     }
 }
 
+/// The one of two records that an upstream confirmed later.
+fn newer(one: Option<TagRecord>, other: Option<TagRecord>) -> Option<TagRecord> {
+    [one, other].into_iter().flatten().max_by_key(|record| record.verified_at)
+}
+
 /// The tag records of a store.
 #[derive(Debug, Clone)]
 pub struct Tags {
@@ -53,8 +60,18 @@ impl Tags {
         Self { disk }
     }
 
-    /// What `tag` meant, if that is known.
+    /// What `tag` meant, if that is known: here, or to whichever replica wrote to the bucket last.
     pub async fn read(&self, registry: &RegistryHost, repository: &RepositoryName, tag: &Tag) -> Option<TagRecord> {
+        let here = self.read_here(registry, repository, tag);
+        let Some(tier) = &self.disk.tier else { return here.await };
+        let path = tier.bucket.layout().tag(registry, repository, tag);
+        let (here, shared) = tokio::join!(here, tier.bucket.read_record(&path, MAX_RECORD_BYTES as u64));
+        // A failure to look has been counted and logged. What is torn is absent.
+        let shared = shared.ok().flatten().and_then(|text| serde_json::from_slice(&text).ok());
+        newer(here, shared)
+    }
+
+    async fn read_here(&self, registry: &RegistryHost, repository: &RepositoryName, tag: &Tag) -> Option<TagRecord> {
         let path = self.disk.layout.tag(registry, repository, tag);
         let files = Arc::clone(&self.disk.files);
         let read = move || {
@@ -84,12 +101,13 @@ impl Tags {
         tag: &Tag,
         record: &TagRecord,
     ) -> Result<(), StoreError> {
-        self.disk.check_lock()?;
+        self.disk.may_write().inspect_err(|error| self.disk.health.record(error))?;
         let path = self.disk.layout.tag(registry, repository, tag);
         let temporary = self.disk.next_temporary();
         let files = Arc::clone(&self.disk.files);
         // A record is strings and numbers: it always serialises.
         let text = serde_json::to_vec(record).unwrap_or_default();
+        self.share(registry, repository, tag, text.clone().into());
         let write = move || {
             let directory = path.parent().unwrap_or(&path);
             files.create_directories(directory)?;
@@ -104,6 +122,21 @@ impl Tags {
             files.sync_directory(directory)
         };
         let written = self.disk.pool.run("write", write).await;
-        written.inspect_err(|error| self.disk.health.record(error))
+        written.inspect(|()| self.disk.health.wrote()).inspect_err(|error| self.disk.health.record(error))?;
+        let repository = RepositoryKey::of(&self.disk.layout.repository(registry, repository));
+        let now = self.disk.clock.now();
+        self.disk.index.lock().resolved(repository, record.resolved_at, &record.digest, now);
+        Ok(())
+    }
+
+    /// Lets the other replicas know, soon. Records of a moment are written in any order: the next confirmation puts
+    /// right what comes last and is not.
+    fn share(&self, registry: &RegistryHost, repository: &RepositoryName, tag: &Tag, text: Bytes) {
+        let Some(tier) = &self.disk.tier else { return };
+        let (bucket, path) = (tier.bucket.clone(), tier.bucket.layout().tag(registry, repository, tag));
+        self.disk.background.spawn(async move {
+            // Counted and logged by the bucket.
+            let _ = bucket.write_record(&path, text).await;
+        });
     }
 }

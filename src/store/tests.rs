@@ -1,8 +1,11 @@
 //! The room on a real file system, and on one that fails where it is told to.
 
 mod crashes;
+mod faults;
 mod halves;
+mod machine;
 mod mortal;
+mod power;
 mod regions;
 
 use std::any::Any;
@@ -157,6 +160,15 @@ async fn try_open(root: &Path, files: impl Files, metrics: &Metrics) -> Result<S
 /// Ends a store as the process does: waits for its background work, which holds the lock, and lets go.
 async fn close(store: Store) {
     settle(&store).await;
+}
+
+/// The same of a store that nobody reads from any more, when it may be making room, which holds the lock as well.
+async fn let_go(store: Store) {
+    let disk = Arc::downgrade(&store.disk);
+    close(store).await;
+    while disk.strong_count() > 0 {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Waits for the work that nobody waits for. It is not told that the end is near, which would cut the walk short.

@@ -57,6 +57,11 @@ impl Verified {
         self.note(digest, stamp, None);
     }
 
+    /// There is no file of `digest` any more.
+    pub(super) fn forget(&self, digest: &Digest) {
+        self.files.lock().remove(&key(digest));
+    }
+
     fn note(&self, digest: &Digest, stamp: Stamp, sound: Option<u32>) {
         self.files.lock().insert(key(digest), Seen { stamp: short(stamp), sound });
     }

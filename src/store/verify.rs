@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::blob::BlobFile;
 use super::error::StoreError;
+use super::eviction::Reason;
 use super::files::Stamp;
 use super::{Disk, Store};
 use crate::oci::{Digest, Hasher};
@@ -110,7 +111,7 @@ impl Drop for Running {
 }
 
 impl Disk {
-    async fn verify(&self, digest: &Digest, file: &BlobFile) -> Verdict {
+    async fn verify(self: &Arc<Self>, digest: &Digest, file: &BlobFile) -> Verdict {
         let Some((_, stamp)) = file.open().stored else { return Verdict::Damaged };
         match self.hash(digest, file).await {
             Ok(found) if found == *digest => {
@@ -153,30 +154,35 @@ impl Disk {
     }
 
     /// Takes the name from a file that is not what it says. Should that fail, it counts as absent all the same.
-    async fn quarantine(&self, digest: &Digest, stamp: Stamp) {
+    async fn quarantine(self: &Arc<Self>, digest: &Digest, stamp: Stamp) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let (from, to) = (self.layout.blob(digest), self.layout.quarantined(digest, now));
-        let (files, naming) = (Arc::clone(&self.files), Arc::clone(&self.naming));
+        let (disk, digest) = (Arc::clone(self), *digest);
         let set_aside = move || {
+            let (files, from, to) = (&disk.files, disk.layout.blob(&digest), disk.layout.quarantined(&digest, now));
             files.create_directories(to.parent().unwrap_or(&to))?;
-            let _naming = naming.lock();
-            match files.stat(&from) {
-                Ok(facts) if facts.inode == stamp.inode => files.rename(&from, &to).map(|()| true),
+            let _naming = disk.naming.lock();
+            let length = match files.stat(&from) {
+                Ok(facts) if facts.inode == stamp.inode => facts.length,
                 // Another file has the name by now, which is not to blame; or nothing has.
-                Ok(_) => Ok(false),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-                Err(error) => Err(error),
-            }
+                Ok(_) => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+                Err(error) => return Err(error),
+            };
+            files.rename(&from, &to)?;
+            // It goes on taking room where it is now.
+            disk.capacity.set_aside(disk.index.lock().removed(&digest), length);
+            disk.quarantine.lock().push_back((to, length));
+            disk.note_evicted(Reason::Corrupt, length);
+            Ok(true)
         };
         let moved = match self.check_lock() {
             Ok(()) => self.pool.run("quarantine", set_aside).await,
             Err(error) => Err(error),
         };
-        self.open.forget(digest);
+        self.open.forget(&digest);
         match moved {
             Ok(true) => {
                 self.metrics.corrupt_objects.inc();
-                self.capacity.set_aside();
                 tracing::error!(%digest, "A stored file is not what its name says: set aside, to be fetched again");
             }
             Ok(false) => {}

@@ -133,12 +133,20 @@ pub struct StoreMetrics {
     pub operation_duration: HistogramVec,
     /// By operation and error kind: failures, each of which made a pull go on uncached.
     pub errors: IntCounterVec,
+    /// By side (`write`, `read`): 1 while the disk keeps failing. While it is `write`, nothing is stored.
+    pub degraded: IntGaugeVec,
     /// Bytes of interrupted downloads that were gone on with, and so did not have to be fetched again.
     pub resumed_bytes: IntCounter,
     /// Leftovers of interrupted downloads that were removed.
     pub janitor_removed: IntCounter,
     /// Stored blobs and manifests that no longer hashed to their name.
     pub corrupt_objects: IntCounter,
+    /// By reason: blobs and manifests that were taken out of the store.
+    pub evicted_objects: IntCounterVec,
+    /// By reason: their bytes.
+    pub evicted_bytes: IntCounterVec,
+    /// Blobs and manifests that are not in the bucket yet.
+    pub pending_uploads: IntGauge,
 }
 
 /// TLS on the registry listener.
@@ -346,6 +354,11 @@ impl Metrics {
                 "Failures of the store; the pulls they met went on uncached",
                 &["operation", "kind"],
             )?,
+            degraded: new.gauges(
+                "weir_store_degraded",
+                "1 while the store keeps failing to write, and is left alone, or to read",
+                &["side"],
+            )?,
             resumed_bytes: new.counter(
                 "weir_store_resumed_bytes_total",
                 "Bytes of interrupted downloads that did not have to be fetched again",
@@ -354,9 +367,23 @@ impl Metrics {
                 "weir_store_janitor_removed_total",
                 "Leftovers of interrupted downloads removed: at start, after a day, or for room",
             )?,
+            pending_uploads: new.gauge(
+                "weir_store_pending_uploads",
+                "Blobs and manifests that are stored here and not in the bucket yet",
+            )?,
             corrupt_objects: new.counter(
                 "weir_verify_corrupt_objects_total",
                 "Stored blobs and manifests that no longer hashed to their name and were set aside",
+            )?,
+            evicted_objects: new.counters(
+                "weir_evicted_objects_total",
+                "Blobs and manifests taken out of the store, by reason",
+                &["reason"],
+            )?,
+            evicted_bytes: new.counters(
+                "weir_evicted_bytes_total",
+                "Bytes of blobs and manifests taken out of the store, by reason",
+                &["reason"],
             )?,
         };
         let config = ConfigMetrics {

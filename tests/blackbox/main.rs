@@ -8,12 +8,14 @@
 mod support;
 
 mod ahead;
+mod buckets;
 mod canaries;
 mod cli;
 mod continuation;
 mod credentials;
 mod drift;
 mod equivalents;
+mod eviction;
 mod faults;
 mod harness;
 mod health;
@@ -28,6 +30,9 @@ mod ranges;
 mod reload;
 mod resume;
 mod rot;
+mod shared_bucket;
+mod store_breaker;
+mod store_enumeration;
 mod store_faults;
 mod tls;
 mod verdicts;

@@ -1,7 +1,6 @@
 //! The real binary: killed, stopped, crowded and measured.
 
 use std::fs;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -15,7 +14,7 @@ use crate::support::upstream::{Requests, ScriptedUpstream};
 use crate::support::weir::{
     Answer, REGISTRY, assert_blobs_hash_to_their_names, blob_path, config_for, files_below, registry, strays,
 };
-use crate::support::{MIB, eventually, raw, within};
+use crate::support::{MIB, eventually, is_long, raw, seed, within};
 
 const REPOSITORY: &str = "library/demo";
 
@@ -52,12 +51,6 @@ async fn pull(weir: &WeirProcess, blob: &Blob) -> Option<Answer> {
     Some(Answer::read(within("the head of an answer", reqwest::get(url)).await.ok()?).await)
 }
 
-/// The seed of this run; `WEIR_TEST_SEED` repeats another one's.
-fn seed() -> u64 {
-    let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    std::env::var("WEIR_TEST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(now)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_9_at_any_moment_leaves_no_wrong_file() {
     const BLOBS: u64 = 4;
@@ -67,7 +60,7 @@ async fn kill_9_at_any_moment_leaves_no_wrong_file() {
     let mut random = seed();
     eprintln!("WEIR_TEST_SEED={random}");
     let mut last_blobs = Vec::new();
-    for round in 0..20 {
+    for round in 0..if is_long() { 200 } else { 20 } {
         let weir = home.serve().await;
         assert_eq!(strays(&home.store()), Vec::<std::path::PathBuf>::new(), "round {round}");
         let blobs: Vec<Blob> = (0..BLOBS).map(|number| blob_of(SIZE, 1000 * round + number)).collect();

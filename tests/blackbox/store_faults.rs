@@ -5,28 +5,29 @@ use std::sync::Arc;
 use http::StatusCode;
 use http::header::CONTENT_LENGTH;
 use serde_json::{Value, json};
-use weir::config::Config;
 
 use crate::support::blob::blob_of;
 use crate::support::faulty_files::{EIO, ENOSPC, EROFS, FaultyFiles, Operation};
 use crate::support::images::{demo, image};
 use crate::support::multipart::parts;
 use crate::support::upstream::{Fault, Requests, ScriptedUpstream};
-use crate::support::weir::{REGISTRY, TestWeir, blob_path, config_for, merge, registry};
+use crate::support::weir::{REGISTRY, TestWeir, blob_path, merge, registry};
 use crate::support::{MIB, eventually, raw};
 
-const REPOSITORY: &str = "library/demo";
+pub(crate) const REPOSITORY: &str = "library/demo";
 
-async fn on_faulty_disk(more: Value) -> (ScriptedUpstream, Arc<FaultyFiles>, TestWeir) {
+pub(crate) async fn on_faulty_disk(more: Value) -> (ScriptedUpstream, Arc<FaultyFiles>, TestWeir) {
     let upstream = ScriptedUpstream::start().await;
     let files = FaultyFiles::new();
-    let store = tempfile::tempdir().unwrap();
-    let mut config = json!({ "registries": { REGISTRY: registry(&[&upstream]) } });
+    let weir = on_disk_before(&upstream, &files, more).await;
+    (upstream, files, weir)
+}
+
+/// Weir on `files`, before `upstream`.
+pub(crate) async fn on_disk_before(upstream: &ScriptedUpstream, files: &Arc<FaultyFiles>, more: Value) -> TestWeir {
+    let mut config = json!({ "registries": { REGISTRY: registry(&[upstream]) } });
     merge(&mut config, more);
-    let config = config_for(store.path(), config);
-    let parsed = Config::from_yaml(&config.to_string()).unwrap();
-    let running = weir::app::start_with(parsed, Arc::<FaultyFiles>::clone(&files)).await.unwrap();
-    (upstream, files, TestWeir::around(running, store, config))
+    TestWeir::start_on(Arc::clone(files), tempfile::tempdir().unwrap(), config).await
 }
 
 /// Where a store can fail, and how.
@@ -214,6 +215,26 @@ async fn a_disk_that_cannot_be_read_breaks_an_answer_of_several_ranges_between_t
     weir.idle().await;
     let answer = weir.get_with(&blob_path(REPOSITORY, blob.digest()), ("range", &ranges)).await;
     assert_eq!(parts(&answer)[1].bytes, blob.bytes_of(2 * MIB..4 * MIB));
+}
+
+/// Flushes hang, as on a network file system that is away: all is received, nobody waits for more than that, and what
+/// is acknowledged is what was flushed in the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flush_that_hangs_delays_no_client() {
+    let (upstream, files, weir) = on_faulty_disk(json!({})).await;
+    let blobs: Vec<_> = (0..4).map(|seed| blob_of(MIB, 40 + seed)).collect();
+    let hanging = files.hang(Operation::Sync);
+    for blob in &blobs {
+        upstream.push_blob(REPOSITORY, blob);
+        weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+    }
+    // A second client gets what the first has caused, which is not stored yet.
+    weir.blob(REPOSITORY, blobs[0].digest()).await.assert_is(blobs[0].digest());
+    assert_eq!(upstream.blob_gets(blobs[0].digest()), 1);
+    assert_eq!(weir.metric("weir_stored_total", &[]).await, 0);
+    drop(hanging);
+    weir.metric_reaches("weir_stored_total", &[], 4).await;
+    weir.assert_invariants().await;
 }
 
 /// With a store out of order every client costs the upstream a request. It need not cost it the whole blob.

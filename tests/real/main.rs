@@ -1,4 +1,5 @@
-//! Tests with the real parts: Debian's `docker-registry` as upstream, and containerd, Skopeo and Podman as clients.
+//! Tests with the real parts: Debian's `docker-registry` as upstream, containerd, Skopeo and Podman as clients, and S3
+//! servers.
 //!
 //! They need root and those programs, so `cargo test` leaves them out and `./test` runs them by
 //! `cargo test --test real`. Everything they start listens on loopback and lives in directories of its own.
@@ -10,6 +11,7 @@ mod support;
 
 mod clients;
 mod containerd;
+mod disk;
 mod failover;
 mod jwt;
 mod parts;
@@ -17,6 +19,7 @@ mod podman;
 mod protected;
 mod proxy_mode;
 mod registry;
+mod s3;
 mod schema;
 mod setup;
 mod skopeo;

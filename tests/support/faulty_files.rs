@@ -6,14 +6,15 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use weir::store::disk::DiskFiles;
 use weir::store::files::{FileFacts, FileHandle, Files, HandleFacts, Space};
 
-/// The error numbers of a full, a broken and a read-only file system.
+/// The error numbers of a full, a broken and a read-only file system, and of a process without descriptors.
 pub(crate) const ENOSPC: i32 = 28;
 pub(crate) const EIO: i32 = 5;
 pub(crate) const EROFS: i32 = 30;
+pub(crate) const EMFILE: i32 = 24;
 
 /// An operation that can fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,11 @@ pub(crate) enum Operation {
     SyncDirectory,
     Open,
     Read,
+    Stat,
+    Remove,
+    List,
+    Space,
+    Cut,
 }
 
 /// A disk with faults. Clones share them.
@@ -33,12 +39,25 @@ pub(crate) enum Operation {
 pub(crate) struct FaultyFiles {
     disk: DiskFiles,
     script: Arc<Mutex<Script>>,
+    /// Told when nothing hangs any more.
+    released: Arc<Condvar>,
+    /// Whether flushes only count: waiting for the disk is most of what a store does.
+    is_hasty: bool,
 }
 
 #[derive(Debug, Default)]
 struct Script {
     failures: Vec<Failure>,
     full: bool,
+    /// How many operations there were since the faults began, and which one of them fails, and how.
+    operations: usize,
+    one: Option<(usize, i32)>,
+    /// What that one was.
+    met: Option<Operation>,
+    /// What hangs.
+    hangs: Option<Operation>,
+    /// How many files were begun.
+    created: usize,
 }
 
 #[derive(Debug)]
@@ -52,6 +71,11 @@ struct Failure {
 impl FaultyFiles {
     pub(crate) fn new() -> Arc<Self> {
         Arc::default()
+    }
+
+    /// A disk on which a flush fails where it is told to, and else does nothing.
+    pub(crate) fn hasty() -> Arc<Self> {
+        Arc::new(Self { is_hasty: true, ..Self::default() })
     }
 
     /// From now on, `operation` fails with this error number.
@@ -69,6 +93,32 @@ impl FaultyFiles {
         self.script.lock().full = true;
     }
 
+    /// Of all operations from now on, the one with this number fails with `error`, and no other.
+    pub(crate) fn fail_one(&self, number: usize, error: i32) {
+        *self.script.lock() = Script { one: Some((number, error)), ..Script::default() };
+    }
+
+    /// How many operations there were since [`Self::fail_one`].
+    pub(crate) fn operations(&self) -> usize {
+        self.script.lock().operations
+    }
+
+    /// What the operation of [`Self::fail_one`] was, if it has come.
+    pub(crate) fn met(&self) -> Option<Operation> {
+        self.script.lock().met
+    }
+
+    /// From now on, `operation` takes as long as the guard lives: the disk hangs.
+    pub(crate) fn hang(&self, operation: Operation) -> impl Sized + use<> {
+        self.script.lock().hangs = Some(operation);
+        Hanging(self.clone())
+    }
+
+    /// How often somebody has tried to make a file.
+    pub(crate) fn created(&self) -> usize {
+        self.script.lock().created
+    }
+
     /// Ends all faults.
     pub(crate) fn heal(&self) {
         *self.script.lock() = Script::default();
@@ -77,7 +127,16 @@ impl FaultyFiles {
     /// Whether `operation` on `bytes` bytes may go on.
     fn attempt(&self, operation: Operation, bytes: usize) -> io::Result<()> {
         let bytes = bytes as u64;
-        for failure in self.script.lock().failures.iter_mut().filter(|failure| failure.operation == operation) {
+        let mut script = self.script.lock();
+        self.released.wait_while(&mut script, |script| script.hangs == Some(operation));
+        let number = script.operations;
+        script.operations += 1;
+        script.created += usize::from(operation == Operation::Create);
+        if let Some((_, error)) = script.one.filter(|(one, _)| *one == number) {
+            script.met = Some(operation);
+            return Err(io::Error::from_raw_os_error(error));
+        }
+        for failure in script.failures.iter_mut().filter(|failure| failure.operation == operation) {
             if failure.bytes_left <= bytes {
                 failure.bytes_left = 0;
                 return Err(io::Error::from_raw_os_error(failure.error));
@@ -114,6 +173,7 @@ impl Files for FaultyFiles {
     }
 
     fn stat(&self, path: &Path) -> io::Result<FileFacts> {
+        self.attempt(Operation::Stat, 0)?;
         self.disk.stat(path)
     }
 
@@ -123,15 +183,17 @@ impl Files for FaultyFiles {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
+        self.attempt(Operation::Remove, 0)?;
         self.disk.remove(path)
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         self.attempt(Operation::SyncDirectory, 0)?;
-        self.disk.sync_directory(path)
+        if self.is_hasty { Ok(()) } else { self.disk.sync_directory(path) }
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        self.attempt(Operation::List, 0)?;
         self.disk.list(path)
     }
 
@@ -140,12 +202,23 @@ impl Files for FaultyFiles {
     }
 
     fn space(&self, path: &Path) -> io::Result<Space> {
+        self.attempt(Operation::Space, 0)?;
         let space = self.disk.space(path)?;
         Ok(if self.script.lock().full { Space { available: 0, ..space } } else { space })
     }
 
     fn boot(&self) -> io::Result<String> {
         self.disk.boot()
+    }
+}
+
+/// A disk that hangs, until it is dropped.
+struct Hanging(FaultyFiles);
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        self.0.script.lock().hangs = None;
+        self.0.released.notify_all();
     }
 }
 
@@ -186,16 +259,17 @@ impl FileHandle for FaultyHandle {
     }
 
     fn set_length(&self, length: u64) -> io::Result<()> {
+        self.files.attempt(Operation::Cut, 0)?;
         self.file.set_length(length)
     }
 
     fn sync_data(&self) -> io::Result<()> {
         self.files.attempt(Operation::Sync, 0)?;
-        self.file.sync_data()
+        if self.files.is_hasty { Ok(()) } else { self.file.sync_data() }
     }
 
     fn sync(&self) -> io::Result<()> {
         self.files.attempt(Operation::Sync, 0)?;
-        self.file.sync()
+        if self.files.is_hasty { Ok(()) } else { self.file.sync() }
     }
 }

@@ -5,6 +5,7 @@
 //! * [`tokens`]: the token server it can be put behind;
 //! * [`blob`] and [`images`]: content, deterministic and cheap to hold;
 //! * [`weir`]: Weir in this process, its metrics and its invariants; [`process`]: the real binary, and other servers;
+//! * [`bucket`]: an S3 server whose faults are scripted; [`bucket_store`]: what to put into it;
 //! * [`faulty_files`]: a disk whose faults are scripted;
 //! * [`certificates`]: authorities and what they sign;
 //! * [`multipart`]: a reader of answers with several ranges;
@@ -19,6 +20,8 @@
 
 pub(crate) mod base64;
 pub(crate) mod blob;
+pub(crate) mod bucket;
+pub(crate) mod bucket_store;
 pub(crate) mod certificates;
 pub(crate) mod faulty_files;
 pub(crate) mod images;
@@ -32,7 +35,7 @@ pub(crate) mod tokens;
 pub(crate) mod upstream;
 pub(crate) mod weir;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -41,6 +44,17 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One mebibyte.
 pub(crate) const MIB: u64 = 1 << 20;
+
+/// The seed of this run; `WEIR_TEST_SEED` repeats another one's.
+pub(crate) fn seed() -> u64 {
+    let now = || SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
+    std::env::var("WEIR_TEST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(now)
+}
+
+/// Whether there is time for many rounds: `./test --long`.
+pub(crate) fn is_long() -> bool {
+    std::env::var_os("WEIR_TEST_LONG").is_some()
+}
 
 /// Waits until `condition` holds. `what` completes the sentence "waited in vain until ...".
 pub(crate) async fn eventually<C>(what: &str, mut condition: C)

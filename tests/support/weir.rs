@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
@@ -12,6 +13,7 @@ use weir::app::Running;
 use weir::config::Config;
 use weir::oci::{Algorithm, Digest, Hasher};
 
+use super::faulty_files::FaultyFiles;
 use super::images::Package;
 use super::upstream::ScriptedUpstream;
 use super::{eventually, within};
@@ -73,6 +75,15 @@ impl TestWeir {
         Self::around(running, store, config)
     }
 
+    /// Weir over a store on `files`, a disk of the test's own.
+    pub(crate) async fn start_on(files: Arc<FaultyFiles>, store: TempDir, more: Value) -> Self {
+        let config = config_for(store.path(), more);
+        let parsed = Config::from_yaml(&config.to_string())
+            .unwrap_or_else(|error| panic!("the configuration of a test: {error}"));
+        let running = weir::app::start_with(parsed, files).await;
+        Self::around(running.unwrap_or_else(|error| panic!("Weir must start: {error:?}")), store, config)
+    }
+
     /// Takes over a Weir that was started by other means.
     pub(crate) fn around(running: Running, store: TempDir, config: Value) -> Self {
         // One client, as one node has one runtime; no proxies, no pool limit, redirects are answers.
@@ -114,6 +125,14 @@ impl TestWeir {
         merge(&mut config, more);
         let store = std::mem::replace(&mut self.store, tempfile::tempdir().expect("a directory"));
         Self::start_in(store, config).await
+    }
+
+    /// The same, on a disk of the test's own.
+    pub(crate) async fn restart_on(mut self, files: Arc<FaultyFiles>) -> Self {
+        self.drain().await;
+        let config = std::mem::take(&mut self.config);
+        let store = std::mem::replace(&mut self.store, tempfile::tempdir().expect("a directory"));
+        Self::start_on(files, store, config).await
     }
 
     /// Begins the drain and waits for its end.
@@ -190,6 +209,12 @@ impl TestWeir {
         eventually(&what, async || self.metric(name, labels).await >= value).await;
     }
 
+    /// Waits until a metric is `value`.
+    pub(crate) async fn metric_becomes(&self, name: &str, labels: &[(&str, &str)], value: u64) {
+        let what = format!("{name}{labels:?} is {value}");
+        eventually(&what, async || self.metric(name, labels).await == value).await;
+    }
+
     /// Waits until no fill is under way.
     pub(crate) async fn idle(&self) {
         eventually("no download is in flight", async || self.metric("weir_downloads_in_flight", &[]).await == 0).await;
@@ -201,6 +226,18 @@ impl TestWeir {
         self.idle().await;
         eventually("tmp/ holds nothing but halves", async || strays(self.store_path()).is_empty()).await;
         assert_blobs_hash_to_their_names(self.store_path());
+    }
+
+    /// Waits until the store counts what is in its directory, no less and no more.
+    pub(crate) async fn counts_what_is_there(&self) {
+        let size = |file: &PathBuf| file.metadata().map_or(0, |metadata| metadata.len());
+        let there = || {
+            let halves = halves(self.store_path());
+            let stored = ["blobs", "quarantine"].map(|part| files_below(&self.store_path().join(part)));
+            stored.iter().flatten().chain(&halves).map(size).sum::<u64>()
+        };
+        let counted = async || self.metric("weir_store_bytes", &[]).await == there();
+        eventually("the store counts what is there", counted).await;
     }
 
     /// Whether a blob or manifest has its final file.

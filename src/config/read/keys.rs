@@ -52,15 +52,42 @@ pub(in crate::config) const ADMIN: Keys = Keys {
 /// `store`.
 pub(in crate::config) const STORE: Keys = Keys {
     known: &[
-        ("kind", Kind::Word(&["disk"])),
+        ("kind", Kind::Word(&["disk", "s3"])),
         ("path", Kind::Scalar),
         ("max_size", Kind::PositiveSize),
         ("keep_free", Kind::Size),
         ("verify_interval", Kind::Duration),
+        ("max_age", Kind::Duration),
+        ("max_idle", Kind::Duration),
+        ("s3", Kind::Map(&S3)),
     ],
-    refused: &[("s3", Refusal::NotOffered, "Use `kind: disk` with `path`")],
+    refused: &[],
     one_of: &[],
 };
+
+/// `store.s3`.
+pub(in crate::config) const S3: Keys = Keys {
+    known: &[
+        ("bucket", Kind::Text(Text::BucketName)),
+        ("region", Kind::Text(Text::Region)),
+        ("endpoint", Kind::Text(Text::ExternalUrl)),
+        ("prefix", Kind::Text(Text::KeyPrefix)),
+        ("path_style", Kind::Boolean),
+        ("ca_file", Kind::Scalar),
+        ("access_key_id_file", Kind::Scalar),
+        ("secret_access_key_file", Kind::Scalar),
+        ("upload_memory", Kind::PositiveSize),
+    ],
+    refused: &[
+        ("access_key_id", Refusal::InlineSecret, KEY_FILES),
+        ("secret_access_key", Refusal::InlineSecret, KEY_FILES),
+        ("redirect", Refusal::NotOffered, "Leave it out: blobs are answered by weir itself"),
+    ],
+    one_of: &[],
+};
+
+/// Where a key of a bucket is put.
+const KEY_FILES: &str = "Name files as `access_key_id_file` and `secret_access_key_file`, or set the environment variables AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
 
 /// `tags`.
 pub(in crate::config) const TAGS: Keys = Keys {

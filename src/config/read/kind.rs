@@ -54,6 +54,10 @@ pub(in crate::config) enum Text {
     Repositories,
     Regex,
     LogLevel,
+    BucketName,
+    Region,
+    /// Parts of a path, perhaps none.
+    KeyPrefix,
 }
 
 /// What YAML makes of a text without quotes: `1.0` is a number to it. A pattern holds for texts only.
@@ -62,6 +66,7 @@ const PORT: &str = "0*(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1
 const LABEL: &str = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?";
 const OCTET: &str = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
 const COMPONENT: &str = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*";
+const KEY_PART: &str = "[A-Za-z0-9_-][A-Za-z0-9._-]*";
 const UNIT: &str = "(B|kB|KB|MB|GB|TB|KiB|MiB|GiB|TiB|PiB)";
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
@@ -139,6 +144,9 @@ impl Text {
                 r"^({})(/{COMPONENT})*/({COMPONENT}|\*\*)$", registry().trim_start_matches('^').trim_end_matches('$')
             )}),
             Self::Regex => json!({ "type": SCALAR, "format": "regex" }),
+            Self::BucketName => json!({ "type": SCALAR, "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{2,62}$" }),
+            Self::Region => json!({ "type": SCALAR, "pattern": "^[A-Za-z0-9][A-Za-z0-9-]{0,62}$" }),
+            Self::KeyPrefix => json!({ "type": SCALAR, "pattern": format!("^({KEY_PART}(/{KEY_PART})*/?)?$") }),
             Self::LogLevel => {
                 let levels = LEVELS.map(in_any_case).join("|");
                 json!({ "type": ["string", "number"], "pattern": format!("^({levels})$|[^A-Za-z]"), "examples": LEVELS })

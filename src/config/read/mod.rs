@@ -1,5 +1,6 @@
 //! The merged tree to a [`Config`]: every key read, every rule checked, every problem noted.
 
+mod bucket;
 mod checks;
 mod credentials;
 mod docker;
@@ -13,6 +14,7 @@ mod registries;
 mod routes;
 mod scalars;
 pub(super) mod section;
+mod store;
 mod tls;
 mod upstreams;
 
@@ -23,7 +25,6 @@ use super::files::FilesRead;
 use super::problem::{ConfigError, Problems};
 use super::registries::RegistryConfig;
 use super::server::{AdminConfig, LogConfig, LogFormat, SendFile, ServerConfig};
-use super::store::StoreConfig;
 use super::tags::{OnDrift, OnUpstreamNotFound, TagsConfig};
 use super::tree::Node;
 use super::{Config, builtin};
@@ -55,7 +56,7 @@ pub(super) fn config(
     let config = Config {
         server: read_server(&server, &mut reading),
         admin: read_admin(&admin, &mut reading),
-        store: read_store(&root.section("store", &keys::STORE)),
+        store: store::read(&root.section("store", &keys::STORE), &mut reading),
         tags: read_tags(&root.section("tags", &keys::TAGS)),
         registries: read_registries(&root, &mut reading),
         log: read_log(&root.section("log", &keys::LOG)),
@@ -102,20 +103,6 @@ fn read_admin(section: &Section<'_>, reading: &mut Reading<'_>) -> AdminConfig {
 
 fn registry_or_none(text: &str) -> Result<Option<RegistryHost>, Wrong> {
     scalars::registry_host(text).map(Some)
-}
-
-fn read_store(section: &Section<'_>) -> StoreConfig {
-    let default = StoreConfig::default();
-    let _disk: Option<()> = section.value("kind", |text| match text {
-        "s3" => Err(scalars::not_offered("s3", "Use `kind: disk` with `path`")),
-        text => scalars::word(text, &[("disk", ())]),
-    });
-    StoreConfig {
-        path: section.value("path", scalars::path).unwrap_or(default.path),
-        max_size: section.value("max_size", scalars::positive_size_limit).unwrap_or(default.max_size),
-        keep_free: section.value("keep_free", scalars::size_limit).unwrap_or(default.keep_free),
-        verify_interval: section.value("verify_interval", scalars::duration).unwrap_or(default.verify_interval),
-    }
 }
 
 fn read_tags(section: &Section<'_>) -> TagsConfig {

@@ -31,7 +31,7 @@ pub(super) fn read(upstream: &Section<'_>, url: Option<&Url>, reading: &mut Read
 }
 
 /// A file that is read with the configuration.
-fn pem(section: &Section<'_>, key: &str, fix: &str, files: &mut FilesRead) -> Option<(PathBuf, Arc<[u8]>)> {
+pub(super) fn pem(section: &Section<'_>, key: &str, fix: &str, files: &mut FilesRead) -> Option<(PathBuf, Arc<[u8]>)> {
     section.value(key, |text| {
         let path = scalars::path(text)?;
         match files.read(&path) {
@@ -97,7 +97,7 @@ fn decoded(user: &str) -> String {
 }
 
 /// Notes that only one of two keys is there.
-fn both_or_none(section: &Section<'_>, one: &str, other: &str, help: &str) {
+pub(super) fn both_or_none(section: &Section<'_>, one: &str, other: &str, help: &str) {
     let (given, missing) = match (section.has(one), section.has(other)) {
         (true, false) => (one, other),
         (false, true) => (other, one),

@@ -10,6 +10,7 @@ use url::Url;
 
 use super::section::{Wrong, expected, list, nearest};
 use crate::config::address::{self, InvalidUrl};
+use crate::config::bucket::{PARTS_IN_MEMORY, SMALLEST_PART};
 use crate::config::network::{ProxyChoice, ProxyServer};
 use crate::config::registries::RepositoryPattern;
 use crate::config::store::SizeLimit;
@@ -130,6 +131,48 @@ pub(super) fn proxy(text: &str) -> Result<ProxyChoice, Wrong> {
             Err(Wrong::Expected(format!("`none`, or an address such as `http://proxy.example.com:3128`: {error}")))
         }
     }
+}
+
+/// The server of a bucket.
+pub(super) fn endpoint(text: &str) -> Result<Url, Wrong> {
+    address::external_url(text).map_err(|error| match error {
+        InvalidUrl::UserInfo => Wrong::Refused(
+            "holds a user name or a password".to_owned(),
+            "Take it out; a key goes into files named by `access_key_id_file` and `secret_access_key_file`".to_owned(),
+        ),
+        error => Wrong::Expected(format!("an address such as `https://s3.example.com`: {error}")),
+    })
+}
+
+pub(super) fn bucket_name(text: &str) -> Result<String, Wrong> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let begins = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let is_name = begins && (3..=63).contains(&text.len()) && text.bytes().all(is_plain);
+    expected(is_name.then(|| text.to_owned()), "the name of a bucket, 3 to 63 letters, digits, `.`, `_` and `-`")
+}
+
+pub(super) fn region(text: &str) -> Result<String, Wrong> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    let is_name = (1..=63).contains(&text.len()) && !text.starts_with('-') && text.bytes().all(is_plain);
+    expected(is_name.then(|| text.to_owned()), "the name of a region, such as `eu-west-1`")
+}
+
+/// What keys begin with, without the slash at the end.
+pub(super) fn key_prefix(text: &str) -> Result<String, Wrong> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let is_part = |part: &str| !part.is_empty() && !part.starts_with('.') && part.bytes().all(is_plain);
+    let prefix = text.strip_suffix('/').unwrap_or(text);
+    let is_prefix = text.is_empty() || prefix.split('/').all(is_part);
+    expected(is_prefix.then(|| prefix.to_owned()), "parts of letters, digits, `.`, `_` and `-`, such as `weir/`")
+}
+
+/// Bytes for the parts of uploads.
+pub(super) fn upload_memory(text: &str) -> Result<u64, Wrong> {
+    let bytes = match units::size_limit(text) {
+        Some(SizeLimit::Bytes(bytes)) => Some(bytes).filter(|bytes| *bytes >= PARTS_IN_MEMORY * SMALLEST_PART),
+        Some(SizeLimit::Percent(_)) | None => None,
+    };
+    expected(bytes, "a size of at least `40MiB`, such as `64MiB`: eight parts of uploads, each of 5 MiB or more")
 }
 
 fn wrong_url(error: InvalidUrl, example: &str) -> Wrong {

@@ -125,6 +125,20 @@ async fn a_record_without_a_spool_and_a_spool_of_a_stored_blob_go_at_start() {
     assert_eq!(kept.bytes(), HALF as u64);
 }
 
+/// The clock was set back since: the time of the file lies ahead.
+#[tokio::test]
+async fn a_half_of_the_future_counts_as_one_of_now() {
+    let (content, digest) = content(2 * HALF);
+    let root = TempDir::new().unwrap();
+    let kept = Kept::open(root.path(), Mortal::immortal()).await;
+    interrupt(&kept.store, &digest, &content, HALF).await;
+    drop(kept);
+    let file = fs::File::options().write(true).open(spool_path(root.path(), &digest)).unwrap();
+    file.set_modified(SystemTime::now() + 3650 * KEPT_FOR).unwrap();
+    let kept = Kept::open(root.path(), Mortal::immortal()).await;
+    assert_eq!(kept.finish(&digest, &content).await, HALF as u64);
+}
+
 #[tokio::test]
 async fn a_half_is_kept_for_a_day_at_start() {
     let (content, digest) = content(2 * HALF);

@@ -18,7 +18,7 @@ async fn the_next_download_goes_on_in_the_same_process_and_in_the_next() {
         interrupt(&kept.store, &digest, &content, HALF).await;
         assert_eq!(kept.bytes(), HALF as u64, "what is kept is counted, what is missing is not");
         if restarts {
-            drop(kept);
+            let_go(kept.store).await;
             kept = Kept::open(root.path(), Mortal::immortal()).await;
             assert_eq!(kept.bytes(), HALF as u64);
         }
@@ -95,14 +95,14 @@ async fn the_oldest_half_makes_way_first() {
     let younger = Digest::of(b"younger");
     interrupt(&kept.store, &digest, &content, HALF).await;
     interrupt(&kept.store, &younger, &content, HALF).await;
-    drop(kept);
+    let_go(kept.store).await;
     let file = fs::File::options().write(true).open(spool_path(root.path(), &digest)).unwrap();
     file.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
     // At start, when the limit has become lower, and for a download.
     let kept = Kept::within(root.path(), Mortal::immortal(), SizeLimit::Bytes(3 * HALF as u64)).await;
     drop(kept.store.spool(&Digest::of(b"other"), Some(2 * HALF as u64)).await.unwrap());
     assert!(spool_path(root.path(), &younger).exists() && !spool_path(root.path(), &digest).exists());
-    drop(kept);
+    let_go(kept.store).await;
     let kept = Kept::within(root.path(), Mortal::immortal(), SizeLimit::Bytes(HALF as u64 - 1)).await;
     assert!(nothing_is_left(root.path()));
     assert_eq!(kept.bytes(), 0);

@@ -103,22 +103,17 @@ impl Shared {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reader_whose_own_upstreams_can_deliver_survives_the_download_of_another_repository() {
-    // Behind what was left of the download.
-    let pull = Shared::of(blob_of(SIZE, 41)).await;
-    let [here, there] = pull.broken_at(5 * MIB, 4 * MIB).await;
-    assert!(here.is_err());
-    assert_eq!(there, Ok(4 * MIB));
-    assert!(pull.weir.is_stored(pull.blob.digest()));
-    let requests = pull.second.requests();
-    let ranges = requests.iter().filter(|request| request.method == Method::GET && request.repository == Shared::THERE);
-    assert_eq!(ranges.filter_map(|request| request.header(RANGE)).collect::<Vec<_>>(), [from(5 * MIB)]);
-    // So little that it was not kept: from the first byte, compared with what the client has.
-    let pull = Shared::of(blob_of(MIB, 42)).await;
-    let [here, there] = pull.broken_at(600_000, 500_000).await;
-    assert!(here.is_err());
-    assert_eq!(there, Ok(MIB - 500_000));
-    assert!(pull.weir.is_stored(pull.blob.digest()));
+async fn a_download_that_broke_off_goes_on_at_the_upstreams_of_those_who_follow_it() {
+    for (blob, byte, read) in [(blob_of(SIZE, 41), 5 * MIB, 4 * MIB), (blob_of(MIB, 42), 600_000, 500_000)] {
+        let pull = Shared::of(blob).await;
+        let size = pull.blob.size();
+        assert_eq!(pull.broken_at(byte, read).await, [Ok(size), Ok(size - read)], "whoever began it");
+        assert!(pull.weir.is_stored(pull.blob.digest()));
+        let requests = pull.second.requests();
+        let ranges =
+            requests.iter().filter(|request| request.method == Method::GET && request.repository == Shared::THERE);
+        assert_eq!(ranges.filter_map(|request| request.header(RANGE)).collect::<Vec<_>>(), [from(byte)]);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -128,7 +123,40 @@ async fn a_reader_is_never_given_what_does_not_belong_to_its_bytes() {
         pull.first.fault(Requests::blob(pull.blob.digest()).get(), Fault::Flip(1000));
         let [here, there] = pull.broken_at(byte, read).await;
         assert!(here.is_err() && there.is_err(), "{here:?}, {there:?}");
+        // The other was asked alone, has proven itself, and does not pay for what the first had sent.
         pull.weir.blob(Shared::THERE, pull.blob.digest()).await.assert_is(pull.blob.digest());
         pull.weir.assert_invariants().await;
+        assert!(pull.weir.is_stored(pull.blob.digest()));
+        let second = [("registry", REGISTRY), ("upstream", "up-2")];
+        assert_eq!(pull.weir.metric("weir_digest_mismatches_total", &second).await, 0);
+    }
+}
+
+/// One download serves both registries, and neither client waits for the upstream of the other.
+#[tokio::test(start_paused = true)]
+async fn who_follows_a_download_that_is_stuck_brings_its_own_upstream_along() {
+    let crawl = Fault::CrawlFrom(3 * MIB, 4 * 1024);
+    for (seed, fault, seconds) in [(90, Fault::HoldAt(3 * MIB, Gate::new()), 30..=40), (91, crawl, 60..=190)] {
+        let (stuck, well, blob) =
+            (ScriptedUpstream::start().await, ScriptedUpstream::start().await, blob_of(SIZE, seed));
+        stuck.push_blob(REPOSITORY, &blob);
+        well.push_blob("team/other", &blob);
+        stuck.fault(Requests::blob(blob.digest()).get(), fault.clone());
+        let registries = json!({ REGISTRY: registry(&[&stuck]), "well.test": registry(&[&well]) });
+        let weir = TestWeir::start(json!({ "registries": registries })).await;
+        let mut first = raw::get(weir.address(), &blob_path(REPOSITORY, blob.digest())).await;
+        let start = first.read_exactly(MIB).await;
+        let begun = tokio::time::Instant::now();
+        let path = format!("/v2/well.test/team/other/blobs/{}", blob.digest());
+        weir.get(&path).await.assert_is(blob.digest());
+        let took = begun.elapsed().as_secs();
+        assert!(seconds.contains(&took), "{took} s");
+        assert_eq!(start, blob.bytes_of(0..MIB));
+        assert_eq!(first.read_to_end().await, Ok((SIZE - MIB, blob.digest_of(MIB..SIZE))));
+        weir.assert_invariants().await;
+        assert_eq!((stuck.blob_gets(blob.digest()), well.blob_gets(blob.digest())), (1, 1));
+        assert!(weir.is_stored(blob.digest()));
+        let labels = [("registry", "well.test"), ("upstream", "up-1")];
+        assert_eq!(weir.metric("weir_upstream_resumes_total", &labels).await, 1);
     }
 }

@@ -1,0 +1,241 @@
+//! The bucket behind the directory: what is stored here is uploaded there, and what is not here may be there.
+//!
+//! Content is published in the directory first, under a mark in `pending/`; then it is uploaded in the background, and
+//! the mark goes. Marks survive the process: the next start goes on with them. So the directory may hold what the
+//! bucket has not, never for longer than the bucket is out of order, and losing it costs a fetch and nothing else.
+
+use std::collections::{HashSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use prometheus::IntGauge;
+use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::blob::BlobFile;
+use super::bucket::{Bucket, FailureKind};
+use super::error::StoreError;
+use super::layout::digest_of_link;
+use super::{Disk, Store};
+use crate::oci::Digest;
+
+/// How many blobs are uploaded at once.
+const AT_ONCE: usize = 4;
+/// How long an upload that failed is left alone; it doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
+
+/// A bucket, and what is on its way there.
+#[derive(Debug)]
+pub(super) struct Tier {
+    pub(super) bucket: Bucket,
+    pending: Mutex<Pending>,
+    more: Arc<Notify>,
+    gauge: IntGauge,
+    workers: Mutex<Vec<AbortOnDropHandle<()>>>,
+}
+
+/// What is not in the bucket yet.
+#[derive(Debug, Default)]
+struct Pending {
+    all: HashSet<Digest>,
+    /// Those that nobody works on, in their order.
+    waiting: VecDeque<Digest>,
+}
+
+impl Tier {
+    pub(super) fn new(bucket: Bucket, gauge: IntGauge) -> Self {
+        let (pending, more, workers) = (Mutex::default(), Arc::default(), Mutex::default());
+        Self { bucket, pending, more, gauge, workers }
+    }
+
+    /// `digest` is to be uploaded, soon.
+    fn enqueue(&self, digest: Digest) {
+        let mut pending = self.pending.lock();
+        if pending.all.insert(digest) {
+            pending.waiting.push_back(digest);
+            self.count(&pending);
+            self.more.notify_one();
+        }
+    }
+
+    /// The next that nobody works on.
+    fn next(&self) -> Option<Digest> {
+        let mut pending = self.pending.lock();
+        let next = pending.waiting.pop_front();
+        if !pending.waiting.is_empty() {
+            self.more.notify_one();
+        }
+        next
+    }
+
+    /// It could not be uploaded, and waits behind the others.
+    fn put_back(&self, digest: Digest) {
+        self.pending.lock().waiting.push_back(digest);
+    }
+
+    fn done(&self, digest: &Digest) {
+        let mut pending = self.pending.lock();
+        pending.all.remove(digest);
+        self.count(&pending);
+    }
+
+    fn count(&self, pending: &Pending) {
+        self.gauge.set(i64::try_from(pending.all.len()).unwrap_or(i64::MAX));
+    }
+}
+
+/// How an upload ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Uploaded {
+    /// It is there, or will never be.
+    Settled,
+    /// To be tried again.
+    NotYet,
+}
+
+impl Store {
+    /// The bucket behind the directory, if there is one.
+    pub fn bucket(&self) -> Option<&Bucket> {
+        self.disk.tier.as_ref().map(|tier| &tier.bucket)
+    }
+
+    /// Whether a blob or manifest is here alone, and not in the bucket yet.
+    pub fn is_pending(&self, digest: &Digest) -> bool {
+        self.disk.tier.as_ref().is_some_and(|tier| tier.pending.lock().all.contains(digest))
+    }
+
+    /// A manifest from the bucket, if it is there and no longer than `limit`. It is right, and kept here from now on.
+    pub async fn recall(&self, digest: &Digest, limit: usize) -> Option<Bytes> {
+        let bucket = self.bucket()?;
+        let mut object = bucket.open(digest, 0).await.ok()?.filter(|object| object.size() <= limit as u64)?;
+        let mut body = Vec::new();
+        // What is missing has been counted and logged; the manifest is fetched from elsewhere.
+        while let Some(bytes) = object.next().await.ok()? {
+            body.extend_from_slice(&bytes);
+        }
+        if !digest.matches(&body) {
+            self.disk.metrics.corrupt_objects.inc();
+            tracing::error!(%digest, "A manifest in the bucket is not what its name says: fetched again");
+            return None;
+        }
+        let body = Bytes::from(body);
+        // It is served whether or not the directory can take it.
+        let _ = self.put_here(digest, body.clone()).await;
+        Some(body)
+    }
+
+    /// Goes on with what earlier processes left, and uploads what comes.
+    pub(super) fn begin_uploads(&self) {
+        let Some(tier) = &self.disk.tier else { return };
+        let begin = |_| AbortOnDropHandle::new(tokio::spawn(work(Arc::downgrade(&self.disk))));
+        tier.workers.lock().extend((0..AT_ONCE).map(begin));
+        let disk = Arc::clone(&self.disk);
+        self.disk.background.spawn(async move {
+            let (files, directory) = (Arc::clone(&disk.files), disk.layout.pending());
+            let marks = disk.pool.run("list", move || files.list(&directory)).await.unwrap_or_default();
+            let left: Vec<Digest> = marks.iter().filter_map(|name| digest_of_link(name)).collect();
+            if !left.is_empty() {
+                tracing::info!(blobs = left.len(), "Going on with uploads to the bucket");
+            }
+            for digest in left {
+                disk.send(digest);
+            }
+        });
+    }
+}
+
+/// Uploads one after the other, as long as there is a store.
+async fn work(store: Weak<Disk>) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let Some(disk) = store.upgrade() else { return };
+        let Some(tier) = &disk.tier else { return };
+        // What ends now goes on at the next start.
+        if disk.background.is_closed() {
+            return;
+        }
+        let Some(digest) = tier.next() else {
+            // Without the store in hand: it must be able to end meanwhile.
+            let more = Arc::clone(&tier.more);
+            drop(disk);
+            more.notified().await;
+            continue;
+        };
+        let uploading = Arc::clone(&disk);
+        let uploaded = disk.background.spawn(async move { uploading.upload(digest).await }).await;
+        match uploaded {
+            Ok(Uploaded::Settled) => {
+                tier.done(&digest);
+                disk.index.lock().sent(&digest, disk.clock.now());
+                pause = FIRST_PAUSE;
+            }
+            Ok(Uploaded::NotYet) | Err(_) => {
+                tier.put_back(digest);
+                drop(disk);
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+}
+
+impl Disk {
+    /// Uploads a blob or manifest that is here.
+    async fn upload(self: Arc<Self>, digest: Digest) -> Uploaded {
+        let store = Store { disk: Arc::clone(&self) };
+        let Some(tier) = &self.tier else { return Uploaded::Settled };
+        let Some(file) = store.open_blob(&digest).await else {
+            self.unmark(&digest).await;
+            return Uploaded::Settled;
+        };
+        match tier.bucket.upload(&digest, &file).await {
+            Ok(()) => {
+                tracing::debug!(%digest, bytes = file.length(), "uploaded");
+                self.unmark(&digest).await;
+                Uploaded::Settled
+            }
+            Err(error) => self.not_uploaded(&store, &file, &digest, &error).await,
+        }
+    }
+
+    async fn not_uploaded(&self, store: &Store, file: &BlobFile, digest: &Digest, error: &StoreError) -> Uploaded {
+        let is_hopeless = match error {
+            // It rotted since it was stored: set aside, so that the next request fetches it anew.
+            StoreError::Mismatch | StoreError::Truncated { .. } => {
+                store.verify_now(digest, file).await;
+                true
+            }
+            StoreError::Bucket { failure, .. } => failure.kind() == FailureKind::TooLarge,
+            _ => false,
+        };
+        if !is_hopeless {
+            return Uploaded::NotYet;
+        }
+        tracing::warn!(%digest, %error, "A blob is not uploaded to the bucket");
+        self.unmark(digest).await;
+        Uploaded::Settled
+    }
+
+    /// Where the mark of `digest` goes, if there is a bucket that it is to be uploaded to.
+    pub(super) fn mark(&self, digest: &Digest) -> Option<PathBuf> {
+        self.tier.is_some().then(|| self.layout.pending_mark(digest))
+    }
+
+    /// Has a blob or manifest that is here uploaded, if there is a bucket. Until then it is the last to be evicted.
+    pub(super) fn send(&self, digest: Digest) {
+        if let Some(tier) = &self.tier {
+            self.index.lock().unsent(&digest, self.clock.now());
+            tier.enqueue(digest);
+        }
+    }
+
+    async fn unmark(&self, digest: &Digest) {
+        let (files, mark) = (Arc::clone(&self.files), self.layout.pending_mark(digest));
+        // A mark that stays costs one more upload.
+        let _ = self.pool.run("unmark", move || files.remove(&mark)).await;
+    }
+}

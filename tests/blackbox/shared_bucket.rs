@@ -1,0 +1,195 @@
+//! Replicas that share nothing but a bucket: what one has fetched all serve, and a bucket that fails fails no pull.
+
+use std::collections::HashSet;
+
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::support::blob::{Blob, blob_of};
+use crate::support::bucket::{Fault, Operation, S3Server};
+use crate::support::images::{Package, demo, image};
+use crate::support::upstream::{Kind, ScriptedUpstream};
+use crate::support::weir::{TestWeir, blob_path};
+use crate::support::{MIB, eventually};
+
+const REPOSITORY: &str = "library/demo";
+
+fn with(s3: &Value) -> Value {
+    json!({ "store": { "kind": "s3", "s3": s3 }, "tags": { "fresh": "0" } })
+}
+
+/// A replica over `bucket`, with a directory of its own.
+async fn replica(upstream: &ScriptedUpstream, bucket: &S3Server) -> TestWeir {
+    TestWeir::before_with(upstream, with(&bucket.config())).await
+}
+
+/// Waits until the bucket has everything that this replica has.
+async fn is_uploaded(weir: &TestWeir, bucket: &S3Server, package: &Package) {
+    eventually("everything is in the bucket", async || {
+        let parts = package.closure().into_iter();
+        let mut digests = parts.flat_map(|part| part.blobs.iter().chain([&part.manifest]));
+        digests.all(|blob| bucket.object(&key(blob)).is_some())
+            && weir.metric("weir_store_pending_uploads", &[]).await == 0
+    })
+    .await;
+}
+
+fn key(blob: &Blob) -> String {
+    let hex = blob.digest().hex();
+    format!("blobs/sha256/{}/{hex}", &hex[..2])
+}
+
+/// Waits until the bucket has so many records of this kind.
+async fn has_records(bucket: &S3Server, kind: &str, count: usize) {
+    let records = || bucket.keys().iter().filter(|key| key.contains(kind)).count();
+    eventually("the records are in the bucket", async || records() >= count).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_replica_has_fetched_another_serves_without_an_upstream() {
+    let (upstream, bucket) = (ScriptedUpstream::start().await, S3Server::in_memory().await);
+    let package = demo(1);
+    upstream.push(REPOSITORY, "v1", &package);
+    let first = replica(&upstream, &bucket).await;
+    first.pull_all(REPOSITORY, "v1", &package).await;
+    is_uploaded(&first, &bucket, &package).await;
+    has_records(&bucket, "/_tags/", 1).await;
+    let parts = package.closure();
+    let linked: HashSet<_> =
+        parts.iter().flat_map(|part| part.blobs.iter().chain([&part.manifest])).map(Blob::digest).collect();
+    has_records(&bucket, "/_links/", linked.len()).await;
+    drop(first);
+    upstream.down().await;
+
+    let second = replica(&upstream, &bucket).await;
+    let by_tag = second.manifest(REPOSITORY, "v1").await;
+    by_tag.assert_is(package.digest());
+    assert!(by_tag.header("warning").starts_with("299 - \""), "{:?}", by_tag.headers);
+    let part = package.closure().into_iter().find(|part| !part.blobs.is_empty()).unwrap();
+    let head = second.method(Method::HEAD, &blob_path(REPOSITORY, part.blobs[0].digest())).await;
+    assert_eq!(head.status, StatusCode::OK);
+    second.pull_all(REPOSITORY, "v1", &package).await;
+    assert!(second.metric("weir_sent_bytes_total", &[("source", "s3")]).await > 0);
+    // It is in the directory now, and the bucket is not asked for it again.
+    bucket.take_asked();
+    second.pull_image(REPOSITORY, part).await;
+    assert_eq!((bucket.count(Operation::Get), bucket.count(Operation::Head)), (0, 0));
+    assert_eq!(second.metric("weir_store_pending_uploads", &[]).await, 0, "nothing goes back to where it is from");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_asks_the_upstream_for_nothing_that_is_in_the_bucket() {
+    let (upstream, bucket) = (ScriptedUpstream::start().await, S3Server::in_memory().await);
+    let package = image("amd64", vec![blob_of(12 * MIB, 1)]);
+    upstream.push(REPOSITORY, "v1", &package);
+    let first = replica(&upstream, &bucket).await;
+    first.pull_all(REPOSITORY, "v1", &package).await;
+    is_uploaded(&first, &bucket, &package).await;
+    assert!(bucket.count(Operation::Part) >= 3, "in parts");
+    let second = replica(&upstream, &bucket).await;
+    second.pull_all(REPOSITORY, "v1", &package).await;
+    for blob in &package.blobs {
+        assert_eq!(upstream.blob_gets(blob.digest()), 1, "the first replica's");
+    }
+    assert_eq!(bucket.count(Operation::List), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c5_c6_a_bucket_that_fails_fails_no_pull_and_gets_what_it_missed_after_a_restart() {
+    let (upstream, bucket) = (ScriptedUpstream::start().await, S3Server::in_memory().await);
+    let package = demo(3);
+    upstream.push(REPOSITORY, "v1", &package);
+    bucket.fault_all(&Fault::Refuse(503, "SlowDown"));
+    let weir = replica(&upstream, &bucket).await;
+    weir.pull_all(REPOSITORY, "v1", &package).await;
+    let ready = weir.send(weir.client().get(weir.admin_url("/readyz?verbose"))).await;
+    assert_eq!(ready.status, StatusCode::OK);
+    assert!(ready.text().contains("bucket"), "{}", ready.text());
+    assert!(weir.metric("weir_store_errors_total", &[("kind", "throttled")]).await > 0);
+    assert!(weir.metric("weir_store_pending_uploads", &[]).await > 0);
+    bucket.mend();
+    let weir = weir.restart_with(json!({})).await;
+    is_uploaded(&weir, &bucket, &package).await;
+    let marks = std::fs::read_dir(weir.store_path().join("pending")).unwrap().count();
+    assert_eq!(marks, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c8_c9_a_bucket_that_breaks_off_is_gone_on_with_by_the_upstream() {
+    let (upstream, bucket) = (ScriptedUpstream::start().await, S3Server::in_memory().await);
+    let package = image("amd64", vec![blob_of(8 * MIB, 1)]);
+    let layer = &package.blobs[1];
+    upstream.push(REPOSITORY, "v1", &package);
+    bucket.plant(&key(layer), layer.bytes());
+    let weir = replica(&upstream, &bucket).await;
+    weir.manifest(REPOSITORY, "v1").await.assert_is(package.digest());
+    bucket.fault(Operation::Get, 1, Fault::CutAfter(2 * 1024 * 1024));
+    bucket.fault(Operation::Get, usize::MAX, Fault::Refuse(500, "InternalError"));
+    weir.blob(REPOSITORY, layer.digest()).await.assert_is(layer.digest());
+    assert_eq!(upstream.blob_gets(layer.digest()), 1);
+    assert!(upstream.bytes_sent() < 7 * MIB, "behind the last byte only: {}", upstream.bytes_sent());
+    bucket.mend();
+    weir.assert_invariants().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c13_wrong_bytes_in_the_bucket_reach_nobody_whole_and_are_replaced() {
+    let (upstream, bucket) = (ScriptedUpstream::start().await, S3Server::in_memory().await);
+    let package = image("amd64", vec![blob_of(2 * MIB, 1), blob_of(1000, 2)]);
+    upstream.push(REPOSITORY, "v1", &package);
+    for blob in package.blobs.iter().chain([&package.manifest]) {
+        let mut wrong = blob.bytes().to_vec();
+        wrong[0] ^= 1;
+        bucket.plant(&key(blob), wrong.into());
+    }
+    let weir = replica(&upstream, &bucket).await;
+    weir.manifest(REPOSITORY, package.digest()).await.assert_is(package.digest());
+    for blob in &package.blobs {
+        let answer = weir.blob(REPOSITORY, blob.digest()).await;
+        assert!(!answer.complete || answer.digest == *blob.digest(), "wrong bytes in a complete answer");
+        weir.idle().await;
+        weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+    }
+    let right = |blob: &Blob| bucket.object(&key(blob)) == Some(blob.bytes());
+    assert!(weir.metric("weir_verify_corrupt_objects_total", &[]).await >= 3);
+    eventually("the right bytes are in the bucket", async || package.blobs.iter().all(right)).await;
+    weir.assert_invariants().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_larger_than_the_directory_passes_through_from_the_bucket() {
+    let (upstream, bucket) = (ScriptedUpstream::start().await, S3Server::in_memory().await);
+    let package = image("amd64", vec![blob_of(8 * MIB, 1)]);
+    let layer = &package.blobs[1];
+    upstream.push(REPOSITORY, "v1", &package);
+    bucket.plant(&key(layer), layer.bytes());
+    let mut config = with(&bucket.config());
+    config["store"]["max_size"] = json!("4MiB");
+    let weir = TestWeir::before_with(&upstream, config).await;
+    weir.manifest(REPOSITORY, "v1").await.assert_is(package.digest());
+    for _ in 0..2 {
+        weir.blob(REPOSITORY, layer.digest()).await.assert_is(layer.digest());
+    }
+    assert_eq!(upstream.count(&Method::GET, Kind::Blob), 0);
+    assert!(!weir.is_stored(layer.digest()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c1_replicas_that_pull_the_same_image_at_once_ask_the_upstream_once_each_at_most() {
+    let (upstream, bucket) = (ScriptedUpstream::start().await, S3Server::in_memory().await);
+    let replicas = [replica(&upstream, &bucket).await, replica(&upstream, &bucket).await];
+    for round in 0..10 {
+        let package = image("amd64", vec![blob_of(MIB, round)]);
+        let tag = format!("v{round}");
+        upstream.push(REPOSITORY, &tag, &package);
+        let [one, other] = &replicas;
+        tokio::join!(one.pull_all(REPOSITORY, &tag, &package), other.pull_all(REPOSITORY, &tag, &package));
+        for weir in &replicas {
+            is_uploaded(weir, &bucket, &package).await;
+        }
+        for blob in &package.blobs {
+            assert!(upstream.blob_gets(blob.digest()) <= 2);
+            assert_eq!(bucket.object(&key(blob)), Some(blob.bytes()));
+        }
+    }
+}
