@@ -17,10 +17,14 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::blob::BlobFile;
 use super::bucket::{Bucket, FailureKind};
-use super::error::StoreError;
+use super::elsewhere::Elsewhere;
+use super::error::{OpenError, StoreError};
 use super::layout::digest_of_link;
+use super::replicas::Replica;
 use super::{Disk, Store};
+use crate::config::BucketConfig;
 use crate::oci::Digest;
+use crate::telemetry::metrics::StoreMetrics;
 
 /// How many blobs are uploaded at once.
 const AT_ONCE: usize = 4;
@@ -32,6 +36,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
 #[derive(Debug)]
 pub(super) struct Tier {
     pub(super) bucket: Bucket,
+    /// This one, of those that share the bucket.
+    pub(super) replica: Replica,
+    pub(super) elsewhere: Elsewhere,
     pending: Mutex<Pending>,
     more: Arc<Notify>,
     gauge: IntGauge,
@@ -47,9 +54,25 @@ struct Pending {
 }
 
 impl Tier {
-    pub(super) fn new(bucket: Bucket, gauge: IntGauge) -> Self {
+    pub(super) fn new(config: &BucketConfig, metrics: &StoreMetrics) -> Result<Self, OpenError> {
         let (pending, more, workers) = (Mutex::default(), Arc::default(), Mutex::default());
-        Self { bucket, pending, more, gauge, workers }
+        let (replica, elsewhere) = (Replica::new(config.max_size), Elsewhere::new(config.redirect));
+        let (bucket, gauge) = (Bucket::new(config, metrics)?, metrics.bucket.pending_uploads.clone());
+        Ok(Self { bucket, replica, elsewhere, pending, more, gauge, workers })
+    }
+
+    /// The bucket stays the one that it is; who to be to it may change, and how it is used.
+    pub(super) fn adjust(&self, config: &BucketConfig) {
+        if let Err(error) = self.bucket.set_credentials(&config.credentials) {
+            tracing::error!(%error, "The credentials of the bucket stay as they were");
+        }
+        self.replica.bound(config.max_size);
+        self.elsewhere.set(config.redirect);
+    }
+
+    /// Why the bucket is not at its best, if it is not.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.replica.refusal().map(|error| error.to_string()).or_else(|| self.bucket.trouble())
     }
 
     /// `digest` is to be uploaded, soon.
@@ -98,9 +121,9 @@ enum Uploaded {
 }
 
 impl Store {
-    /// The bucket behind the directory, if there is one.
+    /// The bucket behind the directory, if there is one that can be read.
     pub fn bucket(&self) -> Option<&Bucket> {
-        self.disk.tier.as_ref().map(|tier| &tier.bucket)
+        self.disk.bucket()
     }
 
     /// Whether a blob or manifest is here alone, and not in the bucket yet.
@@ -184,15 +207,34 @@ async fn work(store: Weak<Disk>) {
 }
 
 impl Disk {
+    /// See [`Store::bucket`].
+    pub(super) fn bucket(&self) -> Option<&Bucket> {
+        self.tier.as_ref().filter(|tier| tier.replica.refusal().is_none()).map(|tier| &tier.bucket)
+    }
+
+    /// The bucket behind the directory, if there is one; why it must not be written to, if so.
+    pub(super) async fn bucket_to_write(&self) -> Option<Result<&Bucket, StoreError>> {
+        let tier = self.tier.as_ref()?;
+        Some(tier.replica.admit(&tier.bucket).await.map(|()| &tier.bucket))
+    }
+
+    /// Notes for the other replicas that a blob or manifest is used.
+    pub(super) fn note_shared(&self, digest: &Digest) {
+        if let Some(tier) = &self.tier {
+            tier.replica.note(|journal| journal.blob(digest));
+        }
+    }
+
     /// Uploads a blob or manifest that is here.
     async fn upload(self: Arc<Self>, digest: Digest) -> Uploaded {
         let store = Store { disk: Arc::clone(&self) };
-        let Some(tier) = &self.tier else { return Uploaded::Settled };
+        let Some(bucket) = self.bucket_to_write().await else { return Uploaded::Settled };
+        let Ok(bucket) = bucket else { return Uploaded::NotYet };
         let Some(file) = store.open_blob(&digest).await else {
             self.unmark(&digest).await;
             return Uploaded::Settled;
         };
-        match tier.bucket.upload(&digest, &file).await {
+        match bucket.upload(&digest, &file).await {
             Ok(()) => {
                 tracing::debug!(%digest, bytes = file.length(), "uploaded");
                 self.unmark(&digest).await;

@@ -8,11 +8,13 @@
 mod support;
 
 mod ahead;
+mod bounded_bucket;
 mod buckets;
 mod canaries;
 mod cli;
 mod continuation;
 mod credentials;
+mod detours;
 mod drift;
 mod equivalents;
 mod eviction;
