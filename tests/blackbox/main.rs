@@ -30,6 +30,7 @@ mod process;
 mod pulls;
 mod ranges;
 mod reload;
+mod replicas;
 mod resume;
 mod rot;
 mod shared_bucket;
