@@ -123,6 +123,11 @@ impl S3Server {
         self.config_at(self.address)
     }
 
+    /// Puts the name of another key into the file that the configuration names.
+    pub(crate) fn replace_key_id(&self, id: &str) {
+        std::fs::write(self.keys.path().join("id"), id).expect("a file");
+    }
+
     /// The same, of a server at another address.
     pub(crate) fn config_at(&self, address: SocketAddr) -> Value {
         json!({
