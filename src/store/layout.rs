@@ -9,7 +9,7 @@
 //! <root>/repositories/<registry>/<repository>/_links/<digest>  empty: this repository may serve it
 //! <root>/tmp/<algorithm>-<hash>.part, .json                half of a blob, and what is known about it
 //! <root>/tmp/<number>.part                                 manifests and records being written
-//! <root>/pending/<digest>                                  empty: not in the bucket yet
+//! <root>/pending/<digest>                                  not in the bucket yet: empty, or the name of an upload in parts
 //! <root>/quarantine/<digest>.<time>                        what did not hash to its name, and since when
 //! ```
 //!

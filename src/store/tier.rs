@@ -28,6 +28,8 @@ use crate::telemetry::metrics::StoreMetrics;
 
 /// How many blobs are uploaded at once.
 const AT_ONCE: usize = 4;
+/// The most bytes of the name that a server gives to an upload. They have a hundred or two.
+const MAX_UPLOAD_NAME: usize = 4096;
 /// How long an upload that failed is left alone; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
@@ -234,7 +236,11 @@ impl Disk {
             self.unmark(&digest).await;
             return Uploaded::Settled;
         };
-        match bucket.upload(&digest, &file).await {
+        if let Some(id) = self.noted_upload(&digest).await {
+            bucket.give_up(&digest, id).await;
+        }
+        let note = async |id| self.note_upload(&digest, id).await;
+        match bucket.upload_noted(&digest, &file, note).await {
             Ok(()) => {
                 tracing::debug!(%digest, bytes = file.length(), "uploaded");
                 self.unmark(&digest).await;
@@ -273,6 +279,33 @@ impl Disk {
             self.index.lock().unsent(&digest, self.clock.now());
             tier.enqueue(digest);
         }
+    }
+
+    /// Writes the name of an upload into the mark: should this process end before it, the next one takes its parts away.
+    async fn note_upload(&self, digest: &Digest, id: String) {
+        let (files, mark, temporary) =
+            (Arc::clone(&self.files), self.layout.pending_mark(digest), self.next_temporary());
+        let write = move || {
+            let written = files.create(&temporary).and_then(|handle| handle.write_all_at(id.as_bytes(), 0));
+            written.and_then(|()| files.rename(&temporary, &mark)).inspect_err(|_| {
+                // What cannot be removed now is removed at the next start.
+                let _ = files.remove(&temporary);
+            })
+        };
+        // A name that gets lost costs room in the bucket, until the rules of its life cycle take the parts away.
+        let _ = self.pool.run("mark", write).await;
+    }
+
+    /// The name of an upload that did not come to its end.
+    async fn noted_upload(&self, digest: &Digest) -> Option<String> {
+        let (files, mark) = (Arc::clone(&self.files), self.layout.pending_mark(digest));
+        let read = move || {
+            let mut id = vec![0; MAX_UPLOAD_NAME];
+            let length = files.open(&mark)?.read_at(&mut id, 0)?;
+            id.truncate(length);
+            Ok(String::from_utf8(id).ok().filter(|id| !id.is_empty()))
+        };
+        self.pool.run("read", read).await.ok().flatten()
     }
 
     async fn unmark(&self, digest: &Digest) {

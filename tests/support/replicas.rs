@@ -180,6 +180,7 @@ pub(crate) async fn survive_a_killed_one(server: &S3Server) {
         killed.kill_and_restart().await;
         killed.is_uploaded(&bucket, &package).await;
         assert_in_bucket(&bucket, &package).await;
+        assert_eq!(server.open_uploads(), 0, "no parts are left of an upload that was broken off");
         killed.assert_files();
         other.assert_files();
     }
