@@ -154,6 +154,11 @@ impl Bucket {
         self.run("delete", WRITE, || self.s3().delete(&key)).await.map(drop)
     }
 
+    /// It has begun with an answer, and does not go on.
+    pub(super) fn silent(&self, operation: &'static str) -> StoreError {
+        self.failed(operation, Failure::new(FailureKind::Timeout, "the answer does not go on"))
+    }
+
     /// It is not used, for the reason that `error` gives, which is logged elsewhere.
     pub(super) fn refused(&self, error: &StoreError) {
         self.inner.metrics.errors.with_label_values(&[error.operation(), error.kind()]).inc();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::{StreamExt, stream};
+use tokio::time::timeout;
 
 use super::journal::{self, Line};
 use super::pinned::Pinned;
@@ -23,6 +24,8 @@ const RECENT: Duration = Duration::from_secs(65 * 60);
 /// The most pages that are looked at, and the most bytes of one.
 const MOST_PAGES: usize = 100_000;
 const MOST_BYTES: u64 = 64 * 1024 * 1024;
+/// How long the next of the objects may be waited for.
+const PAGE: Duration = Duration::from_secs(60);
 /// How many pages are read, and objects taken away, at once.
 const AT_ONCE: usize = 8;
 /// How many objects go before it is looked again what is pinned.
@@ -72,7 +75,7 @@ impl Clock {
 async fn count(bucket: &Bucket, clock: Clock) -> Result<Index, StoreError> {
     let mut index = Index::keeping(RECENT);
     let mut objects = pin!(bucket.list());
-    while let Some(object) = objects.next().await {
+    while let Some(object) = timeout(PAGE, objects.next()).await.unwrap_or_else(|_| Some(Err(bucket.silent("list")))) {
         let object = object?;
         let uploaded = clock.tick(object.uploaded);
         index.found(&object.digest, object.size, uploaded, uploaded, clock.here);
