@@ -206,7 +206,10 @@ impl PullService {
         let span = Span::of(&wanted.selection, size)?;
         let ahead = self.ahead(wanted, &span, &follower).await;
         let (result, source, upstream) = match (&ahead, upstream, result) {
-            (Some(ahead), ..) => (CacheResult::Miss, Source::Ahead, Some(ahead.upstream())),
+            (Some(ahead), ..) => {
+                let (result, source) = ahead.outcome();
+                (result, source, ahead.upstream())
+            }
             (None, Some(upstream), result) => (result, source, Some(upstream)),
             // All of it was left by an interrupted download, or is in the bucket.
             (None, None, CacheResult::Miss) => (CacheResult::Hit, source, None),
@@ -235,6 +238,7 @@ impl PullService {
             registry: &wanted.scope.registry,
             upstreams: &wanted.upstreams,
             request: &wanted.request,
+            bucket: self.shared.store.bucket(),
             metrics: &self.shared.metrics,
         }
     }
@@ -256,8 +260,8 @@ impl PullService {
         if let Some(range) = Span::of(&wanted.selection, wanted.expected)?.range.filter(|_| wanted.is_closed())
             && let Some(ahead) = self.scout(wanted).open_without_download(&range).await
         {
-            let (size, upstream) = (Some(range.total()), Some(ahead.upstream()));
-            let facts = BlobFacts { size, result: CacheResult::Miss, source: Source::Ahead, upstream };
+            let (result, source) = ahead.outcome();
+            let facts = BlobFacts { size: Some(range.total()), result, source, upstream: ahead.upstream() };
             return Ok(BlobAnswer { facts, content: BlobContent::Range(range, BlobReader::alone(ahead, &range)) });
         }
         let relay = match Relay::open(self.errand(wanted)).await {

@@ -25,6 +25,7 @@ mod continuation;
 mod direct;
 mod documents;
 mod drift;
+mod elsewhere;
 mod errand;
 pub mod error;
 mod fill;
@@ -62,6 +63,7 @@ use crate::upstream::{BlobStat, Conclusion, Generation, SetupError, UpstreamSet,
 
 pub use crate::upstream::{Attempt, Attempts, PartReport, Pseudonym, UpstreamHealth, UpstreamReport};
 pub use answer::{BlobAnswer, BlobContent, BlobFacts, ManifestAnswer, ReferrersAnswer, TagsAnswer};
+pub use elsewhere::Detour;
 pub use error::{FillError, PullError, Subject};
 pub use library::StoredManifest;
 pub use outcome::{CacheResult, Source};

@@ -46,6 +46,16 @@ pub enum StoreError {
         /// How it failed.
         failure: Failure,
     },
+    /// A later release laid out the bucket.
+    #[error(
+        "The bucket has layout {found}, written by a later release; this one reads up to {known}: upgrade weir, or use another `store.s3.prefix`"
+    )]
+    BucketLayout {
+        /// The layout in the bucket.
+        found: String,
+        /// The newest layout known.
+        known: u32,
+    },
     /// The content does not hash to the name it was to be stored under.
     #[error("The content does not hash to the digest it was to be stored under")]
     Mismatch,
@@ -58,6 +68,7 @@ impl StoreError {
             Self::Full { .. } => "reserve",
             Self::Io { operation, .. } | Self::Bucket { operation, .. } => operation,
             Self::NotLocked => "lock",
+            Self::BucketLayout { .. } => "layout",
             Self::LeftAlone => "write",
             Self::Truncated { .. } => "read",
             Self::Mismatch => "publish",
@@ -72,6 +83,7 @@ impl StoreError {
             Self::LeftAlone => "left_alone",
             Self::Truncated { .. } => "truncated",
             Self::Mismatch => "mismatch",
+            Self::BucketLayout { .. } => "layout",
             Self::Bucket { failure, .. } => failure.kind().as_str(),
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "enospc",

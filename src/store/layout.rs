@@ -1,5 +1,5 @@
-//! The only speller of paths in the store, and of keys in a bucket, where `blobs` and `repositories` stand below the
-//! prefix under the same names.
+//! The only speller of paths in the store, and of keys in a bucket, where `layout`, `blobs` and `repositories` stand below
+//! the prefix under the same names.
 //!
 //! ```text
 //! <root>/LOCK                                              flock: one writer per directory
@@ -9,8 +9,14 @@
 //! <root>/repositories/<registry>/<repository>/_links/<digest>  empty: this repository may serve it
 //! <root>/tmp/<algorithm>-<hash>.part, .json                half of a blob, and what is known about it
 //! <root>/tmp/<number>.part                                 manifests and records being written
-//! <root>/pending/<digest>                                  empty: not in the bucket yet
+//! <root>/pending/<digest>                                  not in the bucket yet: empty, or the name of an upload in parts
 //! <root>/quarantine/<digest>.<time>                        what did not hash to its name, and since when
+//! ```
+//!
+//! And in a bucket alone:
+//!
+//! ```text
+//! <prefix>/journal/<hour>-<replica>                        JSON lines: what was used through a replica in an hour
 //! ```
 //!
 //! Repository names are hierarchies, so `a` and `a/b` share a directory; `_tags` and `_links` start with an underscore,
@@ -98,6 +104,21 @@ impl Layout {
         self.pending().join(link_name(digest))
     }
 
+    /// What came of pins.
+    pub(super) fn roots_of_pins(&self) -> PathBuf {
+        self.root.join("pins").join("_roots")
+    }
+
+    /// Where replicas that share a bucket note what is used through them.
+    pub(super) fn journals(&self) -> PathBuf {
+        self.root.join("journal")
+    }
+
+    /// What a replica notes in an hour, counted from 1970.
+    pub(super) fn journal(&self, hour: u64, replica: &str) -> PathBuf {
+        self.journals().join(format!("{hour}-{replica}"))
+    }
+
     pub(super) fn tag(&self, registry: &RegistryHost, repository: &RepositoryName, tag: &Tag) -> PathBuf {
         self.repository(registry, repository).join("_tags").join(tag.as_str())
     }
@@ -146,6 +167,12 @@ pub(super) fn time_of_quarantine(name: &str) -> Option<u64> {
     name.rsplit_once('.')?.1.parse().ok()
 }
 
+/// The replica that a name of [`Layout::journal`] tells.
+pub(super) fn replica_of_journal(name: &str) -> Option<&str> {
+    let (hour, replica) = name.split_once('-')?;
+    hour.parse::<u64>().ok().map(|_| replica)
+}
+
 /// The digest that a file name of [`Layout::link`] spells.
 pub(super) fn digest_of_link(name: &str) -> Option<Digest> {
     name.replacen('-', ":", 1).parse().ok()
@@ -177,6 +204,8 @@ mod tests {
         assert_eq!(layout.pending_mark(&digest), Path::new(&format!("/r/pending/sha256-{hex}")));
         let quarantined = layout.quarantined(&digest, 1_700_000_000);
         assert_eq!(quarantined, Path::new(&format!("/r/quarantine/sha256-{hex}.1700000000")));
+        assert_eq!(layout.journal(489_000, "ab12"), Path::new("/r/journal/489000-ab12"));
+        assert_eq!((replica_of_journal("489000-ab12"), replica_of_journal("read-me")), (Some("ab12"), None));
         assert_eq!(time_of_quarantine(&format!("sha256-{hex}.1700000000")), Some(1_700_000_000));
     }
 }

@@ -13,7 +13,8 @@
 //! `record` beside it and a `flush` now and then; `tags` and `links` are the records beside content; `capacity` bounds
 //! it all, `eviction` decides what goes and takes it away, and `janitor` brings order at start. `health` says what goes
 //! wrong and, with a `breaker` and a `probe`, leaves a disk alone that keeps failing; `lasting` makes directories outlast
-//! a power cut. `bucket` speaks S3, and `tier` puts it behind the directory.
+//! a power cut. `bucket` speaks S3, `tier` puts it behind the directory,
+//! `replicas` share it, and `elsewhere` sends clients there.
 
 pub mod blob;
 mod blocks;
@@ -21,6 +22,7 @@ mod breaker;
 pub mod bucket;
 pub mod capacity;
 pub mod disk;
+mod elsewhere;
 pub mod error;
 pub mod eviction;
 pub mod files;
@@ -36,6 +38,7 @@ mod open_files;
 mod pool;
 mod probe;
 mod record;
+mod replicas;
 pub mod spool;
 pub mod tags;
 #[cfg(test)]
@@ -82,6 +85,7 @@ use layout::Layout;
 use open_files::OpenFiles;
 use pool::Pool;
 use record::Recorder;
+use replicas::ImageUse;
 use tier::Tier;
 use verified::Verified;
 use verify::Verifications;
@@ -160,7 +164,7 @@ impl Store {
             pool.run_any(move || janitor::prepare(&layout, files.as_ref())).await?
         };
         let capacity = Arc::new(Capacity::new(config, prepared.space, metrics.store.clone()));
-        let bucket = config.bucket.as_ref().map(|bucket| Bucket::new(bucket, &metrics.store)).transpose()?;
+        let tier = config.bucket.as_ref().map(|bucket| Tier::new(bucket, &metrics.store)).transpose()?;
         let halves = Halves::new(layout.clone(), Arc::clone(&files), metrics.store.janitor_removed.clone());
         let disk = Arc::new(Disk {
             layout,
@@ -175,7 +179,7 @@ impl Store {
             open: OpenFiles::new(),
             verified: Verified::new(config.verify_interval),
             verifications: Verifications::default(),
-            tier: bucket.map(|bucket| Tier::new(bucket, metrics.store.pending_uploads.clone())),
+            tier,
             lasting: Lasting::default(),
             naming: Arc::default(),
             index: Mutex::default(),
@@ -201,6 +205,9 @@ impl Store {
         store.enter_in_background();
         Executor::start(&store.disk);
         store.begin_uploads();
+        if let Some(tier) = &store.disk.tier {
+            tier.replica.start(&store.disk);
+        }
         Ok(store)
     }
 
@@ -272,11 +279,8 @@ impl Store {
         self.disk.verified.set_interval(adjustment.config.verify_interval);
         self.disk.executor.set_lifetime(lifetime(&adjustment.config));
         self.disk.executor.wake();
-        // The bucket stays the one that it is; who to be to it may have changed.
-        if let Some((bucket, config)) = self.bucket().zip(adjustment.config.bucket.as_ref())
-            && let Err(error) = bucket.set_credentials(&config.credentials)
-        {
-            tracing::error!(%error, "The credentials of the bucket stay as they were");
+        if let Some((tier, config)) = self.disk.tier.as_ref().zip(adjustment.config.bucket.as_ref()) {
+            tier.adjust(config);
         }
     }
 
@@ -289,7 +293,7 @@ impl Store {
     /// that was due, by `noted`: this is on the way of every request.
     pub fn served(
         &self,
-        (registry, repository): (&RegistryHost, &RepositoryName),
+        (registry, repository_name): (&RegistryHost, &RepositoryName),
         manifest: (Digest, u64),
         view: &Manifest,
         noted: &OncePerMinute,
@@ -297,9 +301,13 @@ impl Store {
         let now = self.disk.clock.now();
         let is_due = noted.is_due(now);
         if is_due {
-            let repository = RepositoryKey::of(&self.disk.layout.repository(registry, repository));
+            let repository = RepositoryKey::of(&self.disk.layout.repository(registry, repository_name));
             let image = Image::of(repository, manifest, view);
             self.disk.index.lock().served(&image, now);
+            if let Some(tier) = &self.disk.tier {
+                tier.replica
+                    .note(|journal| journal.image(ImageUse::of(format!("{registry}/{repository_name}"), image)));
+            }
         }
         is_due
     }
@@ -307,7 +315,7 @@ impl Store {
     /// Why the store is not at its best, if it is not: what keeps failing, and the last failure while it is recent.
     pub fn trouble(&self) -> Option<String> {
         let not_locked = self.disk.check_lock().err().map(|error| error.to_string());
-        not_locked.or_else(|| self.disk.health.trouble()).or_else(|| self.bucket()?.trouble())
+        not_locked.or_else(|| self.disk.health.trouble()).or_else(|| self.disk.tier.as_ref()?.trouble())
     }
 
     async fn sort_leftovers(&self, metrics: &Metrics) {

@@ -1,5 +1,6 @@
 //! The Prometheus metrics, a struct per room. The help texts are the reference.
 
+mod bucket;
 mod health;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use prometheus::{
     core::Collector,
 };
 
+pub use bucket::BucketMetrics;
 pub use health::HealthMetrics;
 
 /// Buckets of request durations, in seconds: OpenTelemetry's, and longer ones for blobs.
@@ -145,8 +147,8 @@ pub struct StoreMetrics {
     pub evicted_objects: IntCounterVec,
     /// By reason: their bytes.
     pub evicted_bytes: IntCounterVec,
-    /// Blobs and manifests that are not in the bucket yet.
-    pub pending_uploads: IntGauge,
+    /// The bucket behind the directory.
+    pub bucket: BucketMetrics,
 }
 
 /// TLS on the registry listener.
@@ -367,10 +369,7 @@ impl Metrics {
                 "weir_store_janitor_removed_total",
                 "Leftovers of interrupted downloads removed: at start, after a day, or for room",
             )?,
-            pending_uploads: new.gauge(
-                "weir_store_pending_uploads",
-                "Blobs and manifests that are stored here and not in the bucket yet",
-            )?,
+            bucket: BucketMetrics::register(&mut new)?,
             corrupt_objects: new.counter(
                 "weir_verify_corrupt_objects_total",
                 "Stored blobs and manifests that no longer hashed to their name and were set aside",

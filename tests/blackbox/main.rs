@@ -8,11 +8,13 @@
 mod support;
 
 mod ahead;
+mod bounded_bucket;
 mod buckets;
 mod canaries;
 mod cli;
 mod continuation;
 mod credentials;
+mod detours;
 mod drift;
 mod equivalents;
 mod eviction;
@@ -28,6 +30,7 @@ mod process;
 mod pulls;
 mod ranges;
 mod reload;
+mod replicas;
 mod resume;
 mod rot;
 mod shared_bucket;

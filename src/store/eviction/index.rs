@@ -1,13 +1,14 @@
 //! What is stored, and in which order it goes. No I/O and no clock: what is done to files is told, the time goes in.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use super::clock::Tick;
 use super::entries::{Arrival, Entries, Entry, Place};
 use super::expected::Expected;
 use super::newest::{Newest, RepositoryKey};
 use super::order::Order;
-use super::policy::{Cost, Lifetime, PERIOD, is_kept_as_newest, is_recent};
+use super::policy::{Cost, Lifetime, PERIOD, RECENT, is_kept_as_newest, is_recent};
 use super::{Half, half};
 use crate::oci::{Digest, Manifest};
 
@@ -46,8 +47,10 @@ pub struct Victim {
 }
 
 /// Everything that is stored.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Index {
+    /// How long after its last use nothing goes.
+    recent: Duration,
     entries: Entries,
     order: Order,
     expected: Expected,
@@ -62,7 +65,29 @@ pub struct Index {
     bytes: u64,
 }
 
+impl Default for Index {
+    fn default() -> Self {
+        Self::keeping(RECENT)
+    }
+}
+
 impl Index {
+    /// An empty one, from which nothing goes that was used within `recent`.
+    pub fn keeping(recent: Duration) -> Self {
+        Self {
+            recent,
+            entries: Entries::default(),
+            order: Order::default(),
+            expected: Expected::default(),
+            newest: Newest::default(),
+            pinned: HashSet::new(),
+            unsent: HashSet::new(),
+            hints: Vec::new(),
+            group: 0,
+            bytes: 0,
+        }
+    }
+
     /// A blob was stored. Returns the size of the one it replaced, if it replaced one that was known.
     pub fn stored(&mut self, digest: &Digest, size: u64, now: Tick) -> Option<u64> {
         let half = half(digest);
@@ -164,10 +189,30 @@ impl Index {
 
     /// Exactly these do not go from now on, here or not.
     pub fn pin<'a>(&mut self, digests: impl IntoIterator<Item = &'a Digest>, now: Tick) {
-        let pinned: HashSet<_> = digests.into_iter().map(half).collect();
+        self.pin_halves(digests.into_iter().map(half).collect(), now);
+    }
+
+    fn pin_halves(&mut self, pinned: HashSet<Half>, now: Tick) {
         let before = std::mem::replace(&mut self.pinned, pinned);
         let changed: Vec<_> = before.symmetric_difference(&self.pinned).copied().collect();
         self.settle_all(changed, now);
+    }
+
+    /// Exactly these do not go from now on, and what does not go from `other`.
+    pub fn pin_also<'a>(&mut self, digests: impl IntoIterator<Item = &'a Digest>, other: &Self, now: Tick) {
+        let mut pinned = other.pinned.clone();
+        pinned.extend(digests.into_iter().map(half));
+        self.pin_halves(pinned, now);
+    }
+
+    /// Everything has its place by `now`, after it was told of uses that lie back, in any order.
+    pub fn settle_as_of(&mut self, now: Tick) {
+        for slot in 0..self.entries.slots() {
+            if self.entries.get(slot).place != Place::Free {
+                self.settle(slot, now);
+            }
+        }
+        self.hints = Vec::new();
     }
 
     /// A blob, here or about to be, is nowhere else until [`Index::sent`]: it goes after everything else.
@@ -213,7 +258,9 @@ impl Index {
     /// Moves those that were used just now, and are no longer, to where they belong. Returns how many were looked at.
     fn bring_in(&mut self, most: usize, now: Tick) -> usize {
         for looked_at in 0..most {
-            let Some(slot) = self.order.next_recent(|since| !is_recent(since, now)) else { return looked_at };
+            let recent = self.recent;
+            let next = self.order.next_recent(|since| !is_recent(since, now, recent));
+            let Some(slot) = next else { return looked_at };
             let entry = self.entries.get_mut(slot);
             if entry.place == Place::Recent {
                 entry.place = Place::Free;
@@ -299,7 +346,7 @@ impl Index {
         let (used, half) = (self.entries.get(slot).used, half(&self.entries.digest(slot)));
         if self.pinned.contains(&half) {
             Place::Pinned
-        } else if is_recent(used, now) {
+        } else if is_recent(used, now, self.recent) {
             Place::Recent
         } else if self.unsent.contains(&half) {
             Place::Unsent
