@@ -20,7 +20,12 @@ pub(super) fn follow(admin: &Admin, question: &Question<'_>, form: Option<Form>)
         Form::Json => admin.follow(question, |_, line| output::result(line)),
         Form::Table => {
             let mut bars = Bars::default();
-            let outcome = admin.follow(question, |event, _| bars.show(event));
+            let outcome = admin.follow(question, |event, _| {
+                if let Some(words) = bars.show(event) {
+                    // Bars are out of the way while a line is printed.
+                    bars.all.suspend(|| output::result(words));
+                }
+            });
             bars.all.clear().unwrap_or_default();
             outcome
         }
@@ -35,9 +40,13 @@ struct Bars {
 }
 
 impl Bars {
-    fn show(&mut self, event: &Event) {
+    /// Moves the bars. What is to be said for good, if anything.
+    fn show(&mut self, event: &Event) -> Option<String> {
         match event {
-            Event::Progress { task, so_far } => self.advance(task, *so_far),
+            Event::Progress { task, so_far } => {
+                self.advance(task, *so_far);
+                None
+            }
             ended => {
                 if let Event::Done { task, .. } | Event::Failed { task, .. } = ended
                     && let Some(bar) = self.tasks.remove(task)
@@ -45,8 +54,7 @@ impl Bars {
                     bar.finish_and_clear();
                     self.all.remove(&bar);
                 }
-                // Bars are out of the way while a line is printed.
-                self.all.suspend(|| output::result(in_words(ended)));
+                Some(in_words(ended))
             }
         }
     }
@@ -130,12 +138,14 @@ mod tests {
 
     #[test]
     fn bars_come_and_go_with_their_tasks() {
-        let mut bars = Bars { all: MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::hidden()), ..Bars::default() };
+        let mut bars =
+            Bars { all: MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::hidden()), ..Bars::default() };
         let so_far = SoFar { objects: 1, bytes: 5, ..SoFar::default() };
-        bars.show(&Event::Progress { task: "a".into(), so_far });
+        assert_eq!(bars.show(&Event::Progress { task: "a".into(), so_far }), None);
         bars.show(&Event::Progress { task: "b".into(), so_far: SoFar { of_bytes: Some(10), ..so_far } });
         assert_eq!((bars.tasks.len(), bars.tasks["b"].length(), bars.tasks["b"].position()), (2, Some(10), 5));
-        bars.show(&Event::Failed { task: "a".into(), reason: "gone".into() });
+        let said = bars.show(&Event::Failed { task: "a".into(), reason: "gone".into() });
+        assert_eq!(said.as_deref(), Some("a: FAILED: gone"));
         assert_eq!(bars.tasks.keys().collect::<Vec<_>>(), ["b"]);
     }
 }

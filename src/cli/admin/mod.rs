@@ -98,7 +98,8 @@ impl Admin {
     /// The answer, as text.
     pub(super) fn ask(&self, question: &Question<'_>) -> Result<String, AdminError> {
         self.in_runtime(async {
-            let request = self.request(&client().timeout(TIMEOUT).build().map_err(|error| self.failed(&error))?, question);
+            let request =
+                self.request(&client().timeout(TIMEOUT).build().map_err(|error| self.failed(&error))?, question);
             let answer = request.send().await.map_err(|error| self.failed(&error))?;
             let status = answer.status();
             let body = answer.text().await.map_err(|error| self.failed(&error))?;
