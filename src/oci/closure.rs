@@ -1,6 +1,6 @@
 //! Everything that belongs to an image: a walk from its manifests down to its blobs, driven by whoever can get manifests.
 //!
-//! No I/O: [`Closure::next`] says which manifest is to be looked into, [`Closure::learn`] takes what it says.
+//! No I/O: [`Closure::next_manifest`] says which manifest is to be looked into, [`Closure::learn`] takes what it says.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -53,7 +53,7 @@ impl Closure {
     }
 
     /// A manifest to look into. It counts as looked into from now on, whatever comes of it.
-    pub fn next(&mut self) -> Option<Pending> {
+    pub fn next_manifest(&mut self) -> Option<Pending> {
         self.waiting.pop().map(|(digest, depth)| Pending { digest, depth })
     }
 
@@ -155,7 +155,7 @@ mod tests {
         }
 
         fn walk(&self, mut closure: Closure) -> Closure {
-            while let Some(pending) = closure.next() {
+            while let Some(pending) = closure.next_manifest() {
                 let body = &self.0[&pending.digest];
                 closure.learn(pending, body.len() as u64, &Manifest::parse(None, body).unwrap());
             }

@@ -14,7 +14,6 @@ use super::background::Stored;
 use super::error::PullError;
 use super::{PullService, Scope};
 use crate::oci::{Closure, Digest, ImageRef, Manifest, Reference, Tag, WantedPlatform};
-use crate::store::Root;
 use crate::upstream::UpstreamSet;
 
 /// How many blobs of an image are fetched at once: as many as most runtimes do.
@@ -134,7 +133,7 @@ impl PullService {
 
     /// Looks into all manifests that have not been looked into.
     async fn look_into(&self, survey: &mut Survey) -> Result<(), CollectError> {
-        while let Some(pending) = survey.closure.next() {
+        while let Some(pending) = survey.closure.next_manifest() {
             let manifest = self.fetch_in_background(&survey.scope, &survey.upstreams, pending.digest).await?;
             survey.closure.learn(pending, manifest.body.len() as u64, &manifest.view);
             if survey.closure.is_too_large() {
@@ -217,10 +216,23 @@ impl PullService {
         self.shared.store.put(digest, manifest.body.clone()).await.is_ok()
     }
 
-    /// As much of an image as is known here, whoever can be asked.
-    pub(super) async fn closure_here(&self, root: &Root, scope: &Scope, platforms: &[WantedPlatform]) -> Closure {
-        let mut closure = Closure::new(root.manifests(), platforms);
-        while let Some(pending) = closure.next() {
+    /// What an image meant when that was last known here, whoever can be asked.
+    pub(super) async fn known_meaning(&self, image: &ImageRef, scope: &Scope) -> Option<Digest> {
+        match image.reference() {
+            Reference::Digest(digest) => Some(digest),
+            Reference::Tag(tag) => self.shared.tags.known(scope, &tag).await.map(|known| *known.digest()),
+        }
+    }
+
+    /// As much of what `manifests` stand for as is known here, whoever can be asked.
+    pub(super) async fn closure_here(
+        &self,
+        manifests: impl IntoIterator<Item = Digest>,
+        scope: &Scope,
+        platforms: &[WantedPlatform],
+    ) -> Closure {
+        let mut closure = Closure::new(manifests, platforms);
+        while let Some(pending) = closure.next_manifest() {
             let Some((manifest, _)) = self.shared.library.load(&pending.digest).await else { continue };
             // The right to it was its own when it was fetched; a crash may have lost that, and not the pin.
             self.shared.authority.recall(scope, &manifest);

@@ -113,7 +113,7 @@ fn is_below(repository: &RepositoryName, top: &RepositoryName) -> bool {
 impl Disk {
     fn describe(&self, image: ImageRef, record: TagRecord) -> StoredImage {
         let mut closure = Closure::new([record.digest], &[]);
-        while let Some(pending) = closure.next() {
+        while let Some(pending) = closure.next_manifest() {
             let path = self.layout.blob(&pending.digest);
             let Ok(body) = read_whole(&self.files, &path, MAX_MANIFEST_BYTES) else { continue };
             if let Ok(manifest) = Manifest::parse(None, &body) {

@@ -103,7 +103,7 @@ impl<'a> WantedBlob<'a> {
 
     pub(super) const fn question(&self) -> Question<'a> {
         let Self { request, avoid, purpose, deadline, .. } = *self;
-        Question { avoid, purpose, ..Question::new(Surface::Blob, Capability::Pull, &request.repository, deadline) }
+        Question { purpose, avoid, ..Question::new(Surface::Blob, Capability::Pull, &request.repository, deadline) }
     }
 }
 

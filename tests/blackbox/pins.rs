@@ -80,8 +80,8 @@ async fn command(admin: &str, desk: &Path, arguments: &[&str]) -> Said {
 async fn pinned(admin: &str, image: &str) -> Value {
     let answer = reqwest::get(format!("{admin}/api/v1/pins")).await.unwrap();
     let pins: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
-    let images = pins["pins"].as_array().unwrap().iter().flat_map(|pin| pin["images"].as_array().unwrap());
-    images.cloned().find(|one| one["image"] == image).unwrap_or_default()
+    let mut images = pins["pins"].as_array().unwrap().iter().flat_map(|pin| pin["images"].as_array().unwrap());
+    images.find(|one| one["image"] == image).cloned().unwrap_or_default()
 }
 
 fn name(tag: &str) -> String {
@@ -115,7 +115,9 @@ async fn a_pinned_image_is_fetched_whole_and_outlives_a_flood_with_the_upstream_
     age(setup.weir.store_path());
     let setup = setup.restart_with(json!({})).await;
     for some in blobs.chunks(8) {
-        some.iter().for_each(|blob| setup.upstream.push_blob(REPOSITORY, blob));
+        for blob in some {
+            setup.upstream.push_blob(REPOSITORY, blob);
+        }
         let answers = some.iter().map(|blob| setup.weir.blob(REPOSITORY, blob.digest()));
         for (blob, answer) in some.iter().zip(futures_util::future::join_all(answers).await) {
             answer.assert_is(blob.digest());

@@ -108,7 +108,7 @@ async fn follow(images: Images, mut open: Vec<(PinName, ImageRef)>, mut teller: 
             let task = key.1.to_string();
             match images.keeper.report(&key.0, &key.1) {
                 Some(ImageReport { state: PinState::Whole, amount, note, .. }) => {
-                    teller.done(task, amount, note).await?
+                    teller.done(task, amount, note).await?;
                 }
                 Some(ImageReport { state, .. }) if state.is_settled() => {
                     teller.failed(task, state.reason().unwrap_or_default().to_owned()).await?;

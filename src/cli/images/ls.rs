@@ -53,7 +53,7 @@ enum Sort {
 /// What the server has, as it tells it.
 #[derive(Debug, Deserialize)]
 struct Images {
-    images: Vec<table::Image>,
+    images: Vec<table::Stored>,
 }
 
 /// What is pinned, as the server tells it.
@@ -81,7 +81,9 @@ pub(super) fn run(arguments: &LsArgs, sources: &Sources) -> Result<(), CliError>
             Form::Json => output::result(admin.ask(&question)?),
             Form::Table => {
                 let mut pins = admin.ask_for::<Pins>(&question)?.pins;
-                pins.iter_mut().for_each(|pin| pin.images.retain(|image| is_in(&image.image, place.as_ref())));
+                for pin in &mut pins {
+                    pin.images.retain(|image| is_in(&image.image, place.as_ref()));
+                }
                 output::result(table::of_pins(&pins));
             }
         }
@@ -105,7 +107,7 @@ fn is_in(image: &str, place: Option<&Place>) -> bool {
     image.strip_prefix(&top).is_some_and(|rest| rest.starts_with(['/', ':', '@']))
 }
 
-fn order(images: &mut [table::Image], sort: Sort) {
+fn order(images: &mut [table::Stored], sort: Sort) {
     images.sort_by(|one, other| one.image.cmp(&other.image));
     match sort {
         Sort::Name => {}
@@ -137,7 +139,7 @@ mod tests {
 
     #[test]
     fn images_are_ordered_by_what_is_asked_for() {
-        let image = |name: &str, bytes: u64, ago: Option<u64>| -> table::Image {
+        let image = |name: &str, bytes: u64, ago: Option<u64>| -> table::Stored {
             serde_json::from_value(serde_json::json!({
                 "image": name, "digest": "sha256:0", "objects": 1, "of_objects": 1, "bytes": bytes, "of_bytes": bytes,
                 "used_seconds_ago": ago,

@@ -7,7 +7,7 @@ use crate::cli::table::{in_words, rows};
 
 /// A stored image as the server tells it.
 #[derive(Debug, Deserialize)]
-pub(super) struct Image {
+pub(super) struct Stored {
     pub(super) image: String,
     digest: String,
     objects: u64,
@@ -35,7 +35,7 @@ pub(super) struct Pinned {
     bytes: u64,
 }
 
-pub(super) fn of_images(images: &[Image]) -> String {
+pub(super) fn of_images(images: &[Stored]) -> String {
     let titles = ["IMAGE", "DIGEST", "SIZE", "OBJECTS", "LAST USED"].map(str::to_owned);
     rows(
         titles,
@@ -112,7 +112,7 @@ mod tests {
             json!({ "image": "docker.io/a/b:1", "digest": "sha256:0123456789abcdef", "objects": here, "of_objects": 3,
                 "bytes": 2048, "of_bytes": 4096, "used_seconds_ago": ago })
         };
-        let images: Vec<Image> = serde_json::from_value(json!([image(3, Some(90)), image(2, None)])).unwrap();
+        let images: Vec<Stored> = serde_json::from_value(json!([image(3, Some(90)), image(2, None)])).unwrap();
         assert_eq!(
             of_images(&images).lines().collect::<Vec<_>>(),
             [

@@ -13,7 +13,7 @@ use super::state::{Consequences, Key, Pinned};
 use crate::oci::{Closure, ImageRef, WantedPlatform};
 use crate::pull::PullService;
 use crate::pull::collect::{CollectError, Survey};
-use crate::store::{PinName, PinRecord, Root, StoreError};
+use crate::store::{PinName, PinRecord, PinRoots, Root, StoreError};
 use crate::telemetry::metrics::PinMetrics;
 use crate::upstream::{equal_jitter, fraction};
 
@@ -118,11 +118,8 @@ impl Keeper {
 
     /// Why not all that is pinned is kept, if it is not.
     pub fn trouble(&self) -> Option<String> {
-        let reports = self.pinned.reports();
-        let images = || reports.iter().flat_map(|report| &report.images);
-        let not_kept = images().filter(|image| matches!(image.state, PinState::NotKept(_))).count();
-        let first = images().find(|image| matches!(image.state, PinState::NotKept(_)))?;
-        Some(format!("{not_kept} pinned images are not kept, store full; {} is one", first.image))
+        let (count, one) = self.pinned.not_kept()?;
+        Some(format!("{count} pinned images are not kept, store full; {one} is one"))
     }
 
     async fn take_over(&self, records: BTreeMap<PinName, PinRecord>, tasks: &mut HashMap<Key, AbortOnDropHandle<()>>) {
@@ -134,17 +131,28 @@ impl Keeper {
             if !roots.contains_key(&key.0) {
                 roots.insert(key.0.clone(), self.service.shared.store.pins().roots(&key.0).await);
             }
-            let Some(root) = roots.get(&key.0).and_then(|roots| roots.roots.get(&key.1)) else { continue };
-            // A registry that is not configured any more keeps what it had.
-            let Ok((scope, _)) = self.service.in_force().place_of(&key.1) else { continue };
-            let platforms = self.platforms(key);
-            let closure = self.service.closure_here(root, &scope, &platforms).await;
-            self.pinned.hold(key, root.clone(), Arc::new(closure));
+            let root = roots.get(&key.0).and_then(|roots: &PinRoots| roots.roots.get(&key.1));
+            self.recall(key, root).await;
         }
         self.settle();
         for (key, now) in new {
             let task = self.service.shared.tasks.spawn(self.clone().look_after(key.clone(), now));
             tasks.insert(key, AbortOnDropHandle::new(task));
+        }
+    }
+
+    /// What is known of an image that was pinned before: what was whole, else what of it may be here.
+    async fn recall(&self, key: &Key, root: Option<&Root>) {
+        let service = self.service.in_force();
+        // Of a registry that is not configured any more nothing can be served.
+        let Ok((scope, _)) = service.place_of(&key.1) else { return };
+        let platforms = self.platforms(key);
+        if let Some(root) = root {
+            let closure = service.closure_here(root.manifests(), &scope, &platforms).await;
+            self.pinned.hold(key, root.clone(), Arc::new(closure));
+        } else if let Some(digest) = service.known_meaning(&key.1, &scope).await {
+            let closure = service.closure_here([digest], &scope, &platforms).await;
+            self.pinned.plan(key, Some(Arc::new(closure)));
         }
     }
 
@@ -206,7 +214,7 @@ impl Keeper {
         // What signed it once belongs to it, whoever can still say so.
         let root = merged(&survey, before);
         if before.is_some() {
-            survey.closure = service.closure_here(&root, &survey.scope, &platforms).await;
+            survey.closure = service.closure_here(root.manifests(), &survey.scope, &platforms).await;
         }
         let closure = Arc::new(survey.closure.clone());
         self.pinned.plan(key, Some(Arc::clone(&closure)));
@@ -262,15 +270,13 @@ impl Keeper {
         let store = &self.service.shared.store;
         // With a bucket, all of it is there: the directory is bounded by what is used, not by what is pinned.
         let room = if store.bucket().is_some() { u64::MAX } else { store.pinnable() };
-        let Consequences { protected, board } = self.pinned.settle(room);
-        self.metrics.protected_objects.set(i64::try_from(protected.len()).unwrap_or(i64::MAX));
-        store.protect(&protected);
-        self.service.shared.pinned.replace(board);
-        let reports = self.pinned.reports();
-        for word in PinState::WORDS {
-            let images = reports.iter().flat_map(|report| &report.images);
-            let count = images.filter(|image| image.state.as_str() == word).count();
-            self.metrics.images.with_label_values(&[word]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        if let Some(Consequences { protected, board }) = self.pinned.settle(room) {
+            self.metrics.protected_objects.set(i64::try_from(protected.len()).unwrap_or(i64::MAX));
+            store.protect(&protected);
+            self.service.shared.pinned.replace(board);
+        }
+        for (word, count) in PinState::WORDS.iter().zip(self.pinned.counts()) {
+            self.metrics.images.with_label_values(&[word]).set(count);
         }
     }
 }

@@ -48,6 +48,17 @@ pub(super) struct Pinned(Mutex<Inner>);
 struct Inner {
     records: BTreeMap<PinName, PinRecord>,
     images: HashMap<Key, Image>,
+    /// For how many bytes the consequences were last drawn; `None` if something has changed since.
+    settled: Option<u64>,
+}
+
+/// What has changed about an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Changed {
+    /// What is said about it.
+    Words,
+    /// What there is to keep, or whether it is.
+    Content,
 }
 
 /// What follows from all that is known.
@@ -64,7 +75,11 @@ impl Pinned {
         let mut inner = self.0.lock();
         let inner = &mut *inner;
         let is_there = |(name, image): &Key| records.get(name).is_some_and(|record| record.images.contains(image));
+        let known = inner.images.len();
         inner.images.retain(|key, _| is_there(key));
+        if inner.images.len() != known || inner.records != records {
+            inner.settled = None;
+        }
         for (name, record) in &records {
             if inner.records.get(name).is_some_and(|before| before.platforms != record.platforms) {
                 for image in &record.images {
@@ -110,6 +125,7 @@ impl Pinned {
             }
         }
         inner.records.insert(name.clone(), record);
+        inner.settled = None;
     }
 
     /// Which look at an image is the latest that was asked for.
@@ -127,30 +143,43 @@ impl Pinned {
         self.change_image(key, |image| {
             image.held = Some((root, closure));
             image.next = None;
+            Changed::Content
         });
     }
 
     /// `next` is to take the place of what was whole. `None`: it is not.
     pub(super) fn plan(&self, key: &Key, next: Option<Arc<Closure>>) {
-        self.change_image(key, |image| image.next = next);
+        self.change_image(key, |image| {
+            image.next = next;
+            Changed::Content
+        });
     }
 
     /// What a look has found out. What an earlier one than was asked for since found out counts for nothing.
     pub(super) fn set_state(&self, key: &Key, turn: u64, state: PinState, note: Option<String>) {
         self.change_image(key, |image| {
-            if image.turn == turn {
-                (image.state, image.note) = (state, note);
+            if image.turn != turn {
+                return Changed::Words;
             }
+            let before = std::mem::replace(&mut image.state, state);
+            image.note = note;
+            if before.as_str() == image.state.as_str() { Changed::Words } else { Changed::Content }
         });
     }
 
     pub(super) fn progress(&self, key: &Key, amount: Amount) {
-        self.change_image(key, |image| image.amount = amount);
+        self.change_image(key, |image| {
+            image.amount = amount;
+            Changed::Words
+        });
     }
 
-    fn change_image(&self, key: &Key, change: impl FnOnce(&mut Image)) {
-        if let Some(image) = self.0.lock().images.get_mut(key) {
-            change(image);
+    fn change_image(&self, key: &Key, change: impl FnOnce(&mut Image) -> Changed) {
+        let mut inner = self.0.lock();
+        if let Some(image) = inner.images.get_mut(key)
+            && change(image) == Changed::Content
+        {
+            inner.settled = None;
         }
     }
 
@@ -174,15 +203,40 @@ impl Pinned {
         reports
     }
 
+    /// How many images there are in each of the states of [`PinState::WORDS`].
+    pub(super) fn counts(&self) -> [i64; PinState::WORDS.len()] {
+        let inner = self.0.lock();
+        let mut counts = [0; PinState::WORDS.len()];
+        for image in inner.images.values() {
+            if let Some(place) = PinState::WORDS.iter().position(|word| *word == image.state.as_str()) {
+                counts[place] += 1;
+            }
+        }
+        counts
+    }
+
+    /// How many images there is no room for, and one of them.
+    pub(super) fn not_kept(&self) -> Option<(usize, ImageRef)> {
+        let inner = self.0.lock();
+        let is_not_kept = |(_, image): &(&Key, &Image)| matches!(image.state, PinState::NotKept(_));
+        let mut not_kept = inner.images.iter().filter(is_not_kept).map(|((_, image), _)| image);
+        let first = not_kept.next()?.clone();
+        Some((1 + not_kept.count(), first))
+    }
+
     /// One image of a pin.
     pub(super) fn report(&self, key: &Key) -> Option<ImageReport> {
         self.0.lock().report(key.clone())
     }
 
-    /// What follows from all that is known, where there are `room` bytes for pins: those not kept are told so.
-    pub(super) fn settle(&self, room: u64) -> Consequences {
+    /// What follows from all that is known, where there are `room` bytes for pins: those not kept are told so. `None` if
+    /// that is what followed before.
+    pub(super) fn settle(&self, room: u64) -> Option<Consequences> {
         let mut inner = self.0.lock();
         let inner = &mut *inner;
+        if inner.settled.replace(room) == Some(room) {
+            return None;
+        }
         let mut order: Vec<(u64, &Key)> =
             inner.images.keys().filter_map(|key| Some((inner.records.get(&key.0)?.since, key))).collect();
         order.sort_unstable();
@@ -211,7 +265,7 @@ impl Pinned {
                 image.state = PinState::NotKept(reason);
             }
         }
-        Consequences { protected, board }
+        Some(Consequences { protected, board })
     }
 }
 
@@ -250,7 +304,7 @@ mod tests {
         });
         let body = serde_json::json!({ "schemaVersion": 2, "config": blob, "layers": [] }).to_string();
         let mut closure = Closure::new([Digest::of(body.as_bytes())], &[]);
-        let pending = closure.next().unwrap();
+        let pending = closure.next_manifest().unwrap();
         closure.learn(pending, 0, &Manifest::parse(None, body.as_bytes()).unwrap());
         Arc::new(closure)
     }
@@ -270,16 +324,17 @@ mod tests {
         assert_eq!(pinned.take_over(BTreeMap::from([record(2, "young"), record(1, "old")])).len(), 2);
         pinned.hold(&key("young"), root("young"), closure("young", 50));
         pinned.plan(&key("old"), Some(closure("old", 60)));
-        let Consequences { protected, board } = pinned.settle(100);
+        let Consequences { protected, board } = pinned.settle(100).unwrap();
         assert_eq!(protected.len(), 2, "the manifest and the blob of the one that was whole");
         assert!(matches!(state(&pinned, "old"), PinState::NotKept(_)), "{:?}", state(&pinned, "old"));
         assert_eq!(board.tags.values().collect::<Vec<_>>(), [&root("young").digest]);
         pinned.plan(&key("old"), Some(closure("old", 50)));
         pinned.set_state(&key("old"), 0, PinState::Fetching, None);
-        assert_eq!(pinned.settle(100).protected.len(), 4);
+        assert_eq!(pinned.settle(100).unwrap().protected.len(), 4);
+        assert!(pinned.settle(100).is_none(), "nothing has changed");
         assert_eq!(state(&pinned, "old"), PinState::Fetching);
         pinned.hold(&key("old"), root("old"), closure("old", 50));
-        assert_eq!(pinned.settle(50).protected.len(), 2);
+        assert_eq!(pinned.settle(50).unwrap().protected.len(), 2);
         assert!(matches!(state(&pinned, "young"), PinState::NotKept(_)), "who came first is kept");
     }
 
@@ -289,7 +344,7 @@ mod tests {
         pinned.take_over(BTreeMap::from([record(1, "a"), record(1, "b")]));
         pinned.hold(&key("a"), root("a"), closure("a", 1));
         assert!(pinned.take_over(BTreeMap::from([record(1, "b")])).is_empty(), "what is known is not new");
-        assert!(pinned.report(&key("a")).is_none() && pinned.settle(u64::MAX).protected.is_empty());
+        assert!(pinned.report(&key("a")).is_none() && pinned.settle(u64::MAX).unwrap().protected.is_empty());
         assert!(pinned.roots(&key("a").0).roots.is_empty());
     }
 

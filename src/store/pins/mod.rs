@@ -93,7 +93,7 @@ impl Pins {
         Ok(())
     }
 
-    async fn write_record<T: Serialize>(&self, path: PathBuf, record: &T) -> Result<(), StoreError> {
+    async fn write_record<T: Serialize + Sync>(&self, path: PathBuf, record: &T) -> Result<(), StoreError> {
         self.disk.may_write().inspect_err(|error| self.disk.health.record(error))?;
         // A record is strings and numbers: it always serialises.
         let text = serde_json::to_vec(record).unwrap_or_default();

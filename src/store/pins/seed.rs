@@ -47,7 +47,7 @@ impl Disk {
 
     fn closure_here(&self, roots: Vec<Digest>, platforms: &[WantedPlatform]) -> Closure {
         let mut closure = Closure::new(roots, platforms);
-        while let Some(pending) = closure.next() {
+        while let Some(pending) = closure.next_manifest() {
             let Ok(body) = read_whole(&self.files, &self.layout.blob(&pending.digest), MAX_MANIFEST_BYTES) else {
                 continue;
             };
