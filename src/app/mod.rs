@@ -177,13 +177,15 @@ fn serve(
         });
         Security::Tls(Arc::new(Terminator::new(certificates, handshake)))
     });
-    let (drain, watch) = (registry.clone(), parts.health.watch());
-    registry.spawn(async move {
-        tokio::select! {
-            () = watch => {}
-            () = drain.begun() => {}
-        }
-    });
+    for work in parts.beside {
+        let drain = registry.clone();
+        registry.spawn(async move {
+            tokio::select! {
+                () = work => {}
+                () = drain.begun() => {}
+            }
+        });
+    }
     registry.spawn(accept::accept(
         registry_listener,
         security,

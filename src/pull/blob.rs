@@ -22,7 +22,7 @@ use crate::oci::request::BlobRequest;
 use crate::oci::selection::Unselectable;
 use crate::oci::{ByteRange, Reference, RegistryHost, RequestedRange, Selected, Selection};
 use crate::store::{BlobFile, Verdict};
-use crate::upstream::UpstreamSet;
+use crate::upstream::{Purpose, UpstreamSet};
 
 /// How long the head of an answer waits for the verdict on a blob so small that all of it is held back anyway. A bad
 /// one is then an error that clients fall back from, not a broken connection.
@@ -37,9 +37,21 @@ pub(super) struct Wanted {
     selection: Selection,
     /// The size a descriptor gave.
     expected: Option<u64>,
+    purpose: Purpose,
 }
 
 impl Wanted {
+    /// All of a blob of this size, for nobody in particular.
+    pub(super) const fn in_background(
+        scope: Scope,
+        upstreams: Arc<UpstreamSet>,
+        request: BlobRequest,
+        size: u64,
+    ) -> Self {
+        let (selection, expected, purpose) = (Selection::Whole, Some(size), Purpose::Background);
+        Self { scope, upstreams, request, selection, expected, purpose }
+    }
+
     /// Whether the range that is asked for says where it ends. Another is for the rest of the blob, or for so much of
     /// it as nobody can tell.
     const fn is_closed(&self) -> bool {
@@ -64,7 +76,7 @@ impl PullService {
         let scope = Scope::new(registry, &request.repository, &upstreams);
         let permission = self.authorise(&scope, &upstreams, &request).await?;
         let expected = permission.grant.size;
-        let wanted = Wanted { scope, upstreams, request, selection, expected };
+        let wanted = Wanted { scope, upstreams, request, selection, expected, purpose: Purpose::Miss };
         if let Some(file) = self.stored(&wanted).await {
             return self.answer_from(file, &wanted);
         }
@@ -182,6 +194,7 @@ impl PullService {
             upstreams: Arc::clone(&wanted.upstreams),
             request: wanted.request.clone(),
             expected: wanted.expected,
+            purpose: wanted.purpose,
             metrics: self.shared.metrics.clone(),
             bucket: self.shared.store.bucket().cloned(),
         }

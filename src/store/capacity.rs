@@ -96,6 +96,12 @@ impl Capacity {
         if self.shortage(least, space) == 0 { 0 } else { self.shortage(enough, space) }
     }
 
+    /// The most bytes that may be kept whatever comes: more of them, and there was never room for anything else.
+    pub(super) fn keepable(&self) -> u64 {
+        let limit = self.limit.load(Ordering::Relaxed);
+        limit - limit / HIGH
+    }
+
     /// How many bytes are missing for `bytes` more. `space` is what the file system has now.
     pub(super) fn shortage(&self, bytes: u64, space: Space) -> u64 {
         let missing =

@@ -9,6 +9,9 @@
 //! <root>/repositories/<registry>/<repository>/_links/<digest>  empty: this repository may serve it
 //! <root>/tmp/<algorithm>-<hash>.part, .json                half of a blob, and what is known about it
 //! <root>/tmp/<number>.part                                 manifests and records being written
+//! <root>/pins/<name>                                       JSON: a pin that is here alone, if there is a bucket
+//! <root>/pins/_shared/<name>                               JSON: a copy of a pin in the bucket
+//! <root>/pins/_roots/<name>                                JSON: what came of a pin
 //! <root>/pending/<digest>                                  not in the bucket yet: empty, or the name of an upload in parts
 //! <root>/quarantine/<digest>.<time>                        what did not hash to its name, and since when
 //! ```
@@ -20,10 +23,12 @@
 //! ```
 //!
 //! Repository names are hierarchies, so `a` and `a/b` share a directory; `_tags` and `_links` start with an underscore,
-//! which no component of a repository name can, and so never collide with a repository.
+//! which no component of a repository name can, and so never collide with a repository. Neither can the name of a pin. In a
+//! bucket, `pins/<name>` and `pins/_roots/<name>` are those that all replicas share.
 
 use std::path::{Path, PathBuf};
 
+use super::pins::PinName;
 use crate::oci::{Algorithm, Digest, RegistryHost, RepositoryName, Tag};
 
 /// The version of the layout that this release writes.
@@ -104,9 +109,32 @@ impl Layout {
         self.pending().join(link_name(digest))
     }
 
+    /// The pins that are here alone, and of a bucket all of them.
+    pub(super) fn pins(&self) -> PathBuf {
+        self.root.join("pins")
+    }
+
+    pub(super) fn pin(&self, name: &PinName) -> PathBuf {
+        self.pins().join(name.as_str())
+    }
+
+    /// Copies of the pins in the bucket.
+    pub(super) fn shared_pins(&self) -> PathBuf {
+        self.pins().join("_shared")
+    }
+
+    pub(super) fn shared_pin(&self, name: &PinName) -> PathBuf {
+        self.shared_pins().join(name.as_str())
+    }
+
+    /// What came of a pin.
+    pub(super) fn pin_roots(&self, name: &PinName) -> PathBuf {
+        self.roots_of_pins().join(name.as_str())
+    }
+
     /// What came of pins.
     pub(super) fn roots_of_pins(&self) -> PathBuf {
-        self.root.join("pins").join("_roots")
+        self.pins().join("_roots")
     }
 
     /// Where replicas that share a bucket note what is used through them.
@@ -201,6 +229,10 @@ mod tests {
         let link = layout.link(&registry, &repository, &digest);
         assert_eq!(link, Path::new(&format!("/r/repositories/reg.example_5000/a/b/_links/sha256-{hex}")));
         assert_eq!(digest_of_link(&format!("sha256-{hex}")), Some(digest));
+        let pin: PinName = "release-1.4".parse().unwrap();
+        assert_eq!(layout.pin(&pin), Path::new("/r/pins/release-1.4"));
+        assert_eq!(layout.shared_pin(&pin), Path::new("/r/pins/_shared/release-1.4"));
+        assert_eq!(layout.pin_roots(&pin), Path::new("/r/pins/_roots/release-1.4"));
         assert_eq!(layout.pending_mark(&digest), Path::new(&format!("/r/pending/sha256-{hex}")));
         let quarantined = layout.quarantined(&digest, 1_700_000_000);
         assert_eq!(quarantined, Path::new(&format!("/r/quarantine/sha256-{hex}.1700000000")));

@@ -13,14 +13,15 @@
 //! `record` beside it and a `flush` now and then; `tags` and `links` are the records beside content; `capacity` bounds
 //! it all, `eviction` decides what goes and takes it away, and `janitor` brings order at start. `health` says what goes
 //! wrong and, with a `breaker` and a `probe`, leaves a disk alone that keeps failing; `lasting` makes directories outlast
-//! a power cut. `bucket` speaks S3, `tier` puts it behind the directory,
-//! `replicas` share it, and `elsewhere` sends clients there.
+//! a power cut. `bucket` speaks S3, `tier` puts it behind the directory, `replicas` share it, and `elsewhere` sends
+//! clients there. `pins` are records of what is to stay, and `catalog` tells people what is here.
 
 pub mod blob;
 mod blocks;
 mod breaker;
 pub mod bucket;
 pub mod capacity;
+pub mod catalog;
 pub mod disk;
 mod elsewhere;
 pub mod error;
@@ -35,6 +36,7 @@ mod layout;
 pub mod links;
 mod lookup;
 mod open_files;
+pub mod pins;
 mod pool;
 mod probe;
 mod record;
@@ -64,9 +66,11 @@ use crate::telemetry::metrics::StoreMetrics;
 
 pub use blob::BlobFile;
 pub use bucket::Bucket;
+pub use catalog::StoredImage;
 pub use error::{OpenError, StoreError};
 pub use files::Files;
 pub use links::Links;
+pub use pins::{PinName, PinRecord, PinRoots, Pins, Root};
 pub use spool::Spool;
 pub use tags::{TagRecord, Tags};
 pub use verify::{Verdict, Verification};
@@ -124,6 +128,8 @@ struct Disk {
     index: Mutex<Index>,
     clock: Clock,
     executor: Executor,
+    /// Whether somebody has said what is pinned. Locked before `index`.
+    protected: Mutex<bool>,
     /// What was set aside, the oldest first, with its bytes.
     quarantine: Mutex<VecDeque<(PathBuf, u64)>>,
     /// Work that nobody waits for: links, the walk over a large store.
@@ -185,6 +191,7 @@ impl Store {
             index: Mutex::default(),
             clock: Clock::start(),
             executor: Executor::new(lifetime(config)),
+            protected: Mutex::default(),
             quarantine: Mutex::default(),
             background,
             temporaries: AtomicU64::new(0),
@@ -286,7 +293,24 @@ impl Store {
 
     /// Exactly `pinned` is not evicted from now on, stored or still to come: all digests of all images that are to stay.
     pub fn protect<'a>(&self, pinned: impl IntoIterator<Item = &'a Digest>) {
+        let mut protected = self.disk.protected.lock();
+        *protected = true;
         self.disk.index.lock().pin(pinned, self.disk.clock.now());
+    }
+
+    /// Whether a blob or manifest is not to be evicted, stored or not.
+    pub fn is_protected(&self, digest: &Digest) -> bool {
+        self.disk.index.lock().is_pinned(digest)
+    }
+
+    /// The most bytes that may be pinned: a little is left for everything else to come and go.
+    pub fn pinnable(&self) -> u64 {
+        self.disk.capacity.keepable()
+    }
+
+    /// The records of what is pinned.
+    pub fn pins(&self) -> Pins {
+        Pins::new(Arc::clone(&self.disk))
     }
 
     /// Notes that a repository serves a manifest: all that is here of its image is used, and belongs together. Whether
@@ -353,6 +377,8 @@ impl Store {
         self.disk.background.spawn_blocking(move || {
             // The end of the process does not wait for a long walk.
             let goes_on = || !disk.background.is_closed();
+            // First: what is found to be there may be the first to go.
+            disk.enter_pins();
             let entered = disk.enter_blobs(goes_on).and_then(|found| {
                 tracing::info!(objects = found.files, bytes = found.bytes, "Counted the store");
                 disk.enter_tags(&goes_on)

@@ -5,6 +5,7 @@ mod faults;
 mod halves;
 mod machine;
 mod mortal;
+mod pins;
 mod power;
 mod regions;
 

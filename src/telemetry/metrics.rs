@@ -2,6 +2,8 @@
 
 mod bucket;
 mod health;
+mod pins;
+mod tls;
 
 use std::sync::Arc;
 
@@ -14,6 +16,8 @@ use prometheus::{
 
 pub use bucket::BucketMetrics;
 pub use health::HealthMetrics;
+pub use pins::PinMetrics;
+pub use tls::TlsMetrics;
 
 /// Buckets of request durations, in seconds: OpenTelemetry's, and longer ones for blobs.
 const DURATION_BUCKETS: &[f64] =
@@ -32,6 +36,8 @@ pub struct Metrics {
     pub upstream: UpstreamMetrics,
     /// The health of upstreams.
     pub health: HealthMetrics,
+    /// Pinned images.
+    pub pins: PinMetrics,
     /// The store.
     pub store: StoreMetrics,
     /// The configuration.
@@ -149,17 +155,6 @@ pub struct StoreMetrics {
     pub evicted_bytes: IntCounterVec,
     /// The bucket behind the directory.
     pub bucket: BucketMetrics,
-}
-
-/// TLS on the registry listener.
-#[derive(Debug, Clone)]
-pub struct TlsMetrics {
-    /// By name (`server`): when clients begin to refuse the certificate, in seconds since 1970.
-    pub certificate_expiry: IntGaugeVec,
-    /// By outcome: times the certificate's files had changed.
-    pub certificate_reloads: IntCounterVec,
-    /// By reason: connections that did not get as far as HTTP.
-    pub handshake_failures: IntCounterVec,
 }
 
 /// The configuration.
@@ -397,24 +392,9 @@ impl Metrics {
             )?,
             info: new.gauges("weir_config_info", "1, labelled by the hash of the configuration in force", &["hash"])?,
         };
-        let tls = TlsMetrics {
-            certificate_expiry: new.gauges(
-                "weir_tls_certificate_expiry_timestamp_seconds",
-                "When the certificate in use expires, or one that leads to its authority, in seconds since 1970",
-                &["name"],
-            )?,
-            certificate_reloads: new.counters(
-                "weir_tls_certificate_reloads_total",
-                "Times the files of the certificate had changed, by whether they could be used",
-                &["outcome"],
-            )?,
-            handshake_failures: new.counters(
-                "weir_tls_handshake_failures_total",
-                "Connections that ended in the TLS handshake, by reason",
-                &["reason"],
-            )?,
-        };
-        Ok(Self { registry: new.registry, names: new.names.into(), http, pull, upstream, health, store, config, tls })
+        let (pins, tls) = (PinMetrics::register(&mut new)?, TlsMetrics::register(&mut new)?);
+        let (registry, names) = (new.registry, new.names.into());
+        Ok(Self { registry, names, http, pull, upstream, health, pins, store, config, tls })
     }
 
     /// The names of all metrics, those without a series yet included.

@@ -25,6 +25,8 @@ mod herd;
 mod limits;
 mod offline;
 mod operators;
+mod pins;
+mod prefetch;
 mod private;
 mod process;
 mod pulls;

@@ -142,16 +142,24 @@ impl Bucket {
         self.put(&key(path), record).await
     }
 
+    /// Takes a record away. That it is not there is as well.
+    pub(super) async fn remove_record(&self, path: &Path) -> Result<(), StoreError> {
+        let key = key(path);
+        self.run("delete", WRITE, || self.inner.connected.s3.delete(&key)).await.map(drop)
+    }
+
+    /// The names of the records right below `directory`.
+    pub(super) async fn list_records(&self, directory: &Path) -> Result<Vec<String>, StoreError> {
+        let prefix = key(directory);
+        let listed = self.run("list", READ, || self.s3().list_with_delimiter(Some(&prefix))).await?;
+        let objects = listed.map(|listed| listed.objects).unwrap_or_default();
+        Ok(objects.iter().filter_map(|object| object.location.filename().map(str::to_owned)).collect())
+    }
+
     /// Takes a blob or manifest away. That it is not there is as well.
     pub async fn remove(&self, digest: &Digest) -> Result<(), StoreError> {
         let key = self.blob_key(digest);
         self.run("delete", WRITE, || self.inner.connected.s3.delete(&key)).await.map(drop)
-    }
-
-    /// Takes a record away. That it is not there is as well.
-    pub(super) async fn remove_record(&self, path: &Path) -> Result<(), StoreError> {
-        let key = key(path);
-        self.run("delete", WRITE, || self.s3().delete(&key)).await.map(drop)
     }
 
     /// It has begun with an answer, and does not go on.

@@ -46,6 +46,15 @@ pub struct Victim {
     pub size: u64,
 }
 
+/// What is known of a blob that is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it was last used.
+    pub used: Tick,
+}
+
 /// Everything that is stored.
 #[derive(Debug)]
 pub struct Index {
@@ -360,6 +369,17 @@ impl Index {
     /// Whether a blob is stored.
     pub fn contains(&self, digest: &Digest) -> bool {
         self.entries.slot(&half(digest)).is_some()
+    }
+
+    /// What is known of a blob, if it is stored.
+    pub fn known(&self, digest: &Digest) -> Option<Known> {
+        let entry = self.entries.get(self.entries.slot(&half(digest))?);
+        Some(Known { size: entry.size, used: entry.used })
+    }
+
+    /// Whether a blob does not go, here or not.
+    pub fn is_pinned(&self, digest: &Digest) -> bool {
+        self.pinned.contains(&half(digest))
     }
 
     /// How many there are.

@@ -4,37 +4,20 @@
 //! Read are the roots of pins, and all that their manifests name; for every platform, which may be more than is pinned.
 //! What a pin has only begun to fetch is too young to go.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use futures_util::{StreamExt, stream};
-use serde::Deserialize;
 
 use crate::oci::{Descriptor, Digest, MAX_MANIFEST_BYTES, Manifest};
 use crate::store::bucket::{Bucket, Record};
 use crate::store::error::StoreError;
+use crate::store::pins::{PinRoots, Root};
 
 /// The most pins that are looked at, and the most bytes of one.
 const MOST_PINS: usize = 10_000;
 const MOST_BYTES: u64 = 16 * 1024 * 1024;
 /// How many manifests are read at once.
 const AT_ONCE: usize = 8;
-
-/// What a pin came to, as far as it matters here.
-#[derive(Debug, Deserialize)]
-struct Roots {
-    #[serde(default)]
-    roots: BTreeMap<String, Root>,
-}
-
-/// An image that is pinned, and was whole.
-#[derive(Debug, Deserialize)]
-struct Root {
-    digest: Digest,
-    #[serde(default)]
-    beside: Vec<Digest>,
-    #[serde(default)]
-    referrers: BTreeMap<Digest, Digest>,
-}
 
 /// What was pinned when it was looked at last.
 #[derive(Debug, Default)]
@@ -102,9 +85,8 @@ impl Pinned {
 
 /// The manifests that are pinned by `text`. What does not read as a record pins nothing.
 fn roots(text: &[u8]) -> Vec<Digest> {
-    let Ok(Roots { roots }) = serde_json::from_slice(text) else { return Vec::new() };
-    let of = |root: Root| [root.digest].into_iter().chain(root.beside).chain(root.referrers.into_values());
-    roots.into_values().flat_map(of).collect()
+    let PinRoots { roots } = serde_json::from_slice(text).unwrap_or_default();
+    roots.values().flat_map(Root::manifests).collect()
 }
 
 /// What `digest` names, if it is a manifest.
