@@ -10,9 +10,9 @@
 //!
 //! Reading order: `manifest` and `blob` are the walk of a pull, `documents` the rest of it. Below them `flight`
 //! and `fill` fetch blobs, by way of a `relay` from one upstream to the next (`errand` opens them, `continuation` and
-//! `pace` decide, `relief` knows who else could); [`reader`], `ahead` and `direct` read them, `rejoin` is how a reader
-//! survives a failed flight. `coalesce` and `listing` ask questions once, `library` keeps manifests, `tags` and `freshness` know how long tags
-//! are believed, `contested` and `drift` whom, and `absence` how long nothing is.
+//! `pace` decide, `relief` knows who else could); [`reader`], `stored`, `ahead` and `direct` read them, `rejoin` is how a
+//! reader survives what fails. `coalesce` and `listing` ask questions once, `library` keeps manifests, `tags` and
+//! `freshness` know how long tags are believed, `contested` and `drift` whom, and `absence` how long nothing is.
 
 mod absence;
 mod ahead;
@@ -44,6 +44,7 @@ mod relay;
 mod relief;
 mod sender;
 mod stat;
+mod stored;
 mod tags;
 
 use std::sync::Arc;

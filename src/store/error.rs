@@ -92,6 +92,11 @@ impl StoreError {
         matches!(self.operation(), "open" | "read" | "stat" | "verify" | "list" | "walk")
     }
 
+    /// Whether the file that was read is to blame, and not the moment.
+    pub fn is_of_this_file(&self) -> bool {
+        matches!(self, Self::Truncated { .. }) || (self.is_of_reading() && self.kind() == "eio")
+    }
+
     /// Whether the process has no descriptor left to open a file with.
     pub fn is_out_of_descriptors(&self) -> bool {
         self.kind() == "emfile"

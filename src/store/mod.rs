@@ -9,11 +9,11 @@
 //!
 //! Reading order: `layout` spells the paths, `files` is the seam to the file system and `pool` the threads behind it;
 //! `spool` grows and publishes content, `lookup` finds it, `blob` reads it into `blocks`, `open_files` keeps it open,
-//! `verify` hashes it again and `verified` remembers that; `halves` keeps what an interrupted download had, with a
-//! `record` beside it and a `flush` now and then; `tags` and `links` are the records beside content; `capacity` bounds
-//! it all, `eviction` decides what goes and takes it away, and `janitor` brings order at start. `health` says what goes
-//! wrong and, with a `breaker` and a `probe`, leaves a disk alone that keeps failing; `lasting` makes directories outlast
-//! a power cut. `bucket` speaks S3, and `tier` puts it behind the directory.
+//! `verify` hashes it again (`hashing`) and `verified` remembers that; `halves` keeps what an interrupted download had, with a
+//! `record` beside it and a `flush` now and then, and `salvage` what can be read of a file that fails; `tags` and `links`
+//! are the records beside content; `capacity` bounds it all, `eviction` decides what goes and takes it away, and `janitor`
+//! brings order at start. `health` says what goes wrong and, with a `breaker` and a `probe`, leaves a disk alone that keeps
+//! failing; `lasting` makes directories outlast a power cut. `bucket` speaks S3, and `tier` puts it behind the directory.
 
 pub mod blob;
 mod blocks;
@@ -26,6 +26,7 @@ pub mod eviction;
 pub mod files;
 mod flush;
 mod halves;
+mod hashing;
 mod health;
 mod janitor;
 mod lasting;
@@ -36,6 +37,7 @@ mod open_files;
 mod pool;
 mod probe;
 mod record;
+mod salvage;
 pub mod spool;
 pub mod tags;
 #[cfg(test)]
@@ -66,7 +68,7 @@ pub use files::Files;
 pub use links::Links;
 pub use spool::Spool;
 pub use tags::{TagRecord, Tags};
-pub use verify::{Verdict, Verification};
+pub use verify::{Flaw, Verdict, Verification};
 
 use blocks::Blocks;
 use capacity::{Amount, Capacity, Reservation};

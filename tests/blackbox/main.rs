@@ -20,6 +20,7 @@ mod faults;
 mod harness;
 mod health;
 mod herd;
+mod hits;
 mod limits;
 mod offline;
 mod operators;
