@@ -82,7 +82,7 @@ fn every_block_of_examples_alone_is_a_valid_configuration() {
         Config::load(&LoadOptions { files: vec![path], environment }).unwrap_or_else(|error| panic!("{error}"));
         blocks += 1;
     }
-    assert_eq!(blocks, 8);
+    assert_eq!(blocks, 9);
 }
 
 #[test]

@@ -34,21 +34,21 @@ pub(super) struct Hashing {
 #[derive(Debug)]
 pub(super) enum Step {
     /// So many bytes more were hashed, and there may be others.
-    Piece(u64, Hashing),
+    Piece(u64, Box<Hashing>),
     /// All of it hashes to this.
     End(Digest),
 }
 
 impl Hashing {
     /// Of all of a file, which is to be `digest`.
-    pub(super) fn of(digest: &Digest, handle: &Arc<dyn FileHandle>, stamp: Stamp, residue: Residue) -> Self {
+    pub(super) fn of(digest: &Digest, handle: &Arc<dyn FileHandle>, stamp: Stamp, residue: Residue) -> Box<Self> {
         let buffer = vec![0; STEP.min(usize::try_from(stamp.length).unwrap_or(STEP))];
         let (handle, hasher) = (Arc::clone(handle), Hasher::new(digest.algorithm()));
-        Self { handle, length: stamp.length, offset: 0, residue, hasher, buffer }
+        Box::new(Self { handle, length: stamp.length, offset: 0, residue, hasher, buffer })
     }
 
     /// Hashes the next piece, or gives the digest of the whole at the end.
-    pub(super) async fn step(mut self, pool: &Pool) -> Result<Step, StoreError> {
+    pub(super) async fn step(mut self: Box<Self>, pool: &Pool) -> Result<Step, StoreError> {
         let offset = self.offset;
         if offset >= self.length {
             return Ok(Step::End(self.hasher.finish()));

@@ -9,7 +9,7 @@
 //!
 //! Reading order: `layout` spells the paths, `files` is the seam to the file system and `pool` the threads behind it;
 //! `spool` grows and publishes content, `lookup` finds it, `blob` reads it into `blocks`, `open_files` keeps it open,
-//! `verify` hashes it again (`hashing`) and `verified` remembers that; `halves` keeps what an interrupted download had, with a
+//! `verify` hashes it again (`hashing`), `scrub` what nobody asks for, and `verified` remembers that; `halves` keeps what an interrupted download had, with a
 //! `record` beside it and a `flush` now and then, and `salvage` what can be read of a file that fails; `tags` and `links`
 //! are the records beside content; `capacity` bounds it all, `eviction` decides what goes and takes it away, and `janitor`
 //! brings order at start. `health` says what goes wrong and, with a `breaker` and a `probe`, leaves a disk alone that keeps
@@ -38,6 +38,7 @@ mod pool;
 mod probe;
 mod record;
 mod salvage;
+mod scrub;
 pub mod spool;
 pub mod tags;
 #[cfg(test)]
@@ -84,6 +85,7 @@ use layout::Layout;
 use open_files::OpenFiles;
 use pool::Pool;
 use record::Recorder;
+use scrub::Scrub;
 use tier::Tier;
 use verified::Verified;
 use verify::Verifications;
@@ -122,6 +124,7 @@ struct Disk {
     index: Mutex<Index>,
     clock: Clock,
     executor: Executor,
+    scrub: Scrub,
     /// What was set aside, the oldest first, with its bytes.
     quarantine: Mutex<VecDeque<(PathBuf, u64)>>,
     /// Work that nobody waits for: links, the walk over a large store.
@@ -157,9 +160,13 @@ impl Store {
     ) -> Result<Self, OpenError> {
         let layout = Layout::new(&config.path);
         let pool = Pool::new(metrics.store.operation_duration.clone());
-        let prepared = {
+        let (prepared, passed) = {
             let (layout, files) = (layout.clone(), Arc::clone(&files));
-            pool.run_any(move || janitor::prepare(&layout, files.as_ref())).await?
+            let prepare = move || {
+                let prepared = janitor::prepare(&layout, files.as_ref())?;
+                Ok::<_, OpenError>((prepared, scrub::Progress::noted(&layout, files.as_ref())))
+            };
+            pool.run_any(prepare).await?
         };
         let capacity = Arc::new(Capacity::new(config, prepared.space, metrics.store.clone()));
         let bucket = config.bucket.as_ref().map(|bucket| Bucket::new(bucket, &metrics.store)).transpose()?;
@@ -183,6 +190,7 @@ impl Store {
             index: Mutex::default(),
             clock: Clock::start(),
             executor: Executor::new(lifetime(config)),
+            scrub: Scrub::new(config.scrub_rate, metrics.store.scrub.clone()),
             quarantine: Mutex::default(),
             background,
             temporaries: AtomicU64::new(0),
@@ -202,6 +210,7 @@ impl Store {
         }
         store.enter_in_background();
         Executor::start(&store.disk);
+        Scrub::start(&store.disk, passed);
         store.begin_uploads();
         Ok(store)
     }
@@ -274,6 +283,7 @@ impl Store {
         self.disk.verified.set_interval(adjustment.config.verify_interval);
         self.disk.executor.set_lifetime(lifetime(&adjustment.config));
         self.disk.executor.wake();
+        self.disk.scrub.set_rate(adjustment.config.scrub_rate);
         // The bucket stays the one that it is; who to be to it may have changed.
         if let Some((bucket, config)) = self.bucket().zip(adjustment.config.bucket.as_ref())
             && let Err(error) = bucket.set_credentials(&config.credentials)

@@ -7,6 +7,7 @@ mod machine;
 mod mortal;
 mod power;
 mod regions;
+mod scrub;
 
 use std::any::Any;
 use std::fs::File;

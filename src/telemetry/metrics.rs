@@ -1,6 +1,7 @@
 //! The Prometheus metrics, a struct per room. The help texts are the reference.
 
 mod health;
+mod scrub;
 mod tls;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use prometheus::{
 };
 
 pub use health::HealthMetrics;
+pub use scrub::ScrubMetrics;
 pub use tls::TlsMetrics;
 
 /// Buckets of request durations, in seconds: OpenTelemetry's, and longer ones for blobs.
@@ -145,6 +147,8 @@ pub struct StoreMetrics {
     pub janitor_removed: IntCounter,
     /// Stored blobs and manifests that no longer hashed to their name, or could not be read.
     pub corrupt_objects: IntCounter,
+    /// Hashing again what nobody asks for.
+    pub scrub: ScrubMetrics,
     /// By reason: blobs and manifests that were taken out of the store.
     pub evicted_objects: IntCounterVec,
     /// By reason: their bytes.
@@ -373,6 +377,7 @@ impl Metrics {
                 "weir_verify_corrupt_objects_total",
                 "Stored blobs and manifests that no longer hashed to their name, or could not be read, and were set aside",
             )?,
+            scrub: ScrubMetrics::register(&mut new)?,
             evicted_objects: new.counters(
                 "weir_evicted_objects_total",
                 "Blobs and manifests taken out of the store, by reason",

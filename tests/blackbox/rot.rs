@@ -5,6 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -85,6 +86,22 @@ async fn a_range_of_a_rotten_blob_has_the_whole_looked_at() {
     is_set_aside(&weir).await;
     weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
     assert_eq!(upstream.blob_gets(blob.digest()), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_rotted_is_found_before_anybody_asks_for_it() {
+    let (upstream, weir, blob) = rotten(3 * MIB, MIB).await;
+    let file = fs::File::options().write(true).open(stored_file(weir.store_path(), blob.digest())).unwrap();
+    // What was stored within the interval was hashed then.
+    file.set_modified(SystemTime::now() - Duration::from_secs(30 * 24 * 60 * 60)).unwrap();
+    tokio::time::sleep(Duration::from_secs(10 * 60)).await;
+    is_set_aside(&weir).await;
+    weir.metric_reaches("weir_verify_last_pass_timestamp_seconds", &[], 1).await;
+    assert_eq!(weir.metric("weir_verify_scrubbed_bytes_total", &[]).await, 3 * MIB);
+    assert_eq!(upstream.blob_gets(blob.digest()), 1, "nobody has asked");
+    weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+    weir.idle().await;
+    weir.assert_invariants().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -166,6 +166,15 @@ pub(super) fn key_prefix(text: &str) -> Result<String, Wrong> {
     expected(is_prefix.then(|| prefix.to_owned()), "parts of letters, digits, `.`, `_` and `-`, such as `weir/`")
 }
 
+/// Bytes per second.
+pub(super) fn rate(text: &str) -> Result<u64, Wrong> {
+    let bytes = match units::size_limit(text) {
+        Some(SizeLimit::Bytes(bytes)) => Some(bytes),
+        Some(SizeLimit::Percent(_)) | None => None,
+    };
+    expected(bytes, "a size per second such as `8MiB`, or `0` for not at all")
+}
+
 /// Bytes for the parts of uploads.
 pub(super) fn upload_memory(text: &str) -> Result<u64, Wrong> {
     let bytes = match units::size_limit(text) {
