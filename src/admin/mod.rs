@@ -6,6 +6,7 @@
 //! cached content is served all the same, and taking the server out of rotation would turn a nuisance into an outage.
 
 mod guard;
+pub mod lines;
 pub mod probes;
 mod problem;
 mod upstreams;
@@ -19,6 +20,7 @@ use http::{StatusCode, header};
 use crate::telemetry::Metrics;
 
 pub use guard::Guard;
+pub use lines::{Event, Lines, SoFar};
 pub use probes::{Check, CheckState, Lifecycle, Phase};
 pub use upstreams::Operations;
 

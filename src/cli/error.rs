@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
+use super::admin::AdminError;
 use super::mirror::MirrorError;
-use super::upstream::AdminError;
 use crate::app::TlsError;
 use crate::config::ConfigError;
 use crate::upstream::SetupError;

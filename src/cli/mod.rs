@@ -2,11 +2,13 @@
 //!
 //! Results go to stdout, explanations to stderr. A command returns what it has to say; only `output` prints.
 
+mod admin;
 mod config;
 mod error;
 mod greeting;
 mod mirror;
 mod output;
+mod progress;
 mod serve;
 mod upstream;
 
