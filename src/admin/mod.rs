@@ -9,6 +9,7 @@ mod guard;
 pub mod lines;
 pub mod probes;
 mod problem;
+mod upkeep;
 mod upstreams;
 
 use axum::Router;
@@ -22,6 +23,7 @@ use crate::telemetry::Metrics;
 pub use guard::Guard;
 pub use lines::{Event, Lines, SoFar};
 pub use probes::{Check, CheckState, Lifecycle, Phase};
+pub use upkeep::Housekeeping;
 pub use upstreams::Operations;
 
 use probes::Report;
@@ -33,15 +35,22 @@ struct Admin {
     checks: Vec<Check>,
 }
 
-/// The admin surface. `checks` decide on readiness, beside the life cycle of the server itself.
-pub fn router(metrics: Metrics, lifecycle: Lifecycle, checks: Vec<Check>, operations: Operations) -> Router {
+/// The admin surface, with the operators' API below `/api/v1`. `checks` decide on readiness, beside the life cycle of the
+/// server itself.
+pub fn router(metrics: Metrics, lifecycle: Lifecycle, checks: Vec<Check>, api: Router) -> Router {
     Router::new()
         .route("/metrics", get(metrics_text))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/startupz", get(startupz))
         .with_state(Admin { metrics, lifecycle, checks })
-        .nest("/api/v1", upstreams::router(operations))
+        .nest("/api/v1", api)
+}
+
+/// The operators' API.
+pub fn api(operations: Operations, housekeeping: Housekeeping) -> Router {
+    let routes = upstreams::router(operations).merge(upkeep::router(housekeeping));
+    routes.fallback(async |uri: http::Uri| problem::Problem::NoSuchPath(uri.path().to_owned()))
 }
 
 async fn metrics_text(State(admin): State<Admin>) -> Response {
@@ -96,7 +105,7 @@ mod tests {
 
     fn admin(lifecycle: &Lifecycle, store: CheckState) -> Router {
         let checks = vec![Check::new("store", move || store.clone())];
-        router(Metrics::new().unwrap(), lifecycle.clone(), checks, Operations::default())
+        router(Metrics::new().unwrap(), lifecycle.clone(), checks, Router::new())
     }
 
     #[tokio::test]

@@ -14,7 +14,7 @@ pub(super) enum Problem {
     #[error("Nothing can be changed here until `admin.token_file` names a file with a token")]
     ReadOnly,
     /// There is no such path.
-    #[error("There is no {0} here; upstreams are listed at /api/v1/upstreams")]
+    #[error("There is no {0} here; there are /api/v1/upstreams, /api/v1/verify and /api/v1/gc")]
     NoSuchPath(String),
     /// There is no such upstream.
     #[error("{registry} has no upstream `{upstream}`; they are listed at /api/v1/upstreams")]

@@ -34,7 +34,6 @@ pub(super) fn router(operations: Operations) -> Router {
         .route("/upstreams", get(list))
         .route("/upstreams/{registry}/{name}/disable", post(disable))
         .route("/upstreams/{registry}/{name}/enable", post(enable))
-        .fallback(async |uri: http::Uri| Problem::NoSuchPath(uri.path().to_owned()))
         .with_state(operations)
 }
 

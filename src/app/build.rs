@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{self, Check, CheckState, Guard, Lifecycle, Operations};
+use crate::admin::{self, Check, CheckState, Guard, Housekeeping, Lifecycle, Operations};
 use crate::api::{ApiState, Registry, Surface};
 use crate::app::reload::Status;
 use crate::app::served::Served;
@@ -68,9 +68,10 @@ pub(super) async fn build(
     let guard = Guard::default();
     guard.set(config.admin.token.as_ref());
     let operations = Operations { upstreams: pull.upstream_health().clone(), guard: guard.clone() };
+    let housekeeping = Housekeeping { upkeep: pull.upkeep(), guard: guard.clone() };
     let parts = Parts {
         registry: Registry::new(api.clone(), pseudonym, &metrics).into(),
-        admin: admin::router(metrics.clone(), lifecycle.clone(), checks, operations).into(),
+        admin: admin::router(metrics.clone(), lifecycle.clone(), checks, admin::api(operations, housekeeping)).into(),
         certificates,
         lifecycle,
         metrics,

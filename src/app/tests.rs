@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::*;
-use crate::admin::{self, Operations};
+use crate::admin;
 use crate::api::access;
 use crate::telemetry::Metrics;
 use crate::upstream::UpstreamHealth;
@@ -40,7 +40,7 @@ fn parts(router: Router) -> Parts {
     Parts {
         registry: access::layer(router, &metrics).into(),
         certificates: None,
-        admin: admin::router(metrics.clone(), lifecycle.clone(), Vec::new(), Operations::default()).into(),
+        admin: admin::router(metrics.clone(), lifecycle.clone(), Vec::new(), axum::Router::new()).into(),
         lifecycle,
         metrics,
         health: UpstreamHealth::default(),

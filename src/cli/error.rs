@@ -26,6 +26,9 @@ pub(super) enum CliError {
     /// A running server cannot be asked, or refuses.
     #[error("{0}")]
     Admin(#[from] AdminError),
+    /// A store cannot be worked on without a server.
+    #[error("{0:#}")]
+    Offline(anyhow::Error),
     /// The server failed.
     #[error("{0:#}")]
     Serve(anyhow::Error),
@@ -37,7 +40,7 @@ impl CliError {
         ExitCode::from(match self {
             Self::Mirror(error) if error.is_usage() => 2,
             Self::Admin(error) if error.is_unreachable() => 5,
-            Self::Mirror(_) | Self::Admin(_) | Self::Serve(_) => 1,
+            Self::Mirror(_) | Self::Admin(_) | Self::Offline(_) | Self::Serve(_) => 1,
             Self::Config(_) | Self::Tls(_) | Self::Upstream(_) => 3,
         })
     }

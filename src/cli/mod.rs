@@ -10,6 +10,7 @@ mod mirror;
 mod output;
 mod progress;
 mod serve;
+mod upkeep;
 mod upstream;
 
 use std::path::{Path, PathBuf};
@@ -51,6 +52,10 @@ enum Command {
     MirrorConfig(mirror::MirrorArgs),
     /// Show the upstreams of a running server, or take one out of use for a while
     Upstream(upstream::UpstreamArgs),
+    /// Hash what is stored, and set aside or fetch again what is damaged
+    Verify(upkeep::VerifyArgs),
+    /// Make room in the store now: what is worth least goes
+    Gc(upkeep::GcArgs),
 }
 
 /// Runs what the arguments of the process ask for.
@@ -61,6 +66,8 @@ pub fn run() -> ExitCode {
         Command::Config(command) => config::run(&command, &cli.sources).map(|()| ExitCode::SUCCESS),
         Command::MirrorConfig(arguments) => mirror::run(&arguments, &cli.sources).map(|()| ExitCode::SUCCESS),
         Command::Upstream(arguments) => upstream::run(&arguments, &cli.sources).map(|()| ExitCode::SUCCESS),
+        Command::Verify(arguments) => upkeep::verify(&arguments, &cli.sources),
+        Command::Gc(arguments) => upkeep::gc(&arguments, &cli.sources),
     };
     result.unwrap_or_else(|error| {
         output::explain(&error);

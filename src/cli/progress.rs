@@ -130,7 +130,8 @@ mod tests {
 
     #[test]
     fn bars_come_and_go_with_their_tasks() {
-        let mut bars = Bars { all: MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::hidden()), ..Bars::default() };
+        let mut bars =
+            Bars { all: MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::hidden()), ..Bars::default() };
         let so_far = SoFar { objects: 1, bytes: 5, ..SoFar::default() };
         bars.show(&Event::Progress { task: "a".into(), so_far });
         bars.show(&Event::Progress { task: "b".into(), so_far: SoFar { of_bytes: Some(10), ..so_far } });

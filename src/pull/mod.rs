@@ -13,6 +13,7 @@
 //! `pace` decide, `relief` knows who else could); [`reader`], `stored`, `ahead` and `direct` read them, `rejoin` is how a
 //! reader survives what fails. `coalesce` and `listing` ask questions once, `library` keeps manifests, `tags` and
 //! `freshness` know how long tags are believed, `contested` and `drift` whom, and `absence` how long nothing is.
+//! `upkeep` is what operators have done to the store.
 
 mod absence;
 mod ahead;
@@ -46,6 +47,7 @@ mod sender;
 mod stat;
 mod stored;
 mod tags;
+mod upkeep;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,6 +63,7 @@ use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::upstream::{BlobStat, Conclusion, Generation, SetupError, UpstreamSet, Upstreams};
 
+pub use crate::store::{Finding, Reclaimed, StoreError};
 pub use crate::upstream::{Attempt, Attempts, PartReport, Pseudonym, UpstreamHealth, UpstreamReport};
 pub use answer::{BlobAnswer, BlobContent, BlobFacts, ManifestAnswer, ReferrersAnswer, TagsAnswer};
 pub use error::{FillError, PullError, Subject};
@@ -68,6 +71,7 @@ pub use library::StoredManifest;
 pub use outcome::{CacheResult, Source};
 pub use parts::BlobParts;
 pub use reader::{BlobReader, ReadError};
+pub use upkeep::{RepairError, Upkeep};
 
 use absence::Absences;
 use authority::Authority;

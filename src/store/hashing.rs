@@ -1,9 +1,11 @@
 //! A stored file, hashed piece by piece off the runtime's threads.
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::error::StoreError;
-use super::files::{FileHandle, Stamp};
+use super::files::{FileHandle, Files, Stamp};
 use super::pool::Pool;
 use crate::oci::{Digest, Hasher};
 
@@ -28,6 +30,26 @@ pub(super) struct Hashing {
     residue: Residue,
     hasher: Hasher,
     buffer: Vec<u8>,
+}
+
+/// Opens a final file without that being a use of it. `None` if nothing to hash stands there.
+pub(super) async fn open_unnoticed(
+    files: &Arc<dyn Files>,
+    pool: &Pool,
+    path: PathBuf,
+) -> Result<Option<(Arc<dyn FileHandle>, Stamp)>, StoreError> {
+    let files = Arc::clone(files);
+    let open = move || match files.stat(&path) {
+        Ok(facts) if facts.is_file => {
+            let handle = files.open_unnoticed(&path)?;
+            let stamp = handle.facts()?.stamp;
+            Ok(Some((handle, stamp)))
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        // Evicted in the meantime; or planted, and not ours to follow.
+        _ => Ok(None),
+    };
+    pool.run("open", open).await
 }
 
 /// How far it got.

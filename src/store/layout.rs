@@ -131,7 +131,7 @@ impl Layout {
 }
 
 /// A digest as a file name: the colon is legal on Linux, but awkward in shells and archives.
-fn link_name(digest: &Digest) -> String {
+pub(super) fn link_name(digest: &Digest) -> String {
     format!("{}-{}", digest.algorithm().as_str(), digest.hex())
 }
 

@@ -14,7 +14,9 @@
 //! are the records beside content; `capacity` bounds it all, `eviction` decides what goes and takes it away, and `janitor`
 //! brings order at start. `health` says what goes wrong and, with a `breaker` and a `probe`, leaves a disk alone that keeps
 //! failing; `lasting` makes directories outlast a power cut. `bucket` speaks S3, and `tier` puts it behind the directory.
+//! `audit`, `reclaim` and `holders` are what operators have done by hand.
 
+pub mod audit;
 pub mod blob;
 mod blocks;
 mod breaker;
@@ -28,6 +30,7 @@ mod flush;
 mod halves;
 mod hashing;
 mod health;
+pub mod holders;
 mod janitor;
 mod lasting;
 mod layout;
@@ -36,6 +39,7 @@ mod lookup;
 mod open_files;
 mod pool;
 mod probe;
+pub mod reclaim;
 mod record;
 mod salvage;
 mod scrub;
@@ -62,11 +66,14 @@ use crate::oci::{Digest, Manifest, RegistryHost, RepositoryName};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::StoreMetrics;
 
+pub use audit::Finding;
 pub use blob::BlobFile;
 pub use bucket::Bucket;
 pub use error::{OpenError, StoreError};
 pub use files::Files;
+pub use holders::Holder;
 pub use links::Links;
+pub use reclaim::Reclaimed;
 pub use spool::Spool;
 pub use tags::{TagRecord, Tags};
 pub use verify::{Flaw, Verdict, Verification};

@@ -36,5 +36,6 @@ mod store_breaker;
 mod store_enumeration;
 mod store_faults;
 mod tls;
+mod upkeep;
 mod verdicts;
 mod ways;

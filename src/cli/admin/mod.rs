@@ -73,6 +73,12 @@ impl<'a> Question<'a> {
 }
 
 impl Admin {
+    /// One that listens on this machine.
+    pub(super) fn at(address: SocketAddr, token: Secret) -> Result<Self, AdminError> {
+        let url = Url::parse(&format!("http://{address}")).map_err(|_| AdminError::Address)?;
+        Ok(Self { url, token: Some(token) })
+    }
+
     /// As `server` says, else as the configuration does.
     pub(super) fn of(server: &Server, sources: &Sources) -> Result<Self, CliError> {
         let given = server.admin_url.as_ref().map(|url| url.parse::<Url>().map_err(|_| AdminError::Address));
@@ -98,7 +104,8 @@ impl Admin {
     /// The answer, as text.
     pub(super) fn ask(&self, question: &Question<'_>) -> Result<String, AdminError> {
         self.in_runtime(async {
-            let request = self.request(&client().timeout(TIMEOUT).build().map_err(|error| self.failed(&error))?, question);
+            let request =
+                self.request(&client().timeout(TIMEOUT).build().map_err(|error| self.failed(&error))?, question);
             let answer = request.send().await.map_err(|error| self.failed(&error))?;
             let status = answer.status();
             let body = answer.text().await.map_err(|error| self.failed(&error))?;

@@ -7,10 +7,10 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde::Deserialize;
 
+use super::Sources;
 use super::admin::{Admin, AdminError, Question, Server};
 use super::error::CliError;
 use super::output::{self, Form};
-use super::Sources;
 use crate::config;
 
 #[derive(Debug, Args)]

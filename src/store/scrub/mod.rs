@@ -7,7 +7,6 @@
 
 mod progress;
 
-use std::io;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -18,8 +17,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Disk;
-use super::files::{FileHandle, Files, Stamp};
-use super::hashing::{Hashing, Residue, Step};
+use super::files::{Files, Stamp};
+use super::hashing::{Hashing, Residue, Step, open_unnoticed};
 use super::layout::Layout;
 use super::pool::Pool;
 use crate::oci::Digest;
@@ -137,7 +136,9 @@ impl Scrubber {
     }
 
     async fn look_at(&mut self, digest: &Digest, interval: Duration) -> Result<(), Ended> {
-        let Some((handle, stamp)) = self.open(digest).await else { return Ok(()) };
+        let opened = open_unnoticed(&self.files, &self.pool, self.layout.blob(digest)).await;
+        // What cannot be opened is no worse than what is not there: it is not served either.
+        let Ok(Some((handle, stamp))) = opened else { return Ok(()) };
         if !self.disk()?.is_to_be_scrubbed(digest, stamp, interval) {
             return Ok(());
         }
@@ -160,23 +161,6 @@ impl Scrubber {
         };
         self.disk()?.judge(digest, stamp, hashed).await;
         Ok(())
-    }
-
-    /// Opens the final file of a digest without that being a use of it. `None` if nothing to hash stands there.
-    async fn open(&self, digest: &Digest) -> Option<(Arc<dyn FileHandle>, Stamp)> {
-        let (files, path) = (Arc::clone(&self.files), self.layout.blob(digest));
-        let open = move || match files.stat(&path) {
-            Ok(facts) if facts.is_file => {
-                let handle = files.open_unnoticed(&path)?;
-                let stamp = handle.facts()?.stamp;
-                Ok(Some((handle, stamp)))
-            }
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            // Evicted in the meantime; or planted, and not ours to follow.
-            _ => Ok(None),
-        };
-        let opened = self.pool.run("open", open).await;
-        opened.inspect_err(|error| tracing::debug!(%digest, %error, "A stored file could not be looked at")).ok()?
     }
 
     /// Waits for as long as so many bytes may take, and for those who pull.
