@@ -129,6 +129,18 @@ pub enum OpenError {
         /// The newest layout known.
         known: u32,
     },
+    /// A release long before this one wrote it.
+    #[error(
+        "The store {path} has layout {found}, and this release reads {known} and the one before: start the release before this one over it once, or remove the directory, all of which can be fetched again"
+    )]
+    Outdated {
+        /// The directory.
+        path: PathBuf,
+        /// The layout on disk.
+        found: String,
+        /// The newest layout known.
+        known: u32,
+    },
     /// A bucket that the configuration names cannot be used at all.
     #[error("The bucket {name} of `store.s3` cannot be used: {reason}")]
     Bucket {

@@ -7,7 +7,7 @@
 //!   is complete or absent, whenever the process or the machine dies.
 //! - A failure of the store is an error value for the caller, who goes on without it; it is counted and logged here.
 //!
-//! Reading order: `layout` spells the paths, `files` is the seam to the file system and `pool` the threads behind it;
+//! Reading order: `layout` spells the paths, `version` says whose they are, `files` is the seam to the file system and `pool` the threads behind it;
 //! `spool` grows and publishes content, `lookup` finds it, `blob` reads it into `blocks`, `open_files` keeps it open,
 //! `verify` hashes it again (`hashing`), `scrub` what nobody asks for, and `verified` remembers that; `halves` keeps what an interrupted download had, with a
 //! `record` beside it and a `flush` now and then, and `salvage` what can be read of a file that fails; `tags` and `links`
@@ -50,6 +50,7 @@ mod tests;
 mod tier;
 mod verified;
 pub mod verify;
+mod version;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;

@@ -3,6 +3,7 @@
 mod crashes;
 mod faults;
 mod halves;
+mod layouts;
 mod machine;
 mod mortal;
 mod power;

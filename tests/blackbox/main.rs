@@ -36,6 +36,7 @@ mod store_breaker;
 mod store_enumeration;
 mod store_faults;
 mod tls;
+mod upgrades;
 mod upkeep;
 mod verdicts;
 mod ways;
