@@ -10,6 +10,7 @@ mod images;
 pub mod lines;
 pub mod probes;
 mod problem;
+mod upkeep;
 mod upstreams;
 
 use axum::Router;
@@ -24,6 +25,7 @@ pub use guard::Guard;
 pub use images::Images;
 pub use lines::{Event, Lines, SoFar};
 pub use probes::{Check, CheckState, Lifecycle, Phase};
+pub use upkeep::Housekeeping;
 pub use upstreams::Operations;
 
 use probes::Report;
@@ -48,8 +50,8 @@ pub fn router(metrics: Metrics, lifecycle: Lifecycle, checks: Vec<Check>, api: R
 }
 
 /// The operators' API.
-pub fn api(operations: Operations, images: Images) -> Router {
-    let routes = upstreams::router(operations).merge(images::router(images));
+pub fn api(operations: Operations, images: Images, housekeeping: Housekeeping) -> Router {
+    let routes = upstreams::router(operations).merge(images::router(images)).merge(upkeep::router(housekeeping));
     routes.fallback(async |uri: http::Uri| problem::Problem::NoSuchPath(uri.path().to_owned()))
 }
 

@@ -14,7 +14,9 @@ pub(super) enum Problem {
     #[error("Nothing can be changed here until `admin.token_file` names a file with a token")]
     ReadOnly,
     /// There is no such path.
-    #[error("There is no {0} here; there are /api/v1/upstreams, /api/v1/images, /api/v1/pins and /api/v1/prefetch")]
+    #[error(
+        "There is no {0} here; there are /api/v1/upstreams, /api/v1/images, /api/v1/pins, /api/v1/prefetch, /api/v1/verify and /api/v1/gc"
+    )]
     NoSuchPath(String),
     /// There is no such upstream.
     #[error("{registry} has no upstream `{upstream}`; they are listed at /api/v1/upstreams")]

@@ -6,7 +6,7 @@ use anyhow::Context;
 use futures_util::future::BoxFuture;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{self, Check, CheckState, Guard, Images, Lifecycle, Operations};
+use crate::admin::{self, Check, CheckState, Guard, Housekeeping, Images, Lifecycle, Operations};
 use crate::api::{ApiState, Registry, Surface};
 use crate::app::reload::Status;
 use crate::app::served::Served;
@@ -71,9 +71,11 @@ pub(super) async fn build(
     guard.set(config.admin.token.as_ref());
     let operations = Operations { upstreams: pull.upstream_health().clone(), guard: guard.clone() };
     let images = Images { pull: pull.clone(), keeper: keeper.clone(), guard: guard.clone() };
+    let housekeeping = Housekeeping { upkeep: pull.upkeep(), guard: guard.clone() };
+    let api_of_operators = admin::api(operations, images, housekeeping);
     let parts = Parts {
         registry: Registry::new(api.clone(), pseudonym, &metrics).into(),
-        admin: admin::router(metrics.clone(), lifecycle.clone(), checks, admin::api(operations, images)).into(),
+        admin: admin::router(metrics.clone(), lifecycle.clone(), checks, api_of_operators).into(),
         certificates,
         lifecycle,
         metrics,

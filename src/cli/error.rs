@@ -33,6 +33,9 @@ pub(super) enum CliError {
     /// There is nothing like that to unpin.
     #[error("{0}")]
     Pin(#[from] PinError),
+    /// A store cannot be worked on without a server.
+    #[error("{0:#}")]
+    Offline(anyhow::Error),
     /// The server failed.
     #[error("{0:#}")]
     Serve(anyhow::Error),
@@ -45,7 +48,7 @@ impl CliError {
             Self::Mirror(error) if error.is_usage() => 2,
             Self::Admin(error) if error.is_unreachable() => 5,
             Self::Input(_) => 2,
-            Self::Mirror(_) | Self::Admin(_) | Self::Pin(_) | Self::Serve(_) => 1,
+            Self::Mirror(_) | Self::Admin(_) | Self::Pin(_) | Self::Offline(_) | Self::Serve(_) => 1,
             Self::Config(_) | Self::Tls(_) | Self::Upstream(_) => 3,
         })
     }

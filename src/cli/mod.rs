@@ -12,6 +12,7 @@ mod output;
 mod progress;
 mod serve;
 mod table;
+mod upkeep;
 mod upstream;
 
 use std::path::{Path, PathBuf};
@@ -55,6 +56,10 @@ enum Command {
     Upstream(upstream::UpstreamArgs),
     #[command(flatten)]
     Images(images::ImagesCommand),
+    /// Hash what is stored, and set aside or fetch again what is damaged
+    Verify(upkeep::VerifyArgs),
+    /// Make room in the store now: what is worth least goes
+    Gc(upkeep::GcArgs),
 }
 
 /// Runs what the arguments of the process ask for.
@@ -66,6 +71,8 @@ pub fn run() -> ExitCode {
         Command::MirrorConfig(arguments) => mirror::run(&arguments, &cli.sources).map(|()| ExitCode::SUCCESS),
         Command::Images(command) => images::run(&command, &cli.sources),
         Command::Upstream(arguments) => upstream::run(&arguments, &cli.sources).map(|()| ExitCode::SUCCESS),
+        Command::Verify(arguments) => upkeep::verify(&arguments, &cli.sources),
+        Command::Gc(arguments) => upkeep::gc(&arguments, &cli.sources),
     };
     result.unwrap_or_else(|error| {
         output::explain(&error);

@@ -155,6 +155,7 @@ const BEYOND_A_SCHEMA: &[&str] = &[
     "is given without",
     "`store.s3` is missing",
     "at least `40MiB`",
+    "a size per second",
     // Numbers have no length to a schema.
     "3 to 63 letters",
 ];

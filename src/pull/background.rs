@@ -126,7 +126,7 @@ impl PullService {
             }
             let (follower, is_own) = match self.shared.flights.enter_for(&digest, scope, Purpose::Background) {
                 Entry::Leader(permit, follower) => {
-                    self.take_off(&wanted, permit);
+                    self.take_off(&wanted, permit, None);
                     (follower, true)
                 }
                 Entry::Follower(follower) => (follower, false),

@@ -14,9 +14,10 @@ use super::fill::{Fill, HELD_BACK};
 use super::flight::{Entry, Follower, Opened, Permit, Progress};
 use super::outcome::{CacheResult, Source};
 use super::parts::BlobParts;
-use super::reader::{BlobReader, Following, Trust, Waiting};
+use super::reader::{BlobReader, Following, Waiting};
 use super::rejoin::WayOn;
 use super::relay::Relay;
+use super::stored::{Stored, Trust};
 use super::{PullService, Scope};
 use crate::oci::request::BlobRequest;
 use crate::oci::selection::Unselectable;
@@ -78,7 +79,7 @@ impl PullService {
         let expected = permission.grant.size;
         let wanted = Wanted { scope, upstreams, request, selection, expected, purpose: Purpose::Miss };
         if let Some(file) = self.stored(&wanted).await {
-            return self.answer_from(file, &wanted);
+            return self.answer_from(file, wanted);
         }
         // Boxed: what every request carries with it should be what a hit needs.
         Box::pin(self.open_missing(wanted)).await
@@ -110,9 +111,9 @@ impl PullService {
             Entry::Leader(permit, follower) => {
                 // Between the look and the entry another flight may have ended.
                 if let Some(file) = self.stored(wanted).await {
-                    return Ok(self.answer_from(file, wanted)?);
+                    return Ok(self.answer_from(file, wanted.clone())?);
                 }
-                self.take_off(wanted, permit);
+                self.take_off(wanted, permit, None);
                 self.follow(wanted, follower, CacheResult::Miss, Failure::Own).await
             }
             Entry::Follower(follower) => {
@@ -146,14 +147,14 @@ impl PullService {
         }
         if file.length().is_some_and(|length| length <= HELD_BACK)
             && !file.is_verified()
-            && Box::pin(store.verify_now(digest, &file)).await == Verdict::Damaged
+            && Box::pin(store.verify_now(digest, &file)).await != Verdict::Sound
         {
             return None;
         }
         Some(file)
     }
 
-    fn answer_from(&self, file: BlobFile, wanted: &Wanted) -> Result<BlobAnswer, PullError> {
+    fn answer_from(&self, file: BlobFile, wanted: Wanted) -> Result<BlobAnswer, PullError> {
         let size = file.length();
         let facts = BlobFacts { size, result: CacheResult::Hit, source: Source::Disk, upstream: None };
         let selected = resolve(&wanted.selection, size)?;
@@ -162,11 +163,12 @@ impl PullService {
             Selected::Whole | Selected::Several(_) => (0, size.unwrap_or_default()),
         };
         let whole = !matches!(selected, Selected::Several(_)) && start == 0 && Some(end) == size;
-        let trust = self.trust(&file, wanted, whole);
+        let trust = self.trust(&file, &wanted, whole);
+        let (stored, way_on) = (Stored { file, trust }, Box::new(WayOn::of_stored(self, wanted)));
         let content = match selected {
-            Selected::Whole => BlobContent::Whole(BlobReader::stored(file, trust, start, end)),
-            Selected::One(range) => BlobContent::Range(range, BlobReader::stored(file, trust, start, end)),
-            Selected::Several(ranges) => BlobContent::Ranges(BlobParts::stored(file, &trust, ranges)),
+            Selected::Whole => BlobContent::Whole(BlobReader::stored(stored, way_on, start, end)),
+            Selected::One(range) => BlobContent::Range(range, BlobReader::stored(stored, way_on, start, end)),
+            Selected::Several(ranges) => BlobContent::Ranges(BlobParts::stored(stored, way_on, ranges)),
         };
         Ok(BlobAnswer { facts, content })
     }
@@ -182,9 +184,9 @@ impl PullService {
         if whole { Trust::Pending(verification) } else { Trust::Unverified }
     }
 
-    /// Starts the fetch as a task of its own.
-    pub(super) fn take_off(&self, wanted: &Wanted, permit: Permit) {
-        let fill = Fill { errand: self.errand(wanted), store: self.shared.store.clone() };
+    /// Starts the fetch as a task of its own. What `remains` of a stored file need not be fetched.
+    pub(super) fn take_off(&self, wanted: &Wanted, permit: Permit, remains: Option<BlobFile>) {
+        let fill = Fill { errand: self.errand(wanted), store: self.shared.store.clone(), remains };
         self.shared.tasks.spawn(fill.run(permit));
     }
 

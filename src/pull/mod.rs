@@ -10,10 +10,11 @@
 //!
 //! Reading order: `manifest` and `blob` are the walk of a pull, `documents` the rest of it. Below them `flight`
 //! and `fill` fetch blobs, by way of a `relay` from one upstream to the next (`errand` opens them, `continuation` and
-//! `pace` decide, `relief` knows who else could); [`reader`], `ahead` and `direct` read them, `rejoin` is how a reader
-//! survives a failed flight. `coalesce` and `listing` ask questions once, `library` keeps manifests, `tags` and
+//! `pace` decide, `relief` knows who else could); [`reader`], `stored`, `ahead` and `direct` read them, `rejoin` is how a
+//! reader survives what fails. `coalesce` and `listing` ask questions once, `library` keeps manifests, `tags` and
 //! `freshness` know how long tags are believed, `contested` and `drift` whom, and `absence` how long nothing is.
-//! `background` asks without anybody waiting, `collect` has all of an image, and `pins` keeps images.
+//! `background` asks without anybody waiting, `collect` has all of an image, `pins` keeps images, and `upkeep` is what
+//! operators have done to the store.
 
 mod absence;
 mod ahead;
@@ -49,7 +50,9 @@ mod relay;
 mod relief;
 mod sender;
 mod stat;
+mod stored;
 mod tags;
+mod upkeep;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,7 +69,7 @@ use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::upstream::{BlobStat, Conclusion, Generation, SetupError, UpstreamSet, Upstreams};
 
-pub use crate::store::{PinName, PinRecord, StoreError, StoredImage};
+pub use crate::store::{Finding, PinName, PinRecord, Reclaimed, StoreError, StoredImage};
 pub use crate::upstream::{Attempt, Attempts, PartReport, Pseudonym, UpstreamHealth, UpstreamReport};
 pub use answer::{BlobAnswer, BlobContent, BlobFacts, ManifestAnswer, ReferrersAnswer, TagsAnswer};
 pub use collect::{Amount, CollectError};
@@ -77,6 +80,7 @@ pub use outcome::{CacheResult, Source};
 pub use parts::BlobParts;
 pub use pins::{ImageReport, Keeper, PinReport, PinState};
 pub use reader::{BlobReader, ReadError};
+pub use upkeep::{RepairError, Upkeep};
 
 use absence::Absences;
 use authority::Authority;

@@ -102,6 +102,17 @@ impl Capacity {
         limit - limit / HIGH
     }
 
+    /// How many bytes are beyond what is left after room was made: a tenth of what the store can take is free then.
+    pub(super) fn above_low_mark(&self, space: Space) -> u64 {
+        let reach = self.used().saturating_add(self.free(space));
+        self.shortage(self.limit.load(Ordering::Relaxed).min(reach) / LOW, space)
+    }
+
+    /// What final files and all downloads take.
+    pub(super) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
     /// How many bytes are missing for `bytes` more. `space` is what the file system has now.
     pub(super) fn shortage(&self, bytes: u64, space: Space) -> u64 {
         let missing =

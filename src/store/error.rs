@@ -104,6 +104,11 @@ impl StoreError {
         matches!(self.operation(), "open" | "read" | "stat" | "verify" | "list" | "walk")
     }
 
+    /// Whether the file that was read is to blame, and not the moment.
+    pub fn is_of_this_file(&self) -> bool {
+        matches!(self, Self::Truncated { .. }) || (self.is_of_reading() && self.kind() == "eio")
+    }
+
     /// Whether the process has no descriptor left to open a file with.
     pub fn is_out_of_descriptors(&self) -> bool {
         self.kind() == "emfile"
@@ -129,6 +134,18 @@ pub enum OpenError {
         "The store {path} has layout {found}, written by a later release; this one reads up to {known}: upgrade weir, or use another `store.path`"
     )]
     Layout {
+        /// The directory.
+        path: PathBuf,
+        /// The layout on disk.
+        found: String,
+        /// The newest layout known.
+        known: u32,
+    },
+    /// A release long before this one wrote it.
+    #[error(
+        "The store {path} has layout {found}, and this release reads {known} and the one before: start the release before this one over it once, or remove the directory, all of which can be fetched again"
+    )]
+    Outdated {
         /// The directory.
         path: PathBuf,
         /// The layout on disk.

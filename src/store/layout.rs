@@ -4,6 +4,7 @@
 //! ```text
 //! <root>/LOCK                                              flock: one writer per directory
 //! <root>/layout                                            the version of this layout
+//! <root>/scrub                                             JSON: how far the pass over the store is
 //! <root>/blobs/sha256/ab/abcdef…                           manifests and blobs alike
 //! <root>/repositories/<registry>/<repository>/_tags/<tag>  JSON: what the tag meant
 //! <root>/repositories/<registry>/<repository>/_links/<digest>  empty: this repository may serve it
@@ -55,6 +56,11 @@ impl Layout {
 
     pub(super) fn version(&self) -> PathBuf {
         self.root.join("layout")
+    }
+
+    /// How far the pass over the store is.
+    pub(super) fn scrub_progress(&self) -> PathBuf {
+        self.root.join("scrub")
     }
 
     pub(super) fn temporary(&self) -> PathBuf {
@@ -174,7 +180,7 @@ impl Layout {
 }
 
 /// A digest as a file name: the colon is legal on Linux, but awkward in shells and archives.
-fn link_name(digest: &Digest) -> String {
+pub(super) fn link_name(digest: &Digest) -> String {
     format!("{}-{}", digest.algorithm().as_str(), digest.hex())
 }
 

@@ -29,7 +29,7 @@ const LINK: Bytes = Bytes::from_static(b"\n");
 /// The links of a store.
 #[derive(Debug, Clone)]
 pub struct Links {
-    disk: Arc<Disk>,
+    pub(super) disk: Arc<Disk>,
 }
 
 impl Links {

@@ -7,15 +7,19 @@
 //!   is complete or absent, whenever the process or the machine dies.
 //! - A failure of the store is an error value for the caller, who goes on without it; it is counted and logged here.
 //!
-//! Reading order: `layout` spells the paths, `files` is the seam to the file system and `pool` the threads behind it;
+//! Reading order: `layout` spells the paths, `version` says whose they are, `files` is the seam to the file system and
+//! `pool` the threads behind it;
 //! `spool` grows and publishes content, `lookup` finds it, `blob` reads it into `blocks`, `open_files` keeps it open,
-//! `verify` hashes it again and `verified` remembers that; `halves` keeps what an interrupted download had, with a
-//! `record` beside it and a `flush` now and then; `tags` and `links` are the records beside content; `capacity` bounds
-//! it all, `eviction` decides what goes and takes it away, and `janitor` brings order at start. `health` says what goes
-//! wrong and, with a `breaker` and a `probe`, leaves a disk alone that keeps failing; `lasting` makes directories outlast
-//! a power cut. `bucket` speaks S3, `tier` puts it behind the directory, `replicas` share it, and `elsewhere` sends
-//! clients there. `pins` are records of what is to stay, and `catalog` tells people what is here.
+//! `verify` hashes it again (`hashing`), `scrub` what nobody asks for, and `verified` remembers that; `halves` keeps what
+//! an interrupted download had, with a `record` beside it and a `flush` now and then, and `salvage` what can be read of a
+//! file that fails; `tags` and `links` are the records beside content; `capacity` bounds it all, `eviction` decides what
+//! goes and takes it away, and `janitor` brings order at start. `health` says what goes wrong and, with a `breaker` and a
+//! `probe`, leaves a disk alone that keeps failing; `lasting` makes directories outlast a power cut. `bucket` speaks S3,
+//! `tier` puts it behind the directory, `replicas` share it, and `elsewhere` sends clients there. `pins` are records of
+//! what is to stay, and `catalog` tells people what is here; `audit`, `reclaim` and `holders` are what operators have done
+//! by hand.
 
+pub mod audit;
 pub mod blob;
 mod blocks;
 mod breaker;
@@ -29,7 +33,9 @@ pub mod eviction;
 pub mod files;
 mod flush;
 mod halves;
+mod hashing;
 mod health;
+pub mod holders;
 mod janitor;
 mod lasting;
 mod layout;
@@ -39,8 +45,11 @@ mod open_files;
 pub mod pins;
 mod pool;
 mod probe;
+pub mod reclaim;
 mod record;
 mod replicas;
+mod salvage;
+mod scrub;
 pub mod spool;
 pub mod tags;
 #[cfg(test)]
@@ -48,6 +57,7 @@ mod tests;
 mod tier;
 mod verified;
 pub mod verify;
+mod version;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -64,16 +74,19 @@ use crate::oci::{Digest, Manifest, RegistryHost, RepositoryName};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::StoreMetrics;
 
+pub use audit::Finding;
 pub use blob::BlobFile;
 pub use bucket::Bucket;
 pub use catalog::StoredImage;
 pub use error::{OpenError, StoreError};
 pub use files::Files;
+pub use holders::Holder;
 pub use links::Links;
 pub use pins::{PinName, PinRecord, PinRoots, Pins, Root};
+pub use reclaim::Reclaimed;
 pub use spool::Spool;
 pub use tags::{TagRecord, Tags};
-pub use verify::{Verdict, Verification};
+pub use verify::{Flaw, Verdict, Verification};
 
 use blocks::Blocks;
 use capacity::{Amount, Capacity, Reservation};
@@ -90,6 +103,7 @@ use open_files::OpenFiles;
 use pool::Pool;
 use record::Recorder;
 use replicas::ImageUse;
+use scrub::Scrub;
 use tier::Tier;
 use verified::Verified;
 use verify::Verifications;
@@ -130,6 +144,7 @@ struct Disk {
     executor: Executor,
     /// Whether somebody has said what is pinned. Locked before `index`.
     protected: Mutex<bool>,
+    scrub: Scrub,
     /// What was set aside, the oldest first, with its bytes.
     quarantine: Mutex<VecDeque<(PathBuf, u64)>>,
     /// Work that nobody waits for: links, the walk over a large store.
@@ -165,9 +180,13 @@ impl Store {
     ) -> Result<Self, OpenError> {
         let layout = Layout::new(&config.path);
         let pool = Pool::new(metrics.store.operation_duration.clone());
-        let prepared = {
+        let (prepared, passed) = {
             let (layout, files) = (layout.clone(), Arc::clone(&files));
-            pool.run_any(move || janitor::prepare(&layout, files.as_ref())).await?
+            let prepare = move || {
+                let prepared = janitor::prepare(&layout, files.as_ref())?;
+                Ok::<_, OpenError>((prepared, scrub::Progress::noted(&layout, files.as_ref())))
+            };
+            pool.run_any(prepare).await?
         };
         let capacity = Arc::new(Capacity::new(config, prepared.space, metrics.store.clone()));
         let tier = config.bucket.as_ref().map(|bucket| Tier::new(bucket, &metrics.store)).transpose()?;
@@ -192,6 +211,7 @@ impl Store {
             clock: Clock::start(),
             executor: Executor::new(lifetime(config)),
             protected: Mutex::default(),
+            scrub: Scrub::new(config.scrub_rate, metrics.store.scrub.clone()),
             quarantine: Mutex::default(),
             background,
             temporaries: AtomicU64::new(0),
@@ -211,6 +231,7 @@ impl Store {
         }
         store.enter_in_background();
         Executor::start(&store.disk);
+        Scrub::start(&store.disk, passed);
         store.begin_uploads();
         if let Some(tier) = &store.disk.tier {
             tier.replica.start(&store.disk);
@@ -286,6 +307,7 @@ impl Store {
         self.disk.verified.set_interval(adjustment.config.verify_interval);
         self.disk.executor.set_lifetime(lifetime(&adjustment.config));
         self.disk.executor.wake();
+        self.disk.scrub.set_rate(adjustment.config.scrub_rate);
         if let Some((tier, config)) = self.disk.tier.as_ref().zip(adjustment.config.bucket.as_ref()) {
             tier.adjust(config);
         }

@@ -3,11 +3,13 @@
 mod crashes;
 mod faults;
 mod halves;
+mod layouts;
 mod machine;
 mod mortal;
 mod pins;
 mod power;
 mod regions;
+mod scrub;
 
 use std::any::Any;
 use std::fs::File;

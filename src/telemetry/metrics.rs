@@ -3,6 +3,7 @@
 mod bucket;
 mod health;
 mod pins;
+mod scrub;
 mod tls;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use prometheus::{
 pub use bucket::BucketMetrics;
 pub use health::HealthMetrics;
 pub use pins::PinMetrics;
+pub use scrub::ScrubMetrics;
 pub use tls::TlsMetrics;
 
 /// Buckets of request durations, in seconds: OpenTelemetry's, and longer ones for blobs.
@@ -76,6 +78,8 @@ pub struct PullMetrics {
     pub client_aborts: IntCounterVec,
     /// By registry and outcome: ranges far ahead of a download, for which an upstream was asked on its own.
     pub ranges_ahead: IntCounterVec,
+    /// By reason: answers out of a stored file that failed, which went on elsewhere in the middle.
+    pub rescued_answers: IntCounterVec,
     /// By registry and upstream: bodies that did not hash to the digest asked for.
     pub digest_mismatches: IntCounterVec,
     /// By registry, since start: blobs and manifests whose storage was acknowledged (file and directory flushed).
@@ -147,8 +151,10 @@ pub struct StoreMetrics {
     pub resumed_bytes: IntCounter,
     /// Leftovers of interrupted downloads that were removed.
     pub janitor_removed: IntCounter,
-    /// Stored blobs and manifests that no longer hashed to their name.
+    /// Stored blobs and manifests that no longer hashed to their name, or could not be read.
     pub corrupt_objects: IntCounter,
+    /// Hashing again what nobody asks for.
+    pub scrub: ScrubMetrics,
     /// By reason: blobs and manifests that were taken out of the store.
     pub evicted_objects: IntCounterVec,
     /// By reason: their bytes.
@@ -229,6 +235,11 @@ impl Metrics {
                 "weir_ranges_ahead_total",
                 "Ranges far ahead of a download, by whether they were fetched on their own",
                 &["registry", "outcome"],
+            )?,
+            rescued_answers: new.counters(
+                "weir_rescued_answers_total",
+                "Answers out of a stored file that failed in the middle, and that went on elsewhere at the same byte",
+                &["reason"],
             )?,
             digest_mismatches: new.counters(
                 "weir_digest_mismatches_total",
@@ -367,8 +378,9 @@ impl Metrics {
             bucket: BucketMetrics::register(&mut new)?,
             corrupt_objects: new.counter(
                 "weir_verify_corrupt_objects_total",
-                "Stored blobs and manifests that no longer hashed to their name and were set aside",
+                "Stored blobs and manifests that no longer hashed to their name, or could not be read, and were set aside",
             )?,
+            scrub: ScrubMetrics::register(&mut new)?,
             evicted_objects: new.counters(
                 "weir_evicted_objects_total",
                 "Blobs and manifests taken out of the store, by reason",

@@ -17,7 +17,16 @@ pub(super) fn hold(config: &mut Config, in_force: &Config) -> Vec<&'static str> 
         tls,
     } = server;
     let AdminConfig { listen: admin_listen, token: _ } = admin;
-    let StoreConfig { path, max_size: _, keep_free: _, verify_interval: _, max_age: _, max_idle: _, bucket } = store;
+    let StoreConfig {
+        path,
+        max_size: _,
+        keep_free: _,
+        verify_interval: _,
+        scrub_rate: _,
+        max_age: _,
+        max_idle: _,
+        bucket,
+    } = store;
 
     let mut held = Vec::new();
     held.extend(keep(listen, &in_force.server.listen, "server.listen"));

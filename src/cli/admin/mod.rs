@@ -73,6 +73,12 @@ impl<'a> Question<'a> {
 }
 
 impl Admin {
+    /// One that listens on this machine.
+    pub(super) fn at(address: SocketAddr, token: Secret) -> Result<Self, AdminError> {
+        let url = Url::parse(&format!("http://{address}")).map_err(|_| AdminError::Address)?;
+        Ok(Self { url, token: Some(token) })
+    }
+
     /// As `server` says, else as the configuration does.
     pub(super) fn of(server: &Server, sources: &Sources) -> Result<Self, CliError> {
         let given = server.admin_url.as_ref().map(|url| url.parse::<Url>().map_err(|_| AdminError::Address));

@@ -57,6 +57,7 @@ pub(in crate::config) const STORE: Keys = Keys {
         ("max_size", Kind::PositiveSize),
         ("keep_free", Kind::Size),
         ("verify_interval", Kind::Duration),
+        ("scrub_rate", Kind::Size),
         ("max_age", Kind::Duration),
         ("max_idle", Kind::Duration),
         ("s3", Kind::Map(&S3)),

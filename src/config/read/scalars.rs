@@ -175,6 +175,15 @@ pub(super) fn bytes(text: &str) -> Result<u64, Wrong> {
     expected(bytes, "a size of more than nothing, such as `500GiB`; a bucket has no size to have a share of")
 }
 
+/// Bytes per second.
+pub(super) fn rate(text: &str) -> Result<u64, Wrong> {
+    let bytes = match units::size_limit(text) {
+        Some(SizeLimit::Bytes(bytes)) => Some(bytes),
+        Some(SizeLimit::Percent(_)) | None => None,
+    };
+    expected(bytes, "a size per second such as `8MiB`, or `0` for not at all")
+}
+
 /// Bytes for the parts of uploads.
 pub(super) fn upload_memory(text: &str) -> Result<u64, Wrong> {
     let bytes = match units::size_limit(text) {

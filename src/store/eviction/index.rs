@@ -314,6 +314,14 @@ impl Index {
         (over, (end < self.entries.slots()).then_some(end))
     }
 
+    /// `most` blobs from the place `from` on, in no order, and where to go on, if there is more.
+    pub fn list(&self, from: u32, most: u32) -> (Vec<Victim>, Option<u32>) {
+        let end = from.saturating_add(most).min(self.entries.slots());
+        let stored = (from..end).filter(|slot| self.entries.get(*slot).place != Place::Free);
+        let stored = stored.map(|slot| Victim { digest: self.entries.digest(slot), size: self.entries.get(slot).size });
+        (stored.collect(), (end < self.entries.slots()).then_some(end))
+    }
+
     /// At most `most` blobs whose files are to be told that they were used just now.
     pub fn take_hints(&mut self, most: usize) -> Vec<Digest> {
         let first = self.hints.len().saturating_sub(most);
