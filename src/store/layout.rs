@@ -35,6 +35,9 @@ use crate::oci::{Algorithm, Digest, RegistryHost, RepositoryName, Tag};
 /// The version of the layout that this release writes.
 pub(super) const LAYOUT_VERSION: u32 = 1;
 
+/// The same, of a bucket, which replicas of other releases use as well: it changes less often than that of a directory.
+pub(super) const BUCKET_LAYOUT_VERSION: u32 = 1;
+
 /// The paths below one root. Every argument is a parsed name, so none can leave it.
 #[derive(Debug, Clone)]
 pub(super) struct Layout {

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use crate::store::bucket::Bucket;
 use crate::store::error::StoreError;
-use crate::store::layout::LAYOUT_VERSION;
+use crate::store::layout::BUCKET_LAYOUT_VERSION;
 
 /// The most bytes of the record.
 const MAX_RECORD_BYTES: u64 = 64;
@@ -62,7 +62,7 @@ impl Version {
         let state = judge(found.as_deref());
         if state == State::Unknown {
             // Nobody has written to it, or a release that did not say so: what it wrote is laid out as by this one.
-            bucket.write_record(&path, format!("{LAYOUT_VERSION}\n").into()).await?;
+            bucket.write_record(&path, format!("{BUCKET_LAYOUT_VERSION}\n").into()).await?;
             *self.state.lock() = State::Known;
             return Ok(());
         }
@@ -88,14 +88,14 @@ fn judge(found: Option<&[u8]>) -> State {
     let text = String::from_utf8_lossy(found);
     let text = text.trim();
     match text.parse::<u32>() {
-        Ok(version) if version <= LAYOUT_VERSION => State::Known,
+        Ok(version) if version <= BUCKET_LAYOUT_VERSION => State::Known,
         // What is no number is what a later release calls it.
         _ => State::Later(text.chars().filter(|character| !character.is_control()).collect()),
     }
 }
 
 fn later(found: &str) -> StoreError {
-    StoreError::BucketLayout { found: found.to_owned(), known: LAYOUT_VERSION }
+    StoreError::BucketLayout { found: found.to_owned(), known: BUCKET_LAYOUT_VERSION }
 }
 
 #[cfg(test)]
@@ -104,8 +104,8 @@ mod tests {
 
     #[test]
     fn a_release_knows_its_own_layout_and_those_before_and_no_later_one() {
-        let own = format!("{LAYOUT_VERSION}\n");
-        let next = (LAYOUT_VERSION + 1).to_string();
+        let own = format!("{BUCKET_LAYOUT_VERSION}\n");
+        let next = (BUCKET_LAYOUT_VERSION + 1).to_string();
         for (found, expected) in [
             (None, State::Unknown),
             (Some("0\n"), State::Known),
