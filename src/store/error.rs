@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::bucket::Failure;
+use super::health::rights_wanted;
 
 /// A failure of the store while it runs.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -160,6 +161,16 @@ pub enum OpenError {
         name: String,
         /// Why not.
         reason: String,
+    },
+    /// The directory may not be used.
+    #[error("Cannot {operation} {path}, the directory of `store.path`: {}", rights_wanted(.root))]
+    Denied {
+        /// What was tried, as a verb.
+        operation: &'static str,
+        /// The path.
+        path: PathBuf,
+        /// The directory of the store.
+        root: PathBuf,
     },
     /// The directory cannot be prepared.
     #[error("Cannot {operation} {path}, the directory of `store.path`")]

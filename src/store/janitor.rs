@@ -40,6 +40,10 @@ pub(super) struct Prepared {
 /// What only an operator can put right: another process, a later release, missing rights. A disk that is full or
 /// read-only is not among them: it must not keep the server from starting.
 pub(super) fn prepare(layout: &Layout, files: &dyn Files) -> Result<Prepared, OpenError> {
+    try_to_prepare(layout, files).map_err(|error| denied(error, layout.root()))
+}
+
+fn try_to_prepare(layout: &Layout, files: &dyn Files) -> Result<Prepared, OpenError> {
     let mut trouble = None;
     let lock = tolerate(take_lock(layout, files), &mut trouble)?;
     tolerate(version::check(layout, files, LAYOUT_VERSION, lock.is_some()), &mut trouble)?;
@@ -59,6 +63,16 @@ fn tolerate<T>(prepared: Result<T, OpenError>, trouble: &mut Option<StoreError>)
             Ok(None)
         }
         Err(error) => Err(error),
+    }
+}
+
+/// The same, where it is rights that are missing.
+fn denied(error: OpenError, root: &Path) -> OpenError {
+    match error {
+        OpenError::Io { operation, path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+            OpenError::Denied { operation, path, root: root.to_owned() }
+        }
+        error => error,
     }
 }
 

@@ -199,7 +199,7 @@ impl Store {
             capacity,
             halves,
             boot: prepared.boot,
-            health: Health::new(metrics.store.clone()),
+            health: Health::of_directory(&config.path, metrics.store.clone()),
             metrics: metrics.store.clone(),
             open: OpenFiles::new(),
             verified: Verified::new(config.verify_interval),

@@ -9,11 +9,11 @@ use http::header::RANGE;
 use serde_json::json;
 
 use super::store_faults::{REPOSITORY, on_faulty_disk};
-use crate::support::MIB;
 use crate::support::blob::{Blob, blob_of};
 use crate::support::faulty_files::{ENOSPC, FaultyFiles, Operation};
 use crate::support::upstream::ScriptedUpstream;
 use crate::support::weir::{TestWeir, blob_path, stored_file};
+use crate::support::{MIB, raw};
 
 const SIZE: u64 = 8 * MIB;
 /// From where on the stored file cannot be read.
@@ -123,6 +123,26 @@ async fn where_nothing_can_be_stored_the_rest_comes_straight_from_the_upstream()
         hit.weir.blob(REPOSITORY, hit.blob.digest()).await.assert_is(hit.blob.digest());
         hit.files.heal();
         hit.weir.assert_invariants().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_somebody_removes_is_read_to_its_end_and_fetched_for_the_next() {
+    for sendfile in ["auto", "off"] {
+        let upstream = ScriptedUpstream::start().await;
+        let weir = TestWeir::before_with(&upstream, json!({ "server": { "sendfile": sendfile } })).await;
+        let blob = blob_of(32 * MIB, 11);
+        upstream.push_blob(REPOSITORY, &blob);
+        weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+        weir.assert_invariants().await;
+        let mut reader = raw::get(weir.address(), &blob_path(REPOSITORY, blob.digest())).await;
+        reader.read_exactly(MIB).await;
+        fs::remove_file(stored_file(weir.store_path(), blob.digest())).unwrap();
+        assert_eq!(reader.read_to_end().await, Ok((31 * MIB, blob.digest_of(MIB..32 * MIB))));
+        weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
+        weir.assert_invariants().await;
+        assert_eq!(upstream.blob_gets(blob.digest()), 2, "sendfile {sendfile}");
+        weir.counts_what_is_there().await;
     }
 }
 
