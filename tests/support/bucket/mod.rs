@@ -65,6 +65,7 @@ pub(crate) enum Fault {
 pub(crate) struct Asked {
     pub(crate) operation: Operation,
     pub(crate) path: String,
+    pub(crate) query: String,
     pub(crate) headers: HeaderMap,
 }
 
@@ -228,7 +229,8 @@ impl State {
         let (parts, body) = request.into_parts();
         let operation = operation(&parts.method, &parts.uri);
         let path = parts.uri.path().to_owned();
-        self.asked.lock().push(Asked { operation, path, headers: parts.headers.clone() });
+        let query = parts.uri.query().unwrap_or_default().to_owned();
+        self.asked.lock().push(Asked { operation, path, query, headers: parts.headers.clone() });
         let Ok(body) = body.collect().await else { return broken() };
         let body = body.to_bytes();
         let _under_way = UnderWay::begin(&self);
