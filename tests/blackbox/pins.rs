@@ -384,7 +384,9 @@ async fn a_pin_that_one_replica_makes_in_a_bucket_is_kept_and_served_by_another(
     let second = second.restart_with(json!({})).await;
     eventually("the pin is in the bucket", async || bucket.object("pins/later").is_some()).await;
     let admin = second.admin_url("");
-    assert_eq!(command(&admin, first.desk.path(), &["unpin", "base"]).await.code, 0);
+    eventually("the pins are known", async || !pinned(&admin, &image).await.is_null()).await;
+    let said = command(&admin, first.desk.path(), &["unpin", "base"]).await;
+    assert_eq!(said.code, 0, "{}", said.err);
     assert!(bucket.object("pins/base").is_none() && bucket.object("pins/_roots/base").is_none());
     let first = first.restart_with(json!({})).await;
     eventually("both are up to date", async || {

@@ -153,6 +153,9 @@ impl Bucket {
         let prefix = key(directory);
         let listed = self.run("list", READ, || self.s3().list_with_delimiter(Some(&prefix))).await?;
         let objects = listed.map(|listed| listed.objects).unwrap_or_default();
+        // Not every server stops at the delimiter.
+        let is_right_below = |location: &Key| location.parts_count() == prefix.parts_count() + 1;
+        let objects: Vec<_> = objects.into_iter().filter(|object| is_right_below(&object.location)).collect();
         Ok(objects.iter().filter_map(|object| object.location.filename().map(str::to_owned)).collect())
     }
 
