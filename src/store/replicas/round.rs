@@ -5,7 +5,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::{StreamExt, stream};
 use tokio::time::timeout;
@@ -16,6 +16,7 @@ use super::standing::{Standing, standing, target};
 use crate::store::Disk;
 use crate::store::bucket::{Bucket, Record};
 use crate::store::error::StoreError;
+use crate::store::eviction::policy::PERIOD;
 use crate::store::eviction::{Index, RepositoryKey, Tick, Victim};
 
 /// What was uploaded or used so short a time ago does not go: an hour, and as long as a use takes to be written down. A
@@ -45,7 +46,7 @@ pub(super) async fn look(disk: &Arc<Disk>, bucket: &Bucket, own: &str, limit: u6
     for page in outdated {
         bucket.remove_record(&bucket.layout().journals().join(&page.name)).await?;
     }
-    let clock = Clock { server: now, here: disk.clock.now() };
+    let clock = Clock::at(now);
     let mut index = count(bucket, clock).await?;
     metrics.seen(index.len() as u64, index.bytes());
     if let Some(target) = target(index.bytes(), limit) {
@@ -57,18 +58,29 @@ pub(super) async fn look(disk: &Arc<Disk>, bucket: &Bucket, own: &str, limit: u6
     Ok(Some(index.bytes()))
 }
 
-/// The same moment, by two clocks.
+/// The clock of the server, whose hours are those of all replicas: whoever looks sees uses in the same hours, and so chooses
+/// the same.
 #[derive(Debug, Clone, Copy)]
 struct Clock {
-    server: SystemTime,
+    /// Now, in seconds since 1970.
+    server: u64,
     here: Tick,
 }
 
 impl Clock {
+    fn at(now: SystemTime) -> Self {
+        let server = seconds(now);
+        Self { server, here: Tick::START.after(Duration::from_secs(server % PERIOD.as_secs())) }
+    }
+
     /// The moment that the server calls `time`. One yet to come is now.
     fn tick(self, time: SystemTime) -> Tick {
-        self.here.before(self.server.duration_since(time).unwrap_or_default())
+        self.here.before(Duration::from_secs(self.server.saturating_sub(seconds(time))))
     }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// Everything that is in the bucket.
@@ -182,6 +194,7 @@ mod tests {
     use super::*;
     use crate::oci::Digest;
     use crate::store::eviction::Image;
+    use crate::store::eviction::policy::Worth;
     use crate::store::replicas::ImageUse;
 
     const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -247,6 +260,21 @@ mod tests {
         here.pin([&blob(0), &blob(2)], NOW);
         index.pin_also([&blob(3)], &here, NOW);
         assert_eq!(all_that_goes(&mut index), [blob(1)]);
+    }
+
+    #[test]
+    fn whoever_looks_sees_uses_in_the_same_hours() {
+        let then = UNIX_EPOCH + 1000 * HOUR + Duration::from_millis(3_599_900);
+        let worths = |now: Duration| {
+            let clock = Clock::at(UNIX_EPOCH + now);
+            [then, then + Duration::from_millis(200)].map(|time| Worth::of_use(clock.tick(time)))
+        };
+        for millis in [0, 50, 950, 1_800_123, 3_599_999] {
+            let now = 1002 * HOUR + Duration::from_millis(millis);
+            let [before, after] = worths(now);
+            assert_eq!([before, after], worths(1002 * HOUR), "at {millis}");
+            assert!(before < after, "an hour has begun between the two");
+        }
     }
 
     #[test]
