@@ -17,7 +17,8 @@ use crate::store::error::StoreError;
 impl Pins {
     /// Brings the copies here up to date, and what is here alone to the bucket. A bucket that is away changes nothing.
     pub(super) async fn share(&self) {
-        let Some(bucket) = self.disk.tier.as_ref().map(|tier| tier.bucket.clone()) else { return };
+        // Who has laid it out is looked at first, and why it is left alone has been logged.
+        let Some(Ok(bucket)) = self.disk.bucket_to_write().await else { return };
         let disk = Arc::clone(&self.disk);
         let own = self.disk.pool.run("list", move || {
             let names = disk.files.list(&disk.layout.pins())?;
@@ -30,7 +31,7 @@ impl Pins {
             self.share_pin(&name, &record).await;
         }
         // Counted and logged by the bucket.
-        let Ok(there) = pins_in(&bucket).await else { return };
+        let Ok(there) = pins_in(bucket).await else { return };
         let disk = Arc::clone(&self.disk);
         let copy = move || disk.copy_shared(&there);
         if let Err(error) = self.disk.pool.run_any(copy).await {
@@ -40,8 +41,12 @@ impl Pins {
 
     /// Tells the other replicas of a pin. If that fails, the next time that pins are read does.
     pub(super) async fn share_pin(&self, name: &PinName, record: &PinRecord) {
-        let Some(bucket) = self.disk.tier.as_ref().map(|tier| &tier.bucket) else { return };
-        if bucket.write_record(&bucket.layout().pin(name), json(record)).await.is_err() {
+        let shared = match self.disk.bucket_to_write().await {
+            None => return,
+            Some(Ok(bucket)) => bucket.write_record(&bucket.layout().pin(name), json(record)).await,
+            Some(Err(error)) => Err(error),
+        };
+        if shared.is_err() {
             tracing::warn!(%name, "A pin is not in the bucket yet, so other replicas do not know of it");
             return;
         }
@@ -58,7 +63,7 @@ impl Pins {
 
     /// Takes a pin out of the bucket. Whether it was there; `false` without a bucket.
     pub(super) async fn unshare(&self, name: &PinName) -> Result<bool, StoreError> {
-        let Some(bucket) = self.disk.tier.as_ref().map(|tier| &tier.bucket) else { return Ok(false) };
+        let Some(bucket) = self.disk.bucket_to_write().await.transpose()? else { return Ok(false) };
         let was_there = bucket.has_record(&bucket.layout().pin(name)).await?;
         bucket.remove_record(&bucket.layout().pin(name)).await?;
         // What is left of it means nothing without the pin.
@@ -68,7 +73,7 @@ impl Pins {
 
     /// What came of a pin here or elsewhere, whichever was found whole later.
     pub(super) async fn with_shared_roots(&self, name: &PinName, mut here: PinRoots) -> PinRoots {
-        let Some(bucket) = self.disk.tier.as_ref().map(|tier| &tier.bucket) else { return here };
+        let Some(bucket) = self.disk.bucket() else { return here };
         let read = bucket.read_record(&bucket.layout().pin_roots(name), MAX_RECORD_BYTES as u64).await;
         let there = read.ok().flatten().and_then(|text| serde_json::from_slice::<PinRoots>(&text).ok());
         for (image, root) in there.unwrap_or_default().roots {
@@ -80,7 +85,7 @@ impl Pins {
     }
 
     pub(super) async fn share_roots(&self, name: &PinName, roots: &PinRoots) {
-        let Some(bucket) = self.disk.tier.as_ref().map(|tier| &tier.bucket) else { return };
+        let Some(Ok(bucket)) = self.disk.bucket_to_write().await else { return };
         // Counted and logged by the bucket; the next time that the image is looked at writes it again.
         let _ = bucket.write_record(&bucket.layout().pin_roots(name), json(roots)).await;
     }
