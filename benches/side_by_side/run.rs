@@ -14,7 +14,7 @@ use crate::content::Library;
 use crate::peers::{Peer, PeerKind, Surroundings};
 use crate::registry::Registry;
 use crate::report::{Curves, Metric, Results, Row, Sample, Strictness, bars_table, details, judge, to_json, update};
-use crate::workloads::{Growth, Many, Name, Workload, prepare};
+use crate::workloads::{Growth, InBucket, Many, Name, Workload, prepare};
 
 /// Runs what was asked for and prints the report.
 pub(crate) fn run(command: &Command) -> Result<ExitCode> {
@@ -46,10 +46,12 @@ impl Run<'_> {
     fn side_by_side(&self, mut library: Library) -> Result<ExitCode> {
         let (names, scale) = (self.command.workloads(), self.command.scale());
         let workloads = prepare(&names, &scale, &mut library)?;
+        let with_bucket = names.contains(&Name::W12) && self.peers.contains(&PeerKind::WeirBucket);
+        let in_bucket = with_bucket.then(|| InBucket::prepare(&scale, &mut library)).transpose()?;
         let many = names.contains(&Name::W9).then(|| Many::prepare(&scale, &mut library)).transpose()?;
         let (surroundings, registry) = self.serve(library)?;
         let start = |kind: &PeerKind| Peer::start(*kind, kind.as_str(), &surroundings);
-        let peers = self.peers.iter().map(start).collect::<Result<Vec<_>>>()?;
+        let peers = self.peers.iter().filter(|kind| !kind.is_for_bucket()).map(start).collect::<Result<Vec<_>>>()?;
 
         let mut results = Results::default();
         note_idle(&peers, &mut results)?;
@@ -62,6 +64,9 @@ impl Run<'_> {
                 let title = format!("{}, {kind}", Row::W9Many.title());
                 timed(&title, || many.run(kind, &surroundings, &registry, &mut results))?;
             }
+        }
+        if let Some(in_bucket) = &in_bucket {
+            timed("W12", || in_bucket.run(&surroundings, &registry, &mut results))?;
         }
         self.report(&results)
     }
@@ -93,7 +98,7 @@ impl Run<'_> {
         let files = library.root().to_owned();
         let registry = Registry::start(library)?;
         let directory = self.directory.path().to_owned();
-        Ok((Surroundings { directory, files, upstreams: registry.addresses() }, registry))
+        Ok((Surroundings { directory, files, upstreams: registry.addresses(), bucket: None }, registry))
     }
 
     /// One row: everybody once without the clock, then in turns with it.

@@ -6,8 +6,11 @@
 //! cached content is served all the same, and taking the server out of rotation would turn a nuisance into an outage.
 
 mod guard;
+mod images;
+pub mod lines;
 pub mod probes;
 mod problem;
+mod upkeep;
 mod upstreams;
 
 use axum::Router;
@@ -19,7 +22,10 @@ use http::{StatusCode, header};
 use crate::telemetry::Metrics;
 
 pub use guard::Guard;
+pub use images::Images;
+pub use lines::{Event, Lines, SoFar};
 pub use probes::{Check, CheckState, Lifecycle, Phase};
+pub use upkeep::Housekeeping;
 pub use upstreams::Operations;
 
 use probes::Report;
@@ -31,15 +37,22 @@ struct Admin {
     checks: Vec<Check>,
 }
 
-/// The admin surface. `checks` decide on readiness, beside the life cycle of the server itself.
-pub fn router(metrics: Metrics, lifecycle: Lifecycle, checks: Vec<Check>, operations: Operations) -> Router {
+/// The admin surface, with the operators' API below `/api/v1`. `checks` decide on readiness, beside the life cycle of
+/// the server itself.
+pub fn router(metrics: Metrics, lifecycle: Lifecycle, checks: Vec<Check>, api: Router) -> Router {
     Router::new()
         .route("/metrics", get(metrics_text))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/startupz", get(startupz))
         .with_state(Admin { metrics, lifecycle, checks })
-        .nest("/api/v1", upstreams::router(operations))
+        .nest("/api/v1", api)
+}
+
+/// The operators' API.
+pub fn api(operations: Operations, images: Images, housekeeping: Housekeeping) -> Router {
+    let routes = upstreams::router(operations).merge(images::router(images)).merge(upkeep::router(housekeeping));
+    routes.fallback(async |uri: http::Uri| problem::Problem::NoSuchPath(uri.path().to_owned()))
 }
 
 async fn metrics_text(State(admin): State<Admin>) -> Response {
@@ -94,7 +107,7 @@ mod tests {
 
     fn admin(lifecycle: &Lifecycle, store: CheckState) -> Router {
         let checks = vec![Check::new("store", move || store.clone())];
-        router(Metrics::new().unwrap(), lifecycle.clone(), checks, Operations::default())
+        router(Metrics::new().unwrap(), lifecycle.clone(), checks, Router::new())
     }
 
     #[tokio::test]

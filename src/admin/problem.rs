@@ -14,7 +14,9 @@ pub(super) enum Problem {
     #[error("Nothing can be changed here until `admin.token_file` names a file with a token")]
     ReadOnly,
     /// There is no such path.
-    #[error("There is no {0} here; upstreams are listed at /api/v1/upstreams")]
+    #[error(
+        "There is no {0} here; there are /api/v1/upstreams, /api/v1/images, /api/v1/pins, /api/v1/prefetch, /api/v1/verify and /api/v1/gc"
+    )]
     NoSuchPath(String),
     /// There is no such upstream.
     #[error("{registry} has no upstream `{upstream}`; they are listed at /api/v1/upstreams")]
@@ -24,7 +26,13 @@ pub(super) enum Problem {
         /// The upstream.
         upstream: String,
     },
-    /// The query says nothing useful.
+    /// There is no such pin.
+    #[error("There is no pin `{0}`; they are listed at /api/v1/pins")]
+    NoSuchPin(String),
+    /// The store does not do it.
+    #[error("{0}")]
+    Store(String),
+    /// The request says nothing useful.
     #[error("{0}")]
     Malformed(String),
 }
@@ -34,8 +42,9 @@ impl Problem {
         match self {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::ReadOnly => StatusCode::FORBIDDEN,
-            Self::NoSuchPath(_) | Self::NoSuchUpstream { .. } => StatusCode::NOT_FOUND,
+            Self::NoSuchPath(_) | Self::NoSuchUpstream { .. } | Self::NoSuchPin(_) => StatusCode::NOT_FOUND,
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }

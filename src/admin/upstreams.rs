@@ -34,7 +34,6 @@ pub(super) fn router(operations: Operations) -> Router {
         .route("/upstreams", get(list))
         .route("/upstreams/{registry}/{name}/disable", post(disable))
         .route("/upstreams/{registry}/{name}/enable", post(enable))
-        .fallback(async |uri: http::Uri| Problem::NoSuchPath(uri.path().to_owned()))
         .with_state(operations)
 }
 
@@ -109,7 +108,7 @@ fn part(report: &PartReport) -> Value {
     })
 }
 
-fn answer(body: &Value) -> Response {
+pub(super) fn answer(body: &Value) -> Response {
     let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
     (headers, body.to_string()).into_response()
 }

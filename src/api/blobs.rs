@@ -14,7 +14,7 @@ use super::{Answered, Call, body, headers, multipart};
 use crate::oci::request::BlobRequest;
 use crate::oci::selection::TooManyRanges;
 use crate::oci::{Digest, Selection};
-use crate::pull::{BlobContent, BlobFacts, PullService};
+use crate::pull::{BlobContent, BlobFacts, Detour, PullService};
 
 pub(super) async fn answer(pull: &PullService, call: &Call, digest: Digest) -> Result<Answered, ApiError> {
     let request = BlobRequest { repository: call.located.repository.clone(), digest };
@@ -23,6 +23,12 @@ pub(super) async fn answer(pull: &PullService, call: &Call, digest: Digest) -> R
         // Of unknown length rather than empty: an empty body would be announced as one of 0 bytes.
         let body = Body::from_stream(stream::empty::<Result<Bytes, Infallible>>());
         return Ok(answered(head(StatusCode::OK, &digest, facts.size, body), facts));
+    }
+    // Who wants a part keeps to one server: some clients ask the address of another again when it is no good any more.
+    if !call.headers.contains_key(header::RANGE)
+        && let Some(detour) = Box::pin(pull.detour(&call.located.registry, &request)).await
+    {
+        return Ok(answered(redirect(&digest, &detour), detour.facts));
     }
     let selection = selection(call, &digest)?;
     let found = pull.blob(&call.located.registry, request, selection).await?;
@@ -68,6 +74,17 @@ fn head(status: StatusCode, digest: &Digest, length: Option<u64>, body: Body) ->
     if let Some(length) = length {
         answer_headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
+    response
+}
+
+/// Sends the client to where it finds the blob. The address is not for long, so nobody is to remember it.
+fn redirect(digest: &Digest, detour: &Detour) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+    let answer_headers = response.headers_mut();
+    headers::set(answer_headers, headers::DOCKER_CONTENT_DIGEST, &digest.to_string());
+    headers::set(answer_headers, header::LOCATION, detour.address.as_str());
+    answer_headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 

@@ -3,22 +3,22 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use futures_util::future::BoxFuture;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{self, Check, CheckState, Guard, Lifecycle, Operations};
+use crate::admin::{self, Check, CheckState, Guard, Housekeeping, Images, Lifecycle, Operations};
 use crate::api::{ApiState, Registry, Surface};
 use crate::app::reload::Status;
 use crate::app::served::Served;
 use crate::app::tls::Certificates;
 use crate::config::{Config, address};
 use crate::mapping::ImageMapping;
-use crate::pull::PullService;
+use crate::pull::{Keeper, PullService};
 use crate::store::{Files, Store};
 use crate::telemetry::Metrics;
-use crate::upstream::{UpstreamHealth, Upstreams};
+use crate::upstream::Upstreams;
 
 /// What is served and what runs beside it.
-#[derive(Debug)]
 pub(super) struct Parts {
     /// The registry surface.
     pub(super) registry: Served,
@@ -30,8 +30,8 @@ pub(super) struct Parts {
     pub(super) lifecycle: Lifecycle,
     /// The metrics of all parts.
     pub(super) metrics: Metrics,
-    /// The health of the upstreams, to be looked after while the server runs.
-    pub(super) health: UpstreamHealth,
+    /// What is done beside answering, until the drain begins: looking after upstreams, keeping what is pinned.
+    pub(super) beside: Vec<BoxFuture<'static, ()>>,
     /// Downloads and records that outlive their clients; the drain waits for them.
     pub(super) background: TaskTracker,
 }
@@ -65,16 +65,21 @@ pub(super) async fn build(
     let store_check = Check::new("store", move || seen.trouble().map_or(CheckState::Ok, CheckState::Degraded));
     let mut checks = vec![store_check, status.check()];
     checks.extend(certificates.clone().map(certificate_check));
+    let keeper = Keeper::new(pull.clone(), metrics.pins.clone());
+    checks.push(pins_check(keeper.clone()));
     let guard = Guard::default();
     guard.set(config.admin.token.as_ref());
     let operations = Operations { upstreams: pull.upstream_health().clone(), guard: guard.clone() };
+    let images = Images { pull: pull.clone(), keeper: keeper.clone(), guard: guard.clone() };
+    let housekeeping = Housekeeping { upkeep: pull.upkeep(), guard: guard.clone() };
+    let api_of_operators = admin::api(operations, images, housekeeping);
     let parts = Parts {
         registry: Registry::new(api.clone(), pseudonym, &metrics).into(),
-        admin: admin::router(metrics.clone(), lifecycle.clone(), checks, operations).into(),
+        admin: admin::router(metrics.clone(), lifecycle.clone(), checks, api_of_operators).into(),
         certificates,
         lifecycle,
         metrics,
-        health: pull.upstream_health().clone(),
+        beside: vec![Box::pin(pull.upstream_health().clone().watch()), Box::pin(keeper.run())],
         background,
     };
     Ok((parts, Adjustable { api, guard, pull, store }))
@@ -83,6 +88,11 @@ pub(super) async fn build(
 /// An expired certificate fails no probe: taking the server out of rotation would help no client.
 fn certificate_check(certificates: Arc<Certificates>) -> Check {
     Check::new("certificate", move || certificates.trouble().map_or(CheckState::Ok, CheckState::Degraded))
+}
+
+/// What is pinned and finds no room makes no pull fail.
+fn pins_check(keeper: Keeper) -> Check {
+    Check::new("pins", move || keeper.trouble().map_or(CheckState::Ok, CheckState::Degraded))
 }
 
 /// Which registry a request means, by `config`.

@@ -10,6 +10,7 @@ mod build;
 mod busy;
 mod connection;
 mod descriptors;
+mod offline;
 mod places;
 mod reload;
 mod self_check;
@@ -40,6 +41,7 @@ use crate::telemetry::logging;
 use crate::telemetry::metrics::ConfigMetrics;
 
 pub use connection::Limits;
+pub use offline::Offline;
 pub use reload::Origin;
 pub use shutdown::Drained;
 pub use tls::{TlsError, check as check_tls};
@@ -177,13 +179,15 @@ fn serve(
         });
         Security::Tls(Arc::new(Terminator::new(certificates, handshake)))
     });
-    let (drain, watch) = (registry.clone(), parts.health.watch());
-    registry.spawn(async move {
-        tokio::select! {
-            () = watch => {}
-            () = drain.begun() => {}
-        }
-    });
+    for work in parts.beside {
+        let drain = registry.clone();
+        registry.spawn(async move {
+            tokio::select! {
+                () = work => {}
+                () = drain.begun() => {}
+            }
+        });
+    }
     registry.spawn(accept::accept(
         registry_listener,
         security,

@@ -17,10 +17,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::*;
-use crate::admin::{self, Operations};
+use crate::admin;
 use crate::api::access;
 use crate::telemetry::Metrics;
-use crate::upstream::UpstreamHealth;
 
 const HELLO: &[u8] = b"GET /hello HTTP/1.1\r\nHost: weir\r\n\r\n";
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -40,10 +39,10 @@ fn parts(router: Router) -> Parts {
     Parts {
         registry: access::layer(router, &metrics).into(),
         certificates: None,
-        admin: admin::router(metrics.clone(), lifecycle.clone(), Vec::new(), Operations::default()).into(),
+        admin: admin::router(metrics.clone(), lifecycle.clone(), Vec::new(), axum::Router::new()).into(),
         lifecycle,
         metrics,
-        health: UpstreamHealth::default(),
+        beside: Vec::new(),
         background: TaskTracker::new(),
     }
 }

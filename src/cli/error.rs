@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
+use super::admin::AdminError;
+use super::images::{InputError, PinError};
 use super::mirror::MirrorError;
-use super::upstream::AdminError;
 use crate::app::TlsError;
 use crate::config::ConfigError;
 use crate::upstream::SetupError;
@@ -26,6 +27,15 @@ pub(super) enum CliError {
     /// A running server cannot be asked, or refuses.
     #[error("{0}")]
     Admin(#[from] AdminError),
+    /// A list of images cannot be used.
+    #[error("{0}")]
+    Input(#[from] InputError),
+    /// There is nothing like that to unpin.
+    #[error("{0}")]
+    Pin(#[from] PinError),
+    /// A store cannot be worked on without a server.
+    #[error("{0:#}")]
+    Offline(anyhow::Error),
     /// The server failed.
     #[error("{0:#}")]
     Serve(anyhow::Error),
@@ -37,7 +47,8 @@ impl CliError {
         ExitCode::from(match self {
             Self::Mirror(error) if error.is_usage() => 2,
             Self::Admin(error) if error.is_unreachable() => 5,
-            Self::Mirror(_) | Self::Admin(_) | Self::Serve(_) => 1,
+            Self::Input(_) => 2,
+            Self::Mirror(_) | Self::Admin(_) | Self::Pin(_) | Self::Offline(_) | Self::Serve(_) => 1,
             Self::Config(_) | Self::Tls(_) | Self::Upstream(_) => 3,
         })
     }

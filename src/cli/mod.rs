@@ -2,12 +2,17 @@
 //!
 //! Results go to stdout, explanations to stderr. A command returns what it has to say; only `output` prints.
 
+mod admin;
 mod config;
 mod error;
 mod greeting;
+mod images;
 mod mirror;
 mod output;
+mod progress;
 mod serve;
+mod table;
+mod upkeep;
 mod upstream;
 
 use std::path::{Path, PathBuf};
@@ -49,6 +54,12 @@ enum Command {
     MirrorConfig(mirror::MirrorArgs),
     /// Show the upstreams of a running server, or take one out of use for a while
     Upstream(upstream::UpstreamArgs),
+    #[command(flatten)]
+    Images(images::ImagesCommand),
+    /// Hash what is stored, and set aside or fetch again what is damaged
+    Verify(upkeep::VerifyArgs),
+    /// Make room in the store now: what is worth least goes
+    Gc(upkeep::GcArgs),
 }
 
 /// Runs what the arguments of the process ask for.
@@ -58,7 +69,10 @@ pub fn run() -> ExitCode {
         Command::Serve => serve::run(&cli.sources),
         Command::Config(command) => config::run(&command, &cli.sources).map(|()| ExitCode::SUCCESS),
         Command::MirrorConfig(arguments) => mirror::run(&arguments, &cli.sources).map(|()| ExitCode::SUCCESS),
+        Command::Images(command) => images::run(&command, &cli.sources),
         Command::Upstream(arguments) => upstream::run(&arguments, &cli.sources).map(|()| ExitCode::SUCCESS),
+        Command::Verify(arguments) => upkeep::verify(&arguments, &cli.sources),
+        Command::Gc(arguments) => upkeep::gc(&arguments, &cli.sources),
     };
     result.unwrap_or_else(|error| {
         output::explain(&error);

@@ -1,7 +1,18 @@
-//! The only place that prints.
+//! The only place that prints, bars of progress aside.
 
 use std::fmt::Display;
 use std::io::{self, Write};
+
+use clap::ValueEnum;
+
+/// How results are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Form {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+}
 
 /// A result, to stdout. Whoever closes the pipe early has read enough: that is no failure.
 pub(super) fn result(text: impl Display) {

@@ -31,6 +31,10 @@ pub struct BucketConfig {
     /// How many bytes parts of uploads may take in memory together, at least [`PARTS_IN_MEMORY`] times
     /// [`SMALLEST_PART`].
     pub upload_memory: u64,
+    /// The most bytes of blobs and manifests in it. `None`: it is not bounded.
+    pub max_size: Option<u64>,
+    /// Whether clients are sent to the bucket for blobs.
+    pub redirect: bool,
     /// Who to be.
     pub credentials: BucketCredentials,
 }
@@ -41,9 +45,11 @@ impl BucketConfig {
         self.upload_memory / PARTS_IN_MEMORY
     }
 
-    /// Whether `other` differs in nothing but who to be, which may change while it is in use.
-    pub fn is_same_but_for_credentials(&self, other: &Self) -> bool {
-        let as_other = Self { credentials: other.credentials.clone(), ..self.clone() };
+    /// Whether `other` differs in nothing but what may change while it is in use: who to be, and how it is used.
+    pub fn is_same_bucket(&self, other: &Self) -> bool {
+        let Self { credentials, max_size, redirect, .. } = other;
+        let (credentials, max_size, redirect) = (credentials.clone(), *max_size, *redirect);
+        let as_other = Self { max_size, redirect, credentials, ..self.clone() };
         as_other == *other
     }
 }

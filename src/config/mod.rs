@@ -55,7 +55,7 @@ pub use secret::Secret;
 pub use server::{AdminConfig, LogConfig, LogFormat, SendFile, ServerConfig, TlsConfig};
 pub use store::{SizeLimit, StoreConfig};
 pub use tags::{OnDrift, OnUpstreamNotFound, TagsConfig};
-pub use units::duration;
+pub use units::{bytes, duration};
 
 /// Everything an operator can decide.
 #[derive(Debug, Clone)]

@@ -137,6 +137,7 @@ const TEXTS: &[&str] = &[
 /// Why the reader refuses what no schema can tell: it has looked into files, at other keys, or more closely.
 const BEYOND_A_SCHEMA: &[&str] = &[
     "cannot be read",
+    "a bucket has no size to have a share of",
     "which is not set",
     "which is not served",
     "No registry is served",
@@ -154,6 +155,7 @@ const BEYOND_A_SCHEMA: &[&str] = &[
     "is given without",
     "`store.s3` is missing",
     "at least `40MiB`",
+    "a size per second",
     // Numbers have no length to a schema.
     "3 to 63 letters",
 ];

@@ -17,6 +17,8 @@ pub struct StoreConfig {
     pub keep_free: SizeLimit,
     /// How long stored content is believed before it is hashed again.
     pub verify_interval: Duration,
+    /// How many bytes per second are hashed again in the background; 0 is none.
+    pub scrub_rate: u64,
     /// How long content is kept since it was stored, whatever room there is.
     pub max_age: Option<Duration>,
     /// How long content is kept since it was last used, whatever room there is.
@@ -32,6 +34,7 @@ impl Default for StoreConfig {
             max_size: SizeLimit::Percent(80.0),
             keep_free: SizeLimit::Percent(5.0),
             verify_interval: Duration::from_secs(7 * 24 * 60 * 60),
+            scrub_rate: 8 * 1024 * 1024,
             max_age: None,
             max_idle: None,
             bucket: None,

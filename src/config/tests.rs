@@ -262,7 +262,8 @@ fn what_is_wrong_is_refused_with_an_explanation() {
         ),
         // Not offered.
         ("admin: { token: x }", "`admin.token` would put a secret into the configuration"),
-        ("store: { s3: { bucket: abc, redirect: true } }", "`store.s3.redirect` is not offered"),
+        ("store: { s3: { bucket: abc, redirect: maybe } }", "`store.s3.redirect` is `maybe`, but must be `true`"),
+        ("store: { s3: { bucket: abc, max_size: 80% } }", "a bucket has no size to have a share of"),
         ("store: { s3: { bucket: abc, secret_access_key: x } }", "would put a secret into the configuration"),
         ("registries: { a.b: { access: passthrough } }", "which is not offered"),
         ("registries: { a.b: { access: auto-public } }", "which is not offered"),

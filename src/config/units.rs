@@ -41,7 +41,8 @@ pub(super) fn size_limit(text: &str) -> Option<SizeLimit> {
     }
 }
 
-fn bytes(text: &str) -> Option<u64> {
+/// `512KiB`, `200GiB`, `1GB` or `4096` (bytes).
+pub fn bytes(text: &str) -> Option<u64> {
     let (number, unit) = split(text)?;
     let factor: u64 = match unit {
         "" | "B" => 1,

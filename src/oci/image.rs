@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use super::digest::{Digest, InvalidDigest};
 use super::reference::{InvalidTag, Reference, Tag};
 use super::registry::{DOCKER_HUB, InvalidRegistryHost, RegistryHost};
@@ -17,7 +19,8 @@ use super::repository::{InvalidRepositoryName, RepositoryName};
 /// assert_eq!(image.to_string(), "docker.io/library/nginx:1.29");
 /// # Ok::<(), weir::oci::image::InvalidImageRef>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct ImageRef {
     /// Where the image lives.
     pub registry: RegistryHost,
@@ -96,6 +99,20 @@ pub fn normalise(registry: &RegistryHost, repository: RepositoryName) -> Result<
         repository.under("library")
     } else {
         Ok(repository)
+    }
+}
+
+impl TryFrom<String> for ImageRef {
+    type Error = InvalidImageRef;
+
+    fn try_from(text: String) -> Result<Self, InvalidImageRef> {
+        text.parse()
+    }
+}
+
+impl From<ImageRef> for String {
+    fn from(image: ImageRef) -> Self {
+        image.to_string()
     }
 }
 

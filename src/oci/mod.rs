@@ -4,15 +4,17 @@
 //! runtime and no I/O, and no other room of the crate; it is what all of them talk in.
 //!
 //! Reading order: [`digest`], [`repository`], [`mod@reference`], [`registry`], [`image`], then what travels
-//! ([`media_type`], [`descriptor`], [`manifest`], [`range`], [`selection`]), then the operations ([`request`]) and how
+//! ([`media_type`], [`descriptor`], [`platform`], [`manifest`], [`closure`], [`range`], [`selection`]), then the operations ([`request`]) and how
 //! they fail ([`error_code`]).
 
+pub mod closure;
 pub mod descriptor;
 pub mod digest;
 pub mod error_code;
 pub mod image;
 pub mod manifest;
 pub mod media_type;
+pub mod platform;
 pub mod range;
 pub mod reference;
 pub mod registry;
@@ -20,12 +22,14 @@ pub mod repository;
 pub mod request;
 pub mod selection;
 
+pub use closure::Closure;
 pub use descriptor::{Descriptor, Platform};
 pub use digest::{Algorithm, Digest, Hasher};
 pub use error_code::{ErrorCode, ErrorDocument};
 pub use image::ImageRef;
 pub use manifest::Manifest;
 pub use media_type::MediaType;
+pub use platform::WantedPlatform;
 pub use range::{ByteRange, RequestedRange};
 pub use reference::{Reference, Tag};
 pub use registry::RegistryHost;

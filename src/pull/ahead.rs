@@ -1,5 +1,6 @@
 //! Ranges far ahead of a download: clients that read images piece by piece want a few bytes from the end of a blob long
-//! before a download gets there, so such a range gets a request of its own.
+//! before a download gets there, so such a range gets a request of its own: to the bucket behind the store, and else to an
+//! upstream.
 //!
 //! It is passed on as it comes, and not stored. Nobody can verify it, because only the whole has a digest; so it never
 //! touches the tail of the blob, which nobody gets before the verdict. Whatever goes wrong here costs no client its
@@ -17,10 +18,13 @@ use tokio::time::Instant;
 use super::error::FillError;
 use super::fill::HELD_BACK;
 use super::flight::Follower;
+use super::outcome::{CacheResult, Source};
+use super::sender::Sender;
 use crate::oci::request::BlobRequest;
 use crate::oci::{ByteRange, RegistryHost};
+use crate::store::Bucket;
 use crate::telemetry::Metrics;
-use crate::upstream::{Attempts, BlobBody, BytesAsked, UpstreamSet, WantedBlob};
+use crate::upstream::{Attempts, BytesAsked, UpstreamSet, WantedBlob};
 
 /// A range that begins no further past the frontier than this is reached soon enough.
 const FAR: u64 = 16 * 1024 * 1024;
@@ -48,11 +52,13 @@ pub(super) struct Scout<'a> {
     pub(super) registry: &'a RegistryHost,
     pub(super) upstreams: &'a UpstreamSet,
     pub(super) request: &'a BlobRequest,
+    /// Where the blob may be, too.
+    pub(super) bucket: Option<&'a Bucket>,
     pub(super) metrics: &'a Metrics,
 }
 
 impl Scout<'_> {
-    /// Opens `range` ahead of the download, if it is worth it, if there is a place for it, and if an upstream sends it.
+    /// Opens `range` ahead of the download, if it is worth it, if there is a place for it, and if anybody sends it.
     pub(super) async fn open(&self, range: &ByteRange, follower: &Follower) -> Option<Ahead> {
         follower.frontier().filter(|frontier| is_worth_a_request(range, *frontier))?;
         let Some(place) = follower.place_ahead() else {
@@ -80,16 +86,27 @@ impl Scout<'_> {
         Some(Ahead { body, failed: self.count("failed"), _place: None })
     }
 
-    async fn fetch(&self, range: &ByteRange) -> Result<BlobBody, Attempts> {
+    async fn fetch(&self, range: &ByteRange) -> Result<Sender, Attempts> {
+        if let Some(sender) = self.in_bucket(range).await {
+            self.count("fetched").inc();
+            return Ok(sender);
+        }
         let asked = BytesAsked { first: range.start(), last: Some(range.end() - 1) };
         let deadline = Instant::now() + OPEN_TIMEOUT;
         let wanted = WantedBlob::new(self.request, Some(range.total()), deadline);
         let opened = self.upstreams.open_blob_range(wanted, asked).await;
         self.count(if opened.is_ok() { "fetched" } else { "failed" }).inc();
-        opened.inspect_err(|attempts| {
+        opened.map(Sender::Upstream).inspect_err(|attempts| {
             let digest = &self.request.digest;
             tracing::debug!(%digest, %attempts, "A range cannot be fetched on its own");
         })
+    }
+
+    /// What the bucket has of the blob, unless that has another size. A bucket that cannot be asked has nothing.
+    async fn in_bucket(&self, range: &ByteRange) -> Option<Sender> {
+        let opened = self.bucket?.open_range(&self.request.digest, range.start()..range.end());
+        let object = Box::pin(opened).await.ok()??;
+        (object.size() == range.total()).then(|| Sender::bucket(object))
     }
 
     fn count(&self, outcome: &str) -> IntCounter {
@@ -99,18 +116,26 @@ impl Scout<'_> {
 
 /// A range on its way. It takes a place among those of its blob for as long as it lives.
 pub(super) struct Ahead {
-    body: BlobBody,
+    body: Sender,
     failed: IntCounter,
     _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Ahead {
-    /// Which upstream sends it.
-    pub(super) fn upstream(&self) -> Arc<str> {
-        Arc::clone(self.body.upstream())
+    /// Which upstream sends it; `None` if the bucket does.
+    pub(super) fn upstream(&self) -> Option<Arc<str>> {
+        self.body.upstream().cloned()
     }
 
-    /// The next bytes. It is asked for no more than the upstream announced, so an end is none.
+    /// What the cache did for it, and where it comes from.
+    pub(super) fn outcome(&self) -> (CacheResult, Source) {
+        match self.body {
+            Sender::Upstream(_) => (CacheResult::Miss, Source::Ahead),
+            Sender::Bucket { .. } => (CacheResult::Hit, Source::S3),
+        }
+    }
+
+    /// The next bytes. It is asked for no more than was announced, so an end is none.
     pub(super) async fn next(&mut self) -> Result<Bytes, FillError> {
         let error = match self.body.chunk().await {
             Ok(Some(bytes)) => return Ok(bytes),

@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use moka::future::Cache;
 
 use super::Scope;
@@ -19,6 +20,9 @@ const ENTRIES: u64 = 10_000;
 
 /// How long an upstream that has just served a manifest is taken to have the rest of the image: a pull's first minute.
 pub(super) const CONFIRMED_FOR: Duration = Duration::from_secs(60);
+
+/// How many manifests are looked into at once in the search of a lost link: those in a bucket take a while each.
+const AT_ONCE: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct Authority {
@@ -110,12 +114,17 @@ impl Authority {
     async fn find_lost(&self, scope: &Scope, library: &Library) {
         let Ok(mut waiting) = self.links.of(&scope.registry, &scope.repository).await else { return };
         let mut seen: HashSet<_> = waiting.iter().copied().collect();
-        while let Some(digest) = waiting.pop() {
+        while !waiting.is_empty() {
+            let wave = std::mem::take(&mut waiting).into_iter();
             // Blobs are linked beside manifests; only what reads as a manifest has anything to add.
-            let Some((manifest, _)) = library.load(&digest).await else { continue };
-            self.grant_manifest(scope, &manifest);
-            waiting
-                .extend(manifest.view.manifests.iter().map(|child| child.digest).filter(|child| seen.insert(*child)));
+            let mut loaded =
+                stream::iter(wave.map(|digest| async move { library.load(&digest).await })).buffer_unordered(AT_ONCE);
+            while let Some(found) = loaded.next().await {
+                let Some((manifest, _)) = found else { continue };
+                self.grant_manifest(scope, &manifest);
+                let children = manifest.view.manifests.iter().map(|child| child.digest);
+                waiting.extend(children.filter(|child| seen.insert(*child)));
+            }
         }
     }
 }

@@ -14,15 +14,16 @@ use super::fill::{Fill, HELD_BACK};
 use super::flight::{Entry, Follower, Opened, Permit, Progress};
 use super::outcome::{CacheResult, Source};
 use super::parts::BlobParts;
-use super::reader::{BlobReader, Following, Trust, Waiting};
+use super::reader::{BlobReader, Following, Waiting};
 use super::rejoin::WayOn;
 use super::relay::Relay;
+use super::stored::{Stored, Trust};
 use super::{PullService, Scope};
 use crate::oci::request::BlobRequest;
 use crate::oci::selection::Unselectable;
 use crate::oci::{ByteRange, Reference, RegistryHost, RequestedRange, Selected, Selection};
 use crate::store::{BlobFile, Verdict};
-use crate::upstream::UpstreamSet;
+use crate::upstream::{Purpose, UpstreamSet};
 
 /// How long the head of an answer waits for the verdict on a blob so small that all of it is held back anyway. A bad
 /// one is then an error that clients fall back from, not a broken connection.
@@ -37,9 +38,21 @@ pub(super) struct Wanted {
     selection: Selection,
     /// The size a descriptor gave.
     expected: Option<u64>,
+    purpose: Purpose,
 }
 
 impl Wanted {
+    /// All of a blob of this size, for nobody in particular.
+    pub(super) const fn in_background(
+        scope: Scope,
+        upstreams: Arc<UpstreamSet>,
+        request: BlobRequest,
+        size: u64,
+    ) -> Self {
+        let (selection, expected, purpose) = (Selection::Whole, Some(size), Purpose::Background);
+        Self { scope, upstreams, request, selection, expected, purpose }
+    }
+
     /// Whether the range that is asked for says where it ends. Another is for the rest of the blob, or for so much of
     /// it as nobody can tell.
     const fn is_closed(&self) -> bool {
@@ -64,9 +77,9 @@ impl PullService {
         let scope = Scope::new(registry, &request.repository, &upstreams);
         let permission = self.authorise(&scope, &upstreams, &request).await?;
         let expected = permission.grant.size;
-        let wanted = Wanted { scope, upstreams, request, selection, expected };
+        let wanted = Wanted { scope, upstreams, request, selection, expected, purpose: Purpose::Miss };
         if let Some(file) = self.stored(&wanted).await {
-            return self.answer_from(file, &wanted);
+            return self.answer_from(file, wanted);
         }
         // Boxed: what every request carries with it should be what a hit needs.
         Box::pin(self.open_missing(wanted)).await
@@ -98,9 +111,9 @@ impl PullService {
             Entry::Leader(permit, follower) => {
                 // Between the look and the entry another flight may have ended.
                 if let Some(file) = self.stored(wanted).await {
-                    return Ok(self.answer_from(file, wanted)?);
+                    return Ok(self.answer_from(file, wanted.clone())?);
                 }
-                self.take_off(wanted, permit);
+                self.take_off(wanted, permit, None);
                 self.follow(wanted, follower, CacheResult::Miss, Failure::Own).await
             }
             Entry::Follower(follower) => {
@@ -134,14 +147,14 @@ impl PullService {
         }
         if file.length().is_some_and(|length| length <= HELD_BACK)
             && !file.is_verified()
-            && Box::pin(store.verify_now(digest, &file)).await == Verdict::Damaged
+            && Box::pin(store.verify_now(digest, &file)).await != Verdict::Sound
         {
             return None;
         }
         Some(file)
     }
 
-    fn answer_from(&self, file: BlobFile, wanted: &Wanted) -> Result<BlobAnswer, PullError> {
+    fn answer_from(&self, file: BlobFile, wanted: Wanted) -> Result<BlobAnswer, PullError> {
         let size = file.length();
         let facts = BlobFacts { size, result: CacheResult::Hit, source: Source::Disk, upstream: None };
         let selected = resolve(&wanted.selection, size)?;
@@ -150,11 +163,12 @@ impl PullService {
             Selected::Whole | Selected::Several(_) => (0, size.unwrap_or_default()),
         };
         let whole = !matches!(selected, Selected::Several(_)) && start == 0 && Some(end) == size;
-        let trust = self.trust(&file, wanted, whole);
+        let trust = self.trust(&file, &wanted, whole);
+        let (stored, way_on) = (Stored { file, trust }, Box::new(WayOn::of_stored(self, wanted)));
         let content = match selected {
-            Selected::Whole => BlobContent::Whole(BlobReader::stored(file, trust, start, end)),
-            Selected::One(range) => BlobContent::Range(range, BlobReader::stored(file, trust, start, end)),
-            Selected::Several(ranges) => BlobContent::Ranges(BlobParts::stored(file, &trust, ranges)),
+            Selected::Whole => BlobContent::Whole(BlobReader::stored(stored, way_on, start, end)),
+            Selected::One(range) => BlobContent::Range(range, BlobReader::stored(stored, way_on, start, end)),
+            Selected::Several(ranges) => BlobContent::Ranges(BlobParts::stored(stored, way_on, ranges)),
         };
         Ok(BlobAnswer { facts, content })
     }
@@ -170,9 +184,9 @@ impl PullService {
         if whole { Trust::Pending(verification) } else { Trust::Unverified }
     }
 
-    /// Starts the fetch as a task of its own.
-    pub(super) fn take_off(&self, wanted: &Wanted, permit: Permit) {
-        let fill = Fill { errand: self.errand(wanted), store: self.shared.store.clone() };
+    /// Starts the fetch as a task of its own. What `remains` of a stored file need not be fetched.
+    pub(super) fn take_off(&self, wanted: &Wanted, permit: Permit, remains: Option<BlobFile>) {
+        let fill = Fill { errand: self.errand(wanted), store: self.shared.store.clone(), remains };
         self.shared.tasks.spawn(fill.run(permit));
     }
 
@@ -182,6 +196,7 @@ impl PullService {
             upstreams: Arc::clone(&wanted.upstreams),
             request: wanted.request.clone(),
             expected: wanted.expected,
+            purpose: wanted.purpose,
             metrics: self.shared.metrics.clone(),
             bucket: self.shared.store.bucket().cloned(),
         }
@@ -206,7 +221,10 @@ impl PullService {
         let span = Span::of(&wanted.selection, size)?;
         let ahead = self.ahead(wanted, &span, &follower).await;
         let (result, source, upstream) = match (&ahead, upstream, result) {
-            (Some(ahead), ..) => (CacheResult::Miss, Source::Ahead, Some(ahead.upstream())),
+            (Some(ahead), ..) => {
+                let (result, source) = ahead.outcome();
+                (result, source, ahead.upstream())
+            }
             (None, Some(upstream), result) => (result, source, Some(upstream)),
             // All of it was left by an interrupted download, or is in the bucket.
             (None, None, CacheResult::Miss) => (CacheResult::Hit, source, None),
@@ -235,6 +253,7 @@ impl PullService {
             registry: &wanted.scope.registry,
             upstreams: &wanted.upstreams,
             request: &wanted.request,
+            bucket: self.shared.store.bucket(),
             metrics: &self.shared.metrics,
         }
     }
@@ -256,8 +275,8 @@ impl PullService {
         if let Some(range) = Span::of(&wanted.selection, wanted.expected)?.range.filter(|_| wanted.is_closed())
             && let Some(ahead) = self.scout(wanted).open_without_download(&range).await
         {
-            let (size, upstream) = (Some(range.total()), Some(ahead.upstream()));
-            let facts = BlobFacts { size, result: CacheResult::Miss, source: Source::Ahead, upstream };
+            let (result, source) = ahead.outcome();
+            let facts = BlobFacts { size: Some(range.total()), result, source, upstream: ahead.upstream() };
             return Ok(BlobAnswer { facts, content: BlobContent::Range(range, BlobReader::alone(ahead, &range)) });
         }
         let relay = match Relay::open(self.errand(wanted)).await {

@@ -70,7 +70,20 @@ impl PullService {
     ) -> Result<ReferrersAnswer, PullError> {
         let upstreams = self.upstreams(registry)?;
         let scope = Scope::new(registry, &request.repository, &upstreams);
-        in_time(self.find_referrers(scope, upstreams, request)).await
+        in_time(async {
+            let (subject, artifact_type) = (request.subject, request.artifact_type.clone());
+            let found = self.find_referrers(scope.clone(), upstreams, request).await;
+            // An upstream that has nothing left of the image cannot say what referred to it.
+            if found.as_ref().is_ok_and(|found| found.result != CacheResult::Negative) {
+                return found;
+            }
+            let Some(mut kept) = Box::pin(self.referrers_as_pinned(&scope, &subject, &found)).await else {
+                return found;
+            };
+            (kept.body, kept.filtered) = filter(kept.body, artifact_type.as_deref(), false);
+            Ok(kept)
+        })
+        .await
     }
 
     async fn find_referrers(

@@ -14,7 +14,7 @@ use crate::oci::request::BlobRequest;
 use crate::oci::{Digest, Hasher, RegistryHost};
 use crate::store::Bucket;
 use crate::telemetry::Metrics;
-use crate::upstream::{Attempts, Break, BrokenBody, BytesAsked, UpstreamSet, WantedBlob};
+use crate::upstream::{Attempts, Break, BrokenBody, BytesAsked, Purpose, UpstreamSet, WantedBlob};
 
 /// The most bytes to receive once more from an upstream that ignores ranges, while somebody else may know better.
 const MOST_SKIPPED: u64 = 16 * 1024 * 1024;
@@ -27,6 +27,8 @@ pub(super) struct Errand {
     pub(super) request: BlobRequest,
     /// The size a manifest gave, if one was seen.
     pub(super) expected: Option<u64>,
+    /// Who waits for it.
+    pub(super) purpose: Purpose,
     pub(super) metrics: Metrics,
     /// Where it may be, too.
     pub(super) bucket: Option<Bucket>,
@@ -135,7 +137,7 @@ impl Errand {
 
     fn wanted<'a>(&'a self, size: Option<u64>, avoid: &'a [Arc<str>]) -> WantedBlob<'a> {
         let deadline = Instant::now() + OPEN_TIMEOUT;
-        WantedBlob { avoid, ..WantedBlob::new(&self.request, size.or(self.expected), deadline) }
+        WantedBlob { avoid, purpose: self.purpose, ..WantedBlob::new(&self.request, size.or(self.expected), deadline) }
     }
 }
 

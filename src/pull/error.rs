@@ -181,3 +181,10 @@ pub struct Prefix {
     /// What they hash to.
     pub digest: Digest,
 }
+
+impl Prefix {
+    /// No byte of the blob `digest`.
+    pub(super) fn nothing(digest: &Digest) -> Self {
+        Self { length: 0, digest: Digest::of_with(digest.algorithm(), b"") }
+    }
+}

@@ -20,8 +20,8 @@ use super::intake::Intake;
 use super::pace::longest;
 use super::relay::Relay;
 use super::sender::BUCKET;
-use crate::oci::{Digest, RegistryHost};
-use crate::store::{Spool, Store, StoreError};
+use crate::oci::RegistryHost;
+use crate::store::{BlobFile, Spool, Store, StoreError};
 use crate::upstream::Break;
 
 /// How much of a blob is held back until its digest matches.
@@ -35,6 +35,8 @@ const TOTAL_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 pub(super) struct Fill {
     pub(super) errand: Errand,
     pub(super) store: Store,
+    /// A stored file of the blob that cannot be read to its end. What it begins with need not be fetched.
+    pub(super) remains: Option<BlobFile>,
 }
 
 /// Whom to ask.
@@ -62,6 +64,9 @@ impl Fill {
     /// good.
     pub(super) async fn run(self, mut permit: Permit) {
         let _in_flight = InFlight::new(&self.errand.metrics.pull.downloads_in_flight, &self.errand.registry);
+        if let Some(remains) = &self.remains {
+            self.store.salvage(self.errand.digest(), remains).await;
+        }
         let fetched = timeout(TOTAL_TIMEOUT, self.fetch_right(&mut permit)).await;
         match fetched.unwrap_or(Err(FillError::TooLong(TOTAL_TIMEOUT))) {
             Ok(spool) => {
@@ -201,8 +206,7 @@ impl Fill {
 
     /// The store takes nothing, and nothing has been written yet.
     fn without_store(&self, error: StoreError) -> FillError {
-        let nothing = Prefix { length: 0, digest: Digest::of_with(self.errand.digest().algorithm(), b"") };
-        FillError::Store { error, prefix: nothing }
+        FillError::Store { error, prefix: Prefix::nothing(self.errand.digest()) }
     }
 
     fn judge(&self, spool: &Spool, relay: &Relay) -> Result<(), FillError> {

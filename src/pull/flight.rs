@@ -18,6 +18,7 @@ use super::outcome::Source;
 use super::relief::Relief;
 use crate::oci::Digest;
 use crate::store::BlobFile;
+use crate::upstream::Purpose;
 
 /// How far a fetch has come.
 #[derive(Debug, Clone)]
@@ -50,6 +51,8 @@ pub(super) struct Opened {
 pub(super) struct Follower {
     /// Whose upstreams are asked.
     on_behalf_of: Arc<Scope>,
+    /// Who waited for it when it began.
+    purpose: Purpose,
     progress: watch::Receiver<Progress>,
     opened: Arc<OnceLock<Opened>>,
     /// Places for ranges that are fetched ahead of this fetch.
@@ -59,9 +62,17 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    /// Whether what the upstreams say to this flight is said to `scope`.
+    /// Whether what the upstreams say to this flight is said to a client of `scope`. What is refused to work in the
+    /// background a client may get.
     pub(super) fn is_on_behalf_of(&self, scope: &Scope) -> bool {
-        *self.on_behalf_of == *scope
+        self.purpose != Purpose::Background && *self.on_behalf_of == *scope
+    }
+
+    /// Waits until the flight is over, and what it has fetched is stored or will never be.
+    pub(super) async fn landed(mut self) -> Progress {
+        // The permit goes last, and with it what could say more.
+        while self.progress.changed().await.is_ok() {}
+        self.progress.borrow().clone()
     }
 
     /// Where those who follow on behalf of others offer to go on.
@@ -130,13 +141,18 @@ pub(super) struct Flights {
 }
 
 impl Flights {
-    /// Joins the flight of `digest`, or starts it on behalf of `scope`.
+    /// Joins the flight of `digest`, or starts it on behalf of a client of `scope`.
     pub(super) fn enter(&self, digest: &Digest, scope: &Scope) -> Entry {
+        self.enter_for(digest, scope, Purpose::Miss)
+    }
+
+    /// The same on behalf of whoever waits for it.
+    pub(super) fn enter_for(&self, digest: &Digest, scope: &Scope, purpose: Purpose) -> Entry {
         let mut flights = self.flights.lock();
         if let Some(follower) = flights.get(digest) {
             return Entry::Follower(follower.clone());
         }
-        let (progress, follower) = begin(Arc::new(scope.clone()), Relief::default());
+        let (progress, follower) = begin(Arc::new(scope.clone()), purpose, Relief::default());
         flights.insert(*digest, follower.clone());
         let permit = Permit { flights: self.clone(), digest: *digest, progress, follower: follower.clone() };
         Entry::Leader(permit, follower)
@@ -148,10 +164,10 @@ impl Flights {
     }
 }
 
-fn begin(on_behalf_of: Arc<Scope>, relief: Relief) -> (watch::Sender<Progress>, Follower) {
+fn begin(on_behalf_of: Arc<Scope>, purpose: Purpose, relief: Relief) -> (watch::Sender<Progress>, Follower) {
     let (progress, watcher) = watch::channel(Progress::Opening);
     let (opened, ahead) = (Arc::default(), Arc::new(Semaphore::new(AT_ONCE)));
-    (progress, Follower { on_behalf_of, progress: watcher, opened, ahead, relief })
+    (progress, Follower { on_behalf_of, purpose, progress: watcher, opened, ahead, relief })
 }
 
 /// The duty to fetch one digest. The flight can be joined as long as the permit lives.
@@ -189,7 +205,8 @@ impl Permit {
     /// The fetch begins anew: this flight fails with `error`, and another one stands in its place before anybody hears
     /// of it. Who asks again follows that one.
     pub(super) fn begin_anew(&mut self, error: FillError) {
-        let (progress, follower) = begin(Arc::clone(&self.follower.on_behalf_of), self.follower.relief.clone());
+        let Follower { on_behalf_of, purpose, relief, .. } = &self.follower;
+        let (progress, follower) = begin(Arc::clone(on_behalf_of), *purpose, relief.clone());
         self.flights.flights.lock().insert(self.digest, follower.clone());
         self.follower = follower;
         let failed = std::mem::replace(&mut self.progress, progress);
@@ -296,6 +313,23 @@ mod tests {
         drop(permit);
         assert!(flights.get(&digest).is_none());
         assert!(matches!(first.past(0).await, Progress::Failed(_)));
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_to_the_background_is_not_refused_to_its_clients() {
+        let (flights, digest) = (Flights::default(), Digest::of(b"x"));
+        let Entry::Leader(permit, first) = flights.enter_for(&digest, &scope(), Purpose::Background) else {
+            panic!("nobody else has entered")
+        };
+        let Entry::Follower(client) = flights.enter(&digest, &scope()) else { panic!("two leaders") };
+        assert!(!client.is_on_behalf_of(&scope()), "the client asks for itself");
+        permit.fail(FillError::Digest(digest));
+        assert!(matches!(first.landed().await, Progress::Failed(FillError::Digest(_))));
+        let Entry::Leader(permit, own) = flights.enter(&digest, &scope()) else { panic!("the first has ended") };
+        assert!(own.is_on_behalf_of(&scope()));
+        permit.complete(1);
+        drop(permit);
+        assert!(matches!(own.landed().await, Progress::Complete(1)), "it lands when its permit is gone");
     }
 
     #[tokio::test]

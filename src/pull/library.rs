@@ -47,6 +47,16 @@ impl StoredManifest {
     }
 }
 
+/// What the directory of the store has under a digest.
+enum Here {
+    /// What may be a manifest.
+    Manifest(Bytes),
+    /// What is too large for one, so that nobody else has to be asked.
+    Layer,
+    /// Nothing that can be used.
+    Nothing,
+}
+
 #[derive(Debug)]
 pub(super) struct Library {
     store: Store,
@@ -80,8 +90,9 @@ impl Library {
 
     async fn read(&self, digest: &Digest) -> Option<(Arc<StoredManifest>, Source)> {
         let (body, source) = match self.read_here(digest).await {
-            Some(body) => (body, Source::Disk),
-            None => (self.store.recall(digest, MAX_MANIFEST_BYTES).await?, Source::S3),
+            Here::Manifest(body) => (body, Source::Disk),
+            Here::Layer => return None,
+            Here::Nothing => (self.store.recall(digest, MAX_MANIFEST_BYTES).await?, Source::S3),
         };
         // A manifest whose type only its upstream knew cannot be served without it.
         let view = Manifest::parse(None, &body).ok()?;
@@ -90,15 +101,18 @@ impl Library {
         Some((manifest, source))
     }
 
-    async fn read_here(&self, digest: &Digest) -> Option<Bytes> {
-        let file = self.store.open_blob(digest).await?;
-        let body = file.read_all(MAX_MANIFEST_BYTES).await.ok()??;
-        if !digest.matches(&body) {
-            // Once more, and with the consequences: it is set aside, to be fetched again.
-            self.store.verify_now(digest, &file).await;
-            return None;
+    async fn read_here(&self, digest: &Digest) -> Here {
+        let Some(file) = self.store.open_blob(digest).await else { return Here::Nothing };
+        match file.read_all(MAX_MANIFEST_BYTES).await {
+            Ok(Some(body)) if digest.matches(&body) => Here::Manifest(body),
+            Ok(Some(_)) => {
+                // Once more, and with the consequences: it is set aside, to be fetched again.
+                self.store.verify_now(digest, &file).await;
+                Here::Nothing
+            }
+            Ok(None) => Here::Layer,
+            Err(_) => Here::Nothing,
         }
-        Some(body)
     }
 
     /// Keeps a manifest that an upstream sent: in memory, and in the store if the store can.

@@ -64,7 +64,7 @@ impl PullService {
         }
         let key = (scope.clone(), tag.clone());
         let service = self.clone();
-        let resolve = || async move { service.resolve(scope, upstreams, tag, known).await };
+        let resolve = || async move { service.resolve(scope, upstreams, tag, known, None).await };
         // Boxed: what every request carries with it should be what a hit needs.
         shared(Box::pin(self.shared.resolutions.run(key, resolve)).await)
     }
@@ -104,25 +104,27 @@ impl PullService {
     }
 
     /// Asks the upstreams what a tag means. A known tag costs a HEAD, which no registry counts as a pull; an unknown
-    /// one is fetched at once.
-    async fn resolve(
+    /// one is fetched at once. `purpose` is that of a client if nothing else is said: an unknown tag is a miss.
+    pub(super) async fn resolve(
         &self,
         scope: Scope,
         upstreams: Arc<UpstreamSet>,
         tag: Tag,
         known: Option<KnownTag>,
+        purpose: Option<Purpose>,
     ) -> Result<ManifestAnswer, PullError> {
         let request = ManifestRequest { repository: scope.repository.clone(), reference: Reference::Tag(tag.clone()) };
         // One for both questions: what is stale must still be served in time when the second one fails.
         let deadline = within(OPEN_TIMEOUT);
         let of = Tagged { scope: &scope, upstreams: &upstreams, tag: &tag };
         let Some(known) = known else {
-            return match upstreams.manifest(&request, Purpose::Miss, deadline).await {
+            return match upstreams.manifest(&request, purpose.unwrap_or(Purpose::Miss), deadline).await {
                 Ok(fetched) => Ok(self.learn(of, None, &Said::of(&fetched), fetched).await),
                 Err(attempts) => Err(self.failure(Subject::Manifest, &scope, &request.reference, attempts).await),
             };
         };
-        let resolved = match upstreams.resolve(&request, Purpose::Revalidation, within(CONFIRM_TIMEOUT)).await {
+        let purpose = purpose.unwrap_or(Purpose::Revalidation);
+        let resolved = match upstreams.resolve(&request, purpose, within(CONFIRM_TIMEOUT)).await {
             Ok(resolved) => resolved,
             Err(attempts) => return self.trouble(of, known, attempts).await,
         };
@@ -130,7 +132,7 @@ impl PullService {
         let (said, fetched) = match digest {
             Some(digest) => (Said { digest, upstream, before }, None),
             // Only the bytes can tell.
-            None => match upstreams.manifest(&request, Purpose::Revalidation, deadline).await {
+            None => match upstreams.manifest(&request, purpose, deadline).await {
                 Ok(fetched) => (Said::of(&fetched), Some(fetched)),
                 Err(attempts) => return self.trouble(of, known, attempts).await,
             },
@@ -154,7 +156,7 @@ impl PullService {
             // By digest: the tag may move again between the two requests.
             let reference = Reference::Digest(said.digest);
             let request = ManifestRequest { repository: scope.repository.clone(), reference };
-            upstreams.manifest(&request, Purpose::Revalidation, deadline).await
+            upstreams.manifest(&request, purpose, deadline).await
         };
         match fetched {
             Ok(fetched) => Ok(self.learn(of, Some(&known), &said, fetched).await),
@@ -223,9 +225,10 @@ impl PullService {
         if !may_serve_stale(&self.terms.tags, known.age(), conclusion) {
             return Err(PullError::of(Subject::Manifest, attempts));
         }
-        let Some((manifest, source)) = self.shared.library.load(known.digest()).await else {
-            return Err(PullError::of(Subject::Manifest, attempts));
-        };
+        // What is pinned is answered as it was when all of it was here.
+        let is_kept_otherwise = self.shared.pinned.tag(scope, tag).is_some_and(|kept| kept != *known.digest());
+        let found = if is_kept_otherwise { None } else { self.shared.library.load(known.digest()).await };
+        let Some((manifest, source)) = found else { return Err(PullError::of(Subject::Manifest, attempts)) };
         if !self.shared.library.is_whole(&manifest).await {
             return Err(match conclusion {
                 Conclusion::NotFound | Conclusion::NotFoundOrHidden => PullError::of(Subject::Manifest, attempts),
@@ -253,7 +256,7 @@ impl PullService {
         let reference = Reference::Digest(digest);
         let request = ManifestRequest { repository: scope.repository.clone(), reference };
         let Some((manifest, source)) = self.shared.library.load(&digest).await else {
-            return self.fetch(scope, upstreams, request).await;
+            return self.fetch(scope, upstreams, request, Purpose::Miss).await;
         };
         // The bytes are here: a HEAD tells whether this repository may serve them, and whether the rest can be had.
         match upstreams.resolve(&request, Purpose::Revalidation, within(CONFIRM_TIMEOUT)).await {
@@ -263,25 +266,26 @@ impl PullService {
                 Ok(ManifestAnswer { manifest, result: CacheResult::Revalidated, source, upstream, warning })
             }
             // An upstream that does not answer HEAD as it should proves it by sending the bytes.
-            Ok(_) => self.fetch(scope, upstreams, request).await,
+            Ok(_) => self.fetch(scope, upstreams, request, Purpose::Miss).await,
             Err(attempts) => {
                 let spared = attempts.is_any_left_alone();
                 match self.without_upstream(scope, manifest, source, attempts).await {
                     // Nothing else can be done: those that were spared are asked after all.
-                    Err(_) if spared => Box::pin(self.fetch(scope, upstreams, request)).await,
+                    Err(_) if spared => Box::pin(self.fetch(scope, upstreams, request, Purpose::Miss)).await,
                     answer => answer,
                 }
             }
         }
     }
 
-    async fn fetch(
+    pub(super) async fn fetch(
         &self,
         scope: &Scope,
         upstreams: &UpstreamSet,
         request: ManifestRequest,
+        purpose: Purpose,
     ) -> Result<ManifestAnswer, PullError> {
-        match upstreams.manifest(&request, Purpose::Miss, within(OPEN_TIMEOUT)).await {
+        match upstreams.manifest(&request, purpose, within(OPEN_TIMEOUT)).await {
             Ok(mut fetched) => {
                 let (upstream, warning) = (Arc::clone(&fetched.upstream), fetched.warning.take());
                 let manifest = self.shared.library.keep(scope.registry.as_str(), fetched).await;

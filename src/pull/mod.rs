@@ -10,21 +10,26 @@
 //!
 //! Reading order: `manifest` and `blob` are the walk of a pull, `documents` the rest of it. Below them `flight`
 //! and `fill` fetch blobs, by way of a `relay` from one upstream to the next (`errand` opens them, `continuation` and
-//! `pace` decide, `relief` knows who else could); [`reader`], `ahead` and `direct` read them, `rejoin` is how a reader
-//! survives a failed flight. `coalesce` and `listing` ask questions once, `library` keeps manifests, `tags` and `freshness` know how long tags
-//! are believed, `contested` and `drift` whom, and `absence` how long nothing is.
+//! `pace` decide, `relief` knows who else could); [`reader`], `stored`, `ahead` and `direct` read them, `rejoin` is how a
+//! reader survives what fails. `coalesce` and `listing` ask questions once, `library` keeps manifests, `tags` and
+//! `freshness` know how long tags are believed, `contested` and `drift` whom, and `absence` how long nothing is.
+//! `background` asks without anybody waiting, `collect` has all of an image, `pins` keeps images, and `upkeep` is what
+//! operators have done to the store.
 
 mod absence;
 mod ahead;
 mod answer;
 mod authority;
+mod background;
 mod blob;
 mod coalesce;
+mod collect;
 mod contested;
 mod continuation;
 mod direct;
 mod documents;
 mod drift;
+mod elsewhere;
 mod errand;
 pub mod error;
 mod fill;
@@ -38,17 +43,21 @@ mod manifest;
 pub mod outcome;
 mod pace;
 mod parts;
+pub mod pins;
 pub mod reader;
 mod rejoin;
 mod relay;
 mod relief;
 mod sender;
 mod stat;
+mod stored;
 mod tags;
+mod upkeep;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -60,13 +69,18 @@ use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::upstream::{BlobStat, Conclusion, Generation, SetupError, UpstreamSet, Upstreams};
 
+pub use crate::store::{Finding, PinName, PinRecord, Reclaimed, StoreError, StoredImage};
 pub use crate::upstream::{Attempt, Attempts, PartReport, Pseudonym, UpstreamHealth, UpstreamReport};
 pub use answer::{BlobAnswer, BlobContent, BlobFacts, ManifestAnswer, ReferrersAnswer, TagsAnswer};
+pub use collect::{Amount, CollectError};
+pub use elsewhere::Detour;
 pub use error::{FillError, PullError, Subject};
 pub use library::StoredManifest;
 pub use outcome::{CacheResult, Source};
 pub use parts::BlobParts;
+pub use pins::{ImageReport, Keeper, PinReport, PinState};
 pub use reader::{BlobReader, ReadError};
+pub use upkeep::{RepairError, Upkeep};
 
 use absence::Absences;
 use authority::Authority;
@@ -74,6 +88,7 @@ use coalesce::Coalesce;
 use documents::Documents;
 use flight::Flights;
 use library::Library;
+use pins::Board;
 use tags::TagMemory;
 
 /// How long a client waits for the head of its answer, whatever happens: containerd gives up at 30 s.
@@ -126,6 +141,10 @@ struct Shared {
     tags: TagMemory,
     documents: Documents,
     absences: Absences,
+    /// What is kept of pinned images.
+    pinned: Board,
+    /// The terms on which work begins that no client asked for.
+    in_force: ArcSwap<Terms>,
     resolutions: Coalesce<(Scope, Tag), Result<ManifestAnswer, PullError>>,
     manifests: Coalesce<(Scope, Digest), Result<ManifestAnswer, PullError>>,
     confirmations: Coalesce<(Scope, Digest), Result<BlobStat, PullError>>,
@@ -137,6 +156,7 @@ impl PullService {
     /// A service over `store` and `upstreams`. Work that outlives those who asked for it is tracked by `tasks`, for the
     /// end of the process to wait for it.
     pub fn new(upstreams: Upstreams, store: Store, config: TagsConfig, metrics: Metrics, tasks: TaskTracker) -> Self {
+        let terms = Arc::new(Terms { upstreams, tags: config });
         let shared = Shared {
             flights: Flights::default(),
             library: Library::new(store.clone(), metrics.clone()),
@@ -144,6 +164,8 @@ impl PullService {
             tags: TagMemory::new(store.tags()),
             documents: Documents::new(&tasks),
             absences: Absences::default(),
+            pinned: Board::default(),
+            in_force: ArcSwap::new(Arc::clone(&terms)),
             resolutions: Coalesce::new(tasks.clone()),
             manifests: Coalesce::new(tasks.clone()),
             confirmations: Coalesce::new(tasks.clone()),
@@ -151,7 +173,7 @@ impl PullService {
             store,
             metrics,
         };
-        Self { shared: Arc::new(shared), terms: Arc::new(Terms { upstreams, tags: config }) }
+        Self { shared: Arc::new(shared), terms }
     }
 
     /// The same service by another configuration. It shares all that is known, what is under way included, except what
@@ -161,9 +183,16 @@ impl PullService {
         Ok(Self { shared: Arc::clone(&self.shared), terms: Arc::new(Terms { upstreams, tags }) })
     }
 
-    /// From now on the upstreams of this service are those whose health is looked after and told.
+    /// From now on the upstreams of this service are those whose health is looked after and told, and those that are asked
+    /// for what no client wants yet.
     pub fn enter_into_force(&self) {
         self.terms.upstreams.enter_into_force();
+        self.shared.in_force.store(Arc::clone(&self.terms));
+    }
+
+    /// The service on the terms in force.
+    pub(crate) fn in_force(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), terms: self.shared.in_force.load_full() }
     }
 
     /// The health of the upstreams in force, those of later configurations included.
@@ -181,7 +210,10 @@ impl PullService {
         let scope = Scope::new(registry, &request.repository, &upstreams);
         in_time(async {
             let answer = match request.reference {
-                Reference::Tag(tag) => self.manifest_by_tag(scope.clone(), upstreams, tag).await,
+                Reference::Tag(tag) => match self.manifest_by_tag(scope.clone(), upstreams, tag.clone()).await {
+                    Err(error) => Box::pin(self.as_pinned(&scope, &tag, error)).await,
+                    answer => answer,
+                },
                 Reference::Digest(digest) => self.manifest_by_digest(scope.clone(), upstreams, digest).await,
             }?;
             self.note_served(scope, &answer.manifest);
@@ -213,6 +245,26 @@ impl PullService {
     pub async fn stat_blob(&self, registry: &RegistryHost, request: BlobRequest) -> Result<BlobFacts, PullError> {
         let upstreams = self.upstreams(registry)?;
         in_time(self.blob_facts(registry, upstreams, request)).await
+    }
+
+    /// Begins work that outlives who asked for it; the end of the process waits for it. It looks at
+    /// [`PullService::is_ending`] now and then.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.shared.tasks.spawn(work);
+    }
+
+    /// Whether the process is about to end, and waits for what has been begun.
+    pub fn is_ending(&self) -> bool {
+        self.shared.tasks.is_closed()
+    }
+
+    /// The images that are stored, by the tags that mean them: of one registry, or below one repository of it.
+    pub async fn stored_images(
+        &self,
+        registry: Option<RegistryHost>,
+        repository: Option<RepositoryName>,
+    ) -> Result<Vec<StoredImage>, StoreError> {
+        self.shared.store.images(registry, repository).await
     }
 
     fn upstreams(&self, registry: &RegistryHost) -> Result<Arc<UpstreamSet>, PullError> {

@@ -4,21 +4,22 @@
 
 use std::vec;
 
-use super::reader::{BlobReader, Trust};
+use super::reader::BlobReader;
+use super::rejoin::WayOn;
+use super::stored::{Stored, Trust};
 use crate::oci::ByteRange;
-use crate::store::BlobFile;
 
 /// Ranges of one blob with their readers, in the order in which they were asked for.
 #[derive(Debug)]
 pub struct BlobParts {
-    file: BlobFile,
-    verified: bool,
+    stored: Stored,
+    way_on: Box<WayOn>,
     ranges: vec::IntoIter<ByteRange>,
 }
 
 impl BlobParts {
-    pub(super) fn stored(file: BlobFile, trust: &Trust, ranges: Vec<ByteRange>) -> Self {
-        Self { file, verified: matches!(trust, Trust::Verified), ranges: ranges.into_iter() }
+    pub(super) fn stored(stored: Stored, way_on: Box<WayOn>, ranges: Vec<ByteRange>) -> Self {
+        Self { stored, way_on, ranges: ranges.into_iter() }
     }
 
     /// The ranges that are still to come.
@@ -32,7 +33,9 @@ impl Iterator for BlobParts {
 
     fn next(&mut self) -> Option<Self::Item> {
         let range = self.ranges.next()?;
-        let trust = if self.verified { Trust::Verified } else { Trust::Unverified };
-        Some((range, BlobReader::stored(self.file.clone(), trust, range.start(), range.end())))
+        let Stored { file, trust } = &self.stored;
+        let trust = if matches!(trust, Trust::Verified) { Trust::Verified } else { Trust::Unverified };
+        let stored = Stored { file: file.clone(), trust };
+        Some((range, BlobReader::stored(stored, self.way_on.clone(), range.start(), range.end())))
     }
 }

@@ -3,21 +3,20 @@
 //! A reader holds at most one block. It ends in an error, never in a short end: the caller breaks the connection.
 
 use std::fmt;
-use std::ops::Range;
 
 use bytes::Bytes;
 use prometheus::IntGauge;
 
 use super::ahead::Ahead;
 use super::direct::Direct;
-use super::error::FillError;
-use super::fill::HELD_BACK;
+use super::error::{FillError, Prefix};
 use super::flight::{Follower, Progress};
 use super::outcome::CacheResult;
 use super::rejoin::{Given, Rejoined, WayOn};
+use super::stored::{Stored, take};
 use crate::oci::ByteRange;
 use crate::sendfile::Regions;
-use crate::store::{BlobFile, StoreError, Verdict, Verification};
+use crate::store::{BlobFile, Flaw, StoreError};
 
 /// The bytes of a blob, or of a range of it.
 pub struct BlobReader {
@@ -31,36 +30,22 @@ pub struct BlobReader {
 /// Why a reader stopped in the middle.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The stored file cannot be read.
+    /// The file cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The download it followed failed.
     #[error(transparent)]
     Fill(#[from] FillError),
-    /// The stored file does not hash to its name.
-    #[error("The stored blob does not hash to its digest any more; it is fetched again when it is asked for again")]
-    Damaged,
+    /// Hashing the stored file once more has shown that it is of no use.
+    #[error("A stored blob is of no use any more: {}", .0.as_str())]
+    Damaged(Flaw),
     /// What a second download brings is not what the client has of the first.
     #[error("The download broke off, and what another one brings begins with other bytes")]
     Different,
 }
 
-/// How far a stored file is believed.
-#[derive(Debug)]
-pub(super) enum Trust {
-    /// It was hashed a short enough while ago.
-    Verified,
-    /// It is being hashed: the tail is held back until the verdict.
-    Pending(Verification),
-    /// Only a part of it is read, which alone proves nothing.
-    Unverified,
-}
-
 enum Source {
-    Stored {
-        file: BlobFile,
-        trust: Trust,
-    },
+    Stored(Stored, Box<WayOn>),
     Flight(Box<Following>),
     /// A range on its own; what it does not bring comes from `behind`, if there is a download.
     Ahead {
@@ -87,6 +72,8 @@ pub(super) struct Following {
     told: Option<u64>,
     /// What the client has of another file, until this one is known to hold the same.
     given: Option<Given>,
+    /// From where on the client has what is in this file, if it has any of it.
+    begun: Option<u64>,
     _waiting: Waiting,
     way_on: WayOn,
 }
@@ -94,30 +81,25 @@ pub(super) struct Following {
 impl Following {
     /// Follows `follower`, whose bytes are in `file`; the client is told that they are `told`.
     pub(super) fn new(file: BlobFile, follower: Follower, waiting: Waiting, told: Option<u64>, way_on: WayOn) -> Self {
-        Self { file, follower, frontier: Frontier::At(0), told, given: None, _waiting: waiting, way_on }
+        let (frontier, given, begun) = (Frontier::At(0), None, None);
+        Self { file, follower, frontier, told, given, begun, _waiting: waiting, way_on }
     }
 
-    /// Follows another download from now on. The client has `given` of what was followed before.
-    fn give_way_to(&mut self, file: BlobFile, follower: Follower, given: Range<u64>) -> Result<(), ReadError> {
-        // What had not been compared yet stands for what came behind it.
-        if self.given.is_some() {
-            return Err(ReadError::Different);
-        }
+    /// Follows another download from now on. The client is at `position`.
+    fn give_way_to(&mut self, file: BlobFile, follower: Follower, position: u64) {
         let before = std::mem::replace(&mut self.file, file);
-        self.given = Given::of(before, given, &self.file);
         (self.follower, self.frontier) = (follower, Frontier::At(0));
-        Ok(())
+        // What was not read need not be compared, and what goes on behind the same bytes has them.
+        if let Some(begun) = self.begun.filter(|_| !before.is_continued_by(&self.file)) {
+            (self.given, self.begun) = (Given::new(before, begun..position), None);
+        }
     }
 
-    /// Checks that a stored file holds what was followed. The client has `given` of it.
-    async fn replaced_by(&mut self, file: &BlobFile, given: Range<u64>) -> Result<(), ReadError> {
-        if let (Some(told), Some(size)) = (self.told, file.length())
-            && told != size
-        {
-            return Err(FillError::Length { expected: told, received: size }.into());
-        }
+    /// Checks that a stored file holds what was followed. The client is at `position`.
+    async fn replaced_by(&mut self, file: &BlobFile, position: u64) -> Result<(), ReadError> {
+        check_size(self.told, file)?;
         let follower = self.follower.clone();
-        self.give_way_to(file.clone(), follower, given)?;
+        self.give_way_to(file.clone(), follower, position);
         self.check_given().await
     }
 
@@ -136,18 +118,41 @@ impl Following {
         Ok(())
     }
 
-    /// The same, where so many bytes of the second download are there.
-    async fn check_given_within(&mut self, length: u64) -> Result<(), ReadError> {
-        if self.given.as_ref().is_some_and(|given| given.end() > length) {
-            return Err(ReadError::Different);
-        }
-        self.check_given().await
+    /// The next bytes from `position` on, which are there.
+    async fn read(&mut self, position: u64, limit: u64, regions: Option<&Regions>) -> Result<Bytes, ReadError> {
+        self.check_given().await?;
+        let bytes = take(&self.file, position, limit, regions).await?;
+        self.begun.get_or_insert(position);
+        Ok(bytes)
     }
 
     /// Whether what the client has is the beginning of what comes now.
     async fn check_given(&mut self) -> Result<(), ReadError> {
-        let Some(given) = self.given.take() else { return Ok(()) };
-        if given.is_in(&self.file).await? { Ok(()) } else { Err(ReadError::Different) }
+        let Some(given) = &self.given else { return Ok(()) };
+        given.check_in(&self.file).await?;
+        (self.begun, self.given) = (Some(given.start()), None);
+        Ok(())
+    }
+
+    /// What a transfer straight from an upstream has to begin with: at least `prefix`, which is in the file, and all that
+    /// the client, which is at `position`, has of it.
+    async fn proven(&mut self, prefix: Prefix, position: u64) -> Result<Prefix, ReadError> {
+        if position <= prefix.length {
+            return self.check_given().await.map(|()| prefix);
+        }
+        let begun = self.begun.and_then(|begun| Given::new(self.file.clone(), begun..position));
+        match self.given.take().or(begun) {
+            Some(given) => given.as_prefix(self.way_on.digest()).await,
+            None => Ok(prefix),
+        }
+    }
+}
+
+/// Another file may know better than the one that the client was told the size by.
+fn check_size(told: Option<u64>, file: &BlobFile) -> Result<(), FillError> {
+    match told.zip(file.length()) {
+        Some((expected, received)) if expected != received => Err(FillError::Length { expected, received }),
+        _ => Ok(()),
     }
 }
 
@@ -156,6 +161,11 @@ impl Following {
 pub(super) struct Waiting(Option<IntGauge>);
 
 impl Waiting {
+    /// It waits for nobody else's.
+    const fn none() -> Self {
+        Self(None)
+    }
+
     pub(super) fn new(gauge: IntGauge, result: CacheResult) -> Self {
         let waiting = Self((result == CacheResult::Coalesced).then_some(gauge));
         waiting.0.iter().for_each(IntGauge::inc);
@@ -171,8 +181,8 @@ impl Drop for Waiting {
 
 impl BlobReader {
     /// Reads `start..end` of a stored blob.
-    pub(super) fn stored(file: BlobFile, trust: Trust, start: u64, end: u64) -> Self {
-        Self { source: Source::Stored { file, trust }, start, position: start, end: Some(end) }
+    pub(super) fn stored(stored: Stored, way_on: Box<WayOn>, start: u64, end: u64) -> Self {
+        Self { source: Source::Stored(stored, way_on), start, position: start, end: Some(end) }
     }
 
     /// Reads from `start` on as the download gets there.
@@ -215,24 +225,10 @@ impl BlobReader {
         let position = self.position;
         loop {
             match &mut self.source {
-                Source::Stored { file, trust } => {
-                    let length = file.length().unwrap_or(position);
-                    let end = self.end.unwrap_or(length);
-                    let Trust::Pending(verification) = trust else {
-                        let regions = regions.filter(|_| matches!(trust, Trust::Verified));
-                        return take(file, position, end, regions).await;
-                    };
-                    match verification.so_far() {
-                        Some(Verdict::Sound) => *trust = Trust::Verified,
-                        Some(Verdict::Damaged) => return Err(ReadError::Damaged),
-                        None if position < length.saturating_sub(HELD_BACK) => {
-                            return take(file, position, end.min(length - HELD_BACK), None).await;
-                        }
-                        None => {
-                            verification.verdict().await;
-                        }
-                    }
-                }
+                Source::Stored(stored, _) => match stored.read(position, self.end, regions).await {
+                    Ok(bytes) => return Ok(Some(bytes)),
+                    Err(error) => Box::pin(self.leave_stored(error)).await?,
+                },
                 Source::Ahead { ahead, behind } => match ahead.next().await {
                     Ok(block) => return Ok(Some(block)),
                     Err(error) => self.source = *behind.take().ok_or(error)?,
@@ -248,8 +244,11 @@ impl BlobReader {
                     let (Frontier::At(limit) | Frontier::End(limit)) = following.frontier;
                     let limit = self.end.map_or(limit, |end| end.min(limit));
                     if position < limit {
-                        following.check_given().await?;
-                        return take(&following.file, position, limit, regions).await;
+                        match following.read(position, limit, regions).await {
+                            Ok(bytes) => return Ok(Some(bytes)),
+                            Err(error) => Box::pin(self.leave_file(error)).await?,
+                        }
+                        continue;
                     }
                     if matches!(following.frontier, Frontier::End(_)) {
                         return Ok(None);
@@ -262,45 +261,81 @@ impl BlobReader {
         }
     }
 
+    /// Goes on without the stored file, which failed.
+    async fn leave_stored(&mut self, error: ReadError) -> Result<(), ReadError> {
+        let nothing = Source::Direct(Box::new(Direct::ended()));
+        let Source::Stored(stored, mut way_on) = std::mem::replace(&mut self.source, nothing) else {
+            return Err(error);
+        };
+        let (given, remains) = (stored.unproven(self.start..self.position), stored.remains(&error));
+        let told = stored.file.length();
+        self.source = match way_on.leave_stored(error, remains, self.position).await? {
+            Rejoined::Flight(file, follower) => {
+                let following = Following::new(file, follower, Waiting::none(), told, *way_on);
+                Source::Flight(Box::new(Following { given, ..following }))
+            }
+            Rejoined::Stored(file, trust) => {
+                check_size(told, &file)?;
+                if let Some(given) = given {
+                    given.check_in(&file).await?;
+                }
+                Source::Stored(Stored { file, trust }, way_on)
+            }
+            Rejoined::Nothing(prefix) => {
+                let prefix = match given {
+                    Some(given) => given.as_prefix(way_on.digest()).await?,
+                    None => prefix,
+                };
+                Source::Direct(Box::new(way_on.without_store(prefix, self.position).await?))
+            }
+        };
+        Ok(())
+    }
+
+    /// Goes on without the file of the flight, which cannot be read. Where the client has bytes of it, nobody can prove
+    /// them any more.
+    async fn leave_file(&mut self, error: ReadError) -> Result<(), ReadError> {
+        let nothing = Source::Direct(Box::new(Direct::ended()));
+        let Source::Flight(following) = std::mem::replace(&mut self.source, nothing) else { return Err(error) };
+        if following.begun.is_some() || !matches!(error, ReadError::Store(_)) {
+            return Err(error);
+        }
+        let prefix = match &following.given {
+            Some(given) => given.as_prefix(following.way_on.digest()).await?,
+            None => Prefix::nothing(following.way_on.digest()),
+        };
+        self.source = Source::Direct(Box::new(following.way_on.without_store(prefix, self.position).await?));
+        Ok(())
+    }
+
     /// Goes on without the flight, which ended in `error`.
     async fn leave_flight(&mut self, error: FillError) -> Result<(), ReadError> {
         let nothing = Source::Direct(Box::new(Direct::ended()));
         let Source::Flight(mut following) = std::mem::replace(&mut self.source, nothing) else { return Ok(()) };
-        self.source = match error {
+        self.source = match following.way_on.enter(error, self.position > self.start).await? {
+            Rejoined::Flight(file, follower) => {
+                following.give_way_to(file, follower, self.position);
+                Source::Flight(following)
+            }
+            Rejoined::Stored(file, trust) => {
+                following.replaced_by(&file, self.position).await?;
+                Source::Stored(Stored { file, trust }, Box::new(following.way_on))
+            }
             // A store that fails does not fail a pull: the rest comes straight from an upstream. More has been written
             // than may be read, but nobody will judge it any more.
-            FillError::Store { prefix, .. } => {
-                following.check_given_within(prefix.length).await?;
+            Rejoined::Nothing(prefix) => {
+                let prefix = following.proven(prefix, self.position).await?;
                 Source::Direct(Box::new(following.way_on.without_store(prefix, self.position).await?))
             }
-            error => match following.way_on.enter(error, self.position > self.start).await? {
-                Rejoined::Flight(file, follower) => {
-                    following.give_way_to(file, follower, self.start..self.position)?;
-                    Source::Flight(following)
-                }
-                Rejoined::Stored(file, trust) => {
-                    following.replaced_by(&file, self.start..self.position).await?;
-                    Source::Stored { file, trust }
-                }
-            },
         };
         Ok(())
-    }
-}
-
-/// The next bytes of `start..end` of a file; announced, if they need not be read and nobody would wait for the disk.
-async fn take(file: &BlobFile, start: u64, end: u64, regions: Option<&Regions>) -> Result<Option<Bytes>, ReadError> {
-    let region = regions.and_then(|regions| Some(regions.announce(file.region(start, end)?)));
-    match region {
-        Some(placeholder) => Ok(Some(placeholder)),
-        None => Ok(Some(file.read(start, end).await?)),
     }
 }
 
 impl fmt::Debug for BlobReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let source = match self.source {
-            Source::Stored { .. } => "stored",
+            Source::Stored(..) => "stored",
             Source::Flight { .. } => "flight",
             Source::Ahead { .. } => "ahead",
             Source::Direct(_) => "direct",
@@ -310,67 +345,5 @@ impl fmt::Debug for BlobReader {
             .field("position", &self.position)
             .field("end", &self.end)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use tempfile::TempDir;
-    use tokio_util::task::TaskTracker;
-
-    use super::*;
-    use crate::config::StoreConfig;
-    use crate::oci::Digest;
-    use crate::store::Store;
-    use crate::store::disk::DiskFiles;
-    use crate::telemetry::Metrics;
-
-    /// A reader of a stored blob of so many bytes, which is believed as `trust` says.
-    async fn reader(root: &TempDir, length: usize, trust: impl FnOnce(&Store, &BlobFile) -> Trust) -> BlobReader {
-        let config = StoreConfig { path: root.path().to_owned(), ..StoreConfig::default() };
-        let (metrics, background) = (Metrics::new().unwrap(), TaskTracker::new());
-        let store = Store::open(&config, Arc::new(DiskFiles), &metrics, background).await.unwrap();
-        let content = Bytes::from(vec![7; length]);
-        let digest = Digest::of(&content);
-        store.put(&digest, content).await.unwrap();
-        let file = store.open_blob(&digest).await.unwrap();
-        assert!(file.is_verified(), "it was hashed on its way in");
-        let trust = trust(&store, &file);
-        BlobReader::stored(file, trust, 0, length as u64)
-    }
-
-    #[tokio::test]
-    async fn verified_content_is_announced_to_those_who_can_send_it_and_to_nobody_else() {
-        let root = TempDir::new().unwrap();
-        let mut announced = reader(&root, 1000, |_, _| Trust::Verified).await;
-        let placeholder = announced.next(Some(&Regions::default())).await.unwrap().unwrap();
-        assert_eq!(placeholder.len(), 1000);
-        assert_ne!(placeholder, vec![7; 1000], "nothing was read");
-        assert!(announced.next(Some(&Regions::default())).await.unwrap().is_none());
-
-        let root = TempDir::new().unwrap();
-        let mut read = reader(&root, 1000, |_, _| Trust::Verified).await;
-        assert_eq!(read.next(None).await.unwrap().unwrap(), vec![7; 1000]);
-    }
-
-    #[tokio::test]
-    async fn content_that_is_not_verified_is_read() {
-        let root = TempDir::new().unwrap();
-        let mut part = reader(&root, 1000, |_, _| Trust::Unverified).await;
-        assert_eq!(part.next(Some(&Regions::default())).await.unwrap().unwrap(), vec![7; 1000]);
-
-        let (root, tail) = (TempDir::new().unwrap(), usize::try_from(HELD_BACK).unwrap());
-        let length = tail + 1000;
-        let pending =
-            |store: &Store, file: &BlobFile| Trust::Pending(store.verify(&Digest::of(&vec![7; length]), file));
-        let mut whole = reader(&root, length, pending).await;
-        // The verdict cannot be there yet: nothing else runs before this waits for something.
-        assert_eq!(whole.next(Some(&Regions::default())).await.unwrap().unwrap(), vec![7; 1000]);
-        // Behind it, the tail need not be read any more.
-        let placeholder = whole.next(Some(&Regions::default())).await.unwrap().unwrap();
-        assert_eq!(placeholder.len(), tail);
-        assert_ne!(placeholder, vec![7; tail]);
     }
 }

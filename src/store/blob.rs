@@ -13,6 +13,7 @@ use super::error::StoreError;
 use super::eviction::OncePerMinute;
 use super::files::{FileHandle, Stamp};
 use super::record::Recorder;
+use super::verify::Flaw;
 use crate::oci::Digest;
 use crate::sendfile::Region;
 
@@ -94,16 +95,28 @@ impl BlobFile {
         if block.is_ok() && self.open.stored.is_some() {
             self.disk.health.was_read();
         }
-        block.inspect_err(|error| {
-            self.disk.health.record(error);
-            // Who asks again must not meet the same failure: it counts as absent, and is fetched anew.
-            if let Some((digest, stamp)) = self.open.stored {
-                self.disk.verified.condemn(&digest, stamp);
+        match block {
+            Err(error) => {
+                Box::pin(self.failed(&error)).await;
+                Err(error)
             }
-        })
+            block => block,
+        }
     }
 
-    async fn try_read(&self, offset: u64, end: u64) -> Result<Bytes, StoreError> {
+    /// Who asks again must not meet the same failure: the file counts as absent, and is fetched anew. One that is cut or
+    /// lies on bad sectors does not become better.
+    async fn failed(&self, error: &StoreError) {
+        self.disk.health.record(error);
+        let Some((digest, stamp)) = self.open.stored else { return };
+        self.disk.verified.condemn(&digest, stamp);
+        if error.is_of_this_file() {
+            self.disk.quarantine(&digest, stamp, Flaw::Unreadable).await;
+        }
+    }
+
+    /// The same, where a failure says nothing new.
+    pub(super) async fn try_read(&self, offset: u64, end: u64) -> Result<Bytes, StoreError> {
         let wanted = usize::try_from(end.saturating_sub(offset)).unwrap_or(BLOCK).min(BLOCK);
         let mut block = self.disk.blocks.take(wanted);
         let ready = self.open.handle.read_ready_at(block.room(), offset);

@@ -96,6 +96,23 @@ impl Capacity {
         if self.shortage(least, space) == 0 { 0 } else { self.shortage(enough, space) }
     }
 
+    /// The most bytes that may be kept whatever comes: more of them, and there was never room for anything else.
+    pub(super) fn keepable(&self) -> u64 {
+        let limit = self.limit.load(Ordering::Relaxed);
+        limit - limit / HIGH
+    }
+
+    /// How many bytes are beyond what is left after room was made: a tenth of what the store can take is free then.
+    pub(super) fn above_low_mark(&self, space: Space) -> u64 {
+        let reach = self.used().saturating_add(self.free(space));
+        self.shortage(self.limit.load(Ordering::Relaxed).min(reach) / LOW, space)
+    }
+
+    /// What final files and all downloads take.
+    pub(super) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
     /// How many bytes are missing for `bytes` more. `space` is what the file system has now.
     pub(super) fn shortage(&self, bytes: u64, space: Space) -> u64 {
         let missing =

@@ -3,12 +3,15 @@
 use std::any::Any;
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, IoSliceMut};
+use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Timespec, Timestamps, UTIME_OMIT, openat2, utimensat};
+use rustix::fs::{
+    Advice, AtFlags, CWD, Mode, OFlags, ResolveFlags, Timespec, Timestamps, UTIME_OMIT, fadvise, openat2, utimensat,
+};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::files::{FileFacts, FileHandle, Files, HandleFacts, Space};
@@ -35,6 +38,17 @@ impl Files for DiskFiles {
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn FileHandle>> {
         Ok(Arc::new(File::open(path)?))
+    }
+
+    fn open_unnoticed(&self, path: &Path) -> io::Result<Arc<dyn FileHandle>> {
+        // Times of use are kept by hand; file systems that note them would take every reader for a user.
+        let flags = OFlags::RDONLY | OFlags::NOATIME | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(descriptor) => Ok(Arc::new(File::from(descriptor))),
+            // Only the owner of a file may.
+            Err(Errno::PERM) => self.open(path),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn open_ready(&self, path: &Path) -> io::Result<Option<Arc<dyn FileHandle>>> {
@@ -150,6 +164,10 @@ impl FileHandle for File {
         // The ends stand for what lies between them: a file is read, and forgotten, in long runs. Where they are wrong,
         // somebody waits for the disk once, and for no more than a region.
         is_in_memory(offset) && (end - offset <= READ_AHEAD || is_in_memory(end - 1))
+    }
+
+    fn release(&self, offset: u64, length: u64) {
+        let _ = fadvise(self, offset, NonZeroU64::new(length), Advice::DontNeed);
     }
 
     fn facts(&self) -> io::Result<HandleFacts> {

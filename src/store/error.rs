@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::bucket::Failure;
+use super::health::rights_wanted;
 
 /// A failure of the store while it runs.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -46,6 +47,16 @@ pub enum StoreError {
         /// How it failed.
         failure: Failure,
     },
+    /// A later release laid out the bucket.
+    #[error(
+        "The bucket has layout {found}, written by a later release; this one reads up to {known}: upgrade weir, or use another `store.s3.prefix`"
+    )]
+    BucketLayout {
+        /// The layout in the bucket.
+        found: String,
+        /// The newest layout known.
+        known: u32,
+    },
     /// The content does not hash to the name it was to be stored under.
     #[error("The content does not hash to the digest it was to be stored under")]
     Mismatch,
@@ -58,6 +69,7 @@ impl StoreError {
             Self::Full { .. } => "reserve",
             Self::Io { operation, .. } | Self::Bucket { operation, .. } => operation,
             Self::NotLocked => "lock",
+            Self::BucketLayout { .. } => "layout",
             Self::LeftAlone => "write",
             Self::Truncated { .. } => "read",
             Self::Mismatch => "publish",
@@ -72,6 +84,7 @@ impl StoreError {
             Self::LeftAlone => "left_alone",
             Self::Truncated { .. } => "truncated",
             Self::Mismatch => "mismatch",
+            Self::BucketLayout { .. } => "layout",
             Self::Bucket { failure, .. } => failure.kind().as_str(),
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "enospc",
@@ -90,6 +103,11 @@ impl StoreError {
     /// Whether something was to be read, and nothing to be written.
     pub fn is_of_reading(&self) -> bool {
         matches!(self.operation(), "open" | "read" | "stat" | "verify" | "list" | "walk")
+    }
+
+    /// Whether the file that was read is to blame, and not the moment.
+    pub fn is_of_this_file(&self) -> bool {
+        matches!(self, Self::Truncated { .. }) || (self.is_of_reading() && self.kind() == "eio")
     }
 
     /// Whether the process has no descriptor left to open a file with.
@@ -124,6 +142,18 @@ pub enum OpenError {
         /// The newest layout known.
         known: u32,
     },
+    /// A release long before this one wrote it.
+    #[error(
+        "The store {path} has layout {found}, and this release reads {known} and the one before: start the release before this one over it once, or remove the directory, all of which can be fetched again"
+    )]
+    Outdated {
+        /// The directory.
+        path: PathBuf,
+        /// The layout on disk.
+        found: String,
+        /// The newest layout known.
+        known: u32,
+    },
     /// A bucket that the configuration names cannot be used at all.
     #[error("The bucket {name} of `store.s3` cannot be used: {reason}")]
     Bucket {
@@ -131,6 +161,16 @@ pub enum OpenError {
         name: String,
         /// Why not.
         reason: String,
+    },
+    /// The directory may not be used.
+    #[error("Cannot {operation} {path}, the directory of `store.path`: {}", rights_wanted(.root))]
+    Denied {
+        /// What was tried, as a verb.
+        operation: &'static str,
+        /// The path.
+        path: PathBuf,
+        /// The directory of the store.
+        root: PathBuf,
     },
     /// The directory cannot be prepared.
     #[error("Cannot {operation} {path}, the directory of `store.path`")]

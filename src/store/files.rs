@@ -22,6 +22,10 @@ pub trait Files: fmt::Debug + Send + Sync + 'static {
     fn reopen(&self, path: &Path) -> io::Result<Arc<dyn FileHandle>>;
     /// Opens a file for reading.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn FileHandle>>;
+    /// Opens a file for reading without that counting as a use of it, where the file system can do so.
+    fn open_unnoticed(&self, path: &Path) -> io::Result<Arc<dyn FileHandle>> {
+        self.open(path)
+    }
     /// Opens a regular file for reading if that needs no wait for the disk. `None` where it would, or where nobody can
     /// tell: then [`Files::open`] has to.
     fn open_ready(&self, _path: &Path) -> io::Result<Option<Arc<dyn FileHandle>>> {
@@ -65,6 +69,8 @@ pub trait FileHandle: fmt::Debug + Send + Sync + 'static {
     /// Whether all of `offset..end` is likely in memory, so that nobody who reads it waits for the disk. Nothing is
     /// read.
     fn is_ready(&self, offset: u64, end: u64) -> bool;
+    /// What was read from here need not be kept in memory for others. A hint.
+    fn release(&self, _offset: u64, _length: u64) {}
     /// The length in bytes, and whether the file still has a name. Does not wait for the disk.
     fn facts(&self) -> io::Result<HandleFacts>;
     /// The length in bytes.

@@ -92,6 +92,11 @@ impl Halves {
         oldest.and_then(|digest| self.remove(&mut kept, &digest))
     }
 
+    /// The bytes of each.
+    pub(super) fn bytes(&self) -> Vec<u64> {
+        self.kept.lock().values().map(|kept| kept.half.reservation.bytes()).collect()
+    }
+
     fn expire(&self, digest: &Digest) {
         let mut kept = self.kept.lock();
         // Perhaps it has been taken since, and another one kept.

@@ -4,6 +4,7 @@
 //! works. Reading is never given up as a whole: what is stored may be all there is when the upstreams are away, and a
 //! file that cannot be read counts as absent by itself. Both are told by a gauge and one line per change.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ const MEMORY: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(super) struct Health {
+    /// The directory that it is about, if it is one.
+    root: Option<PathBuf>,
     metrics: StoreMetrics,
     log: Occasionally,
     last: Mutex<Option<(Instant, String)>>,
@@ -47,12 +50,12 @@ impl Side {
         Self { degraded, state: Mutex::default(), is_doubted: AtomicBool::new(false) }
     }
 
-    fn failed(&self, error: &StoreError, blow: Blow) -> Option<Change> {
+    fn failed(&self, words: &str, blow: Blow) -> Option<Change> {
         let mut state = self.state.lock();
         let change = state.0.failed(blow, Instant::now());
         self.is_doubted.store(true, Ordering::Relaxed);
         if change.is_some() {
-            state.1 = error.to_string();
+            words.clone_into(&mut state.1);
             self.degraded.set(1);
         }
         change
@@ -84,7 +87,20 @@ impl Health {
     pub(super) fn new(metrics: StoreMetrics) -> Self {
         let (writing, reading) = (Side::new(&metrics, "write"), Side::new(&metrics, "read"));
         let (log, probe_at) = (Occasionally::once_per(MEMORY), watch::Sender::new(None));
-        Self { metrics, log, last: Mutex::new(None), writing, reading, probe_at }
+        Self { root: None, metrics, log, last: Mutex::new(None), writing, reading, probe_at }
+    }
+
+    /// Of what is in the directory `root`.
+    pub(super) fn of_directory(root: &Path, metrics: StoreMetrics) -> Self {
+        Self { root: Some(root.to_owned()), ..Self::new(metrics) }
+    }
+
+    /// What to say about a failure: where rights are missing, whose and where.
+    fn words(&self, error: &StoreError) -> String {
+        match &self.root {
+            Some(root) if error.kind() == "eacces" => format!("{error}: {}", rights_wanted(root)),
+            _ => error.to_string(),
+        }
     }
 
     /// Whether writing is worth a try.
@@ -103,18 +119,25 @@ impl Health {
         if matches!(error, StoreError::LeftAlone) {
             return;
         }
-        *self.last.lock() = Some((Instant::now(), error.to_string()));
+        let (words, kind) = (self.words(error), error.kind());
+        *self.last.lock() = Some((Instant::now(), words.clone()));
         if let Some(suppressed) = self.log.due() {
-            tracing::warn!(%error, kind = error.kind(), suppressed, "The store failed; pulls go on uncached");
+            tracing::warn!(error = words, kind, suppressed, "The store failed; pulls go on uncached");
         }
         let Some(blow) = blow(error) else { return };
         if error.is_of_reading() {
-            if self.reading.failed(error, blow).is_some() {
-                tracing::warn!(%error, "Reading from the store keeps failing; what cannot be read is fetched again");
+            if self.reading.failed(&words, blow).is_some() {
+                tracing::warn!(
+                    error = words,
+                    "Reading from the store keeps failing; what cannot be read is fetched again"
+                );
             }
         } else {
-            if self.writing.failed(error, blow).is_some() {
-                tracing::warn!(%error, "Writing to the store keeps failing: it is left alone, and pulls go on uncached");
+            if self.writing.failed(&words, blow).is_some() {
+                tracing::warn!(
+                    error = words,
+                    "Writing to the store keeps failing: it is left alone, and pulls go on uncached"
+                );
             }
             self.schedule();
         }
@@ -141,7 +164,7 @@ impl Health {
                 tracing::debug!(%error, "The store still cannot be written");
                 let mut state = self.writing.state.lock();
                 state.0.probe_failed(now);
-                state.1 = error.to_string();
+                state.1 = self.words(&error);
                 drop(state);
                 self.schedule();
             }
@@ -177,6 +200,12 @@ impl Health {
     }
 }
 
+/// What an operator has to give to whom.
+pub(super) fn rights_wanted(root: &Path) -> String {
+    let user = rustix::process::geteuid().as_raw();
+    format!("user {user} has to be able to read and write {} and everything in it", root.display())
+}
+
 /// What a failure says about the disk, if anything.
 fn blow(error: &StoreError) -> Option<Blow> {
     match error.kind() {
@@ -202,7 +231,7 @@ mod tests {
 
     fn health() -> (Metrics, Health) {
         let metrics = Metrics::new().unwrap();
-        let health = Health::new(metrics.store.clone());
+        let health = Health::of_directory(Path::new("/var/lib/weir"), metrics.store.clone());
         (metrics, health)
     }
 
@@ -264,6 +293,20 @@ mod tests {
         health.record(&failure("create", io::ErrorKind::ReadOnlyFilesystem));
         assert!(health.admit_writing().is_err());
         assert_eq!(degraded(&metrics), (1, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_rights_are_missing_it_is_said_whose_and_where() {
+        let (_metrics, health) = health();
+        let (lines, _collecting) = Lines::collect();
+        let user = format!("user {}", rustix::process::geteuid().as_raw());
+        for _ in 0..5 {
+            health.record(&failure("create", io::ErrorKind::PermissionDenied));
+        }
+        for text in [health.trouble().unwrap(), lines.text()] {
+            assert!(text.contains(&user) && text.contains("/var/lib/weir"), "{text}");
+        }
+        assert!(health.admit_writing().is_err());
     }
 
     #[tokio::test(start_paused = true)]

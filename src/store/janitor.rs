@@ -13,6 +13,7 @@ use super::files::{Files, Space};
 use super::halves::KEPT_FOR;
 use super::layout::{LAYOUT_VERSION, Layout, digest_of_spool, time_of_quarantine};
 use super::record::SpoolRecord;
+use super::version;
 use crate::oci::Digest;
 
 /// How long files that rotted are kept for whoever wants to know what happened to them.
@@ -39,9 +40,13 @@ pub(super) struct Prepared {
 /// What only an operator can put right: another process, a later release, missing rights. A disk that is full or
 /// read-only is not among them: it must not keep the server from starting.
 pub(super) fn prepare(layout: &Layout, files: &dyn Files) -> Result<Prepared, OpenError> {
+    try_to_prepare(layout, files).map_err(|error| denied(error, layout.root()))
+}
+
+fn try_to_prepare(layout: &Layout, files: &dyn Files) -> Result<Prepared, OpenError> {
     let mut trouble = None;
     let lock = tolerate(take_lock(layout, files), &mut trouble)?;
-    tolerate(check_version(layout, files), &mut trouble)?;
+    tolerate(version::check(layout, files, LAYOUT_VERSION, lock.is_some()), &mut trouble)?;
     let space = match space(layout, files) {
         Err(_) if trouble.is_some() => Space { total: 0, available: 0 },
         space => space?,
@@ -58,6 +63,16 @@ fn tolerate<T>(prepared: Result<T, OpenError>, trouble: &mut Option<StoreError>)
             Ok(None)
         }
         Err(error) => Err(error),
+    }
+}
+
+/// The same, where it is rights that are missing.
+fn denied(error: OpenError, root: &Path) -> OpenError {
+    match error {
+        OpenError::Io { operation, path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+            OpenError::Denied { operation, path, root: root.to_owned() }
+        }
+        error => error,
     }
 }
 
@@ -85,40 +100,6 @@ fn take_lock(layout: &Layout, files: &dyn Files) -> Result<Lock, OpenError> {
     // For the names just made to last. Where that fails, so does storing.
     let _ = files.sync_directory(layout.root());
     lock.ok_or_else(|| OpenError::InUse { path: layout.root().to_owned() })
-}
-
-fn check_version(layout: &Layout, files: &dyn Files) -> Result<(), OpenError> {
-    let path = layout.version();
-    let failed = |operation| {
-        let path = path.clone();
-        move |source| OpenError::Io { operation, path, source }
-    };
-    let found = match files.open(&path) {
-        Ok(handle) => {
-            let mut text = [0; 32];
-            let length = handle.read_at(&mut text, 0).map_err(failed("read"))?;
-            String::from_utf8_lossy(&text[..length]).trim().to_owned()
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(failed("open")(error)),
-    };
-    match found.parse::<u32>() {
-        Ok(version) if version <= LAYOUT_VERSION => Ok(()),
-        Ok(_) => Err(OpenError::Layout { path: layout.root().to_owned(), found, known: LAYOUT_VERSION }),
-        // Absent, or torn by a crash while it was first written: the only layout that can be meant is this one.
-        Err(_) => write_version(layout, files).map_err(failed("write")),
-    }
-}
-
-fn write_version(layout: &Layout, files: &dyn Files) -> io::Result<()> {
-    let path = layout.version();
-    match files.remove(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let handle = files.create(&path)?;
-    handle.write_all_at(format!("{LAYOUT_VERSION}\n").as_bytes(), 0)?;
-    handle.sync()
 }
 
 /// What interrupted downloads left.

@@ -4,6 +4,7 @@
 //! (CVE-2024-39897). Links are made in the background and not flushed; one that a crash loses is found again from an
 //! upstream or from the manifests of the repository.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -19,13 +20,16 @@ use crate::oci::{Digest, RegistryHost, RepositoryName};
 /// How many links of a manifest are written to a bucket at once.
 const AT_ONCE: usize = 8;
 
+/// How many links of a repository in a bucket are looked at in the search of a lost one.
+const MOST_SHARED: usize = 500;
+
 /// What is in a link in a bucket. Not nothing: servers do not agree on what to say about the size of that.
 const LINK: Bytes = Bytes::from_static(b"\n");
 
 /// The links of a store.
 #[derive(Debug, Clone)]
 pub struct Links {
-    disk: Arc<Disk>,
+    pub(super) disk: Arc<Disk>,
 }
 
 impl Links {
@@ -39,10 +43,10 @@ impl Links {
         if self.disk.stat(path).await.is_ok() {
             return true;
         }
-        let Some(tier) = &self.disk.tier else { return false };
-        let link = tier.bucket.layout().link(registry, repository, digest);
+        let Some(bucket) = self.disk.bucket() else { return false };
+        let link = bucket.layout().link(registry, repository, digest);
         // A failure to look has been counted and logged; an upstream is asked instead.
-        Box::pin(tier.bucket.has_record(&link)).await.unwrap_or(false)
+        Box::pin(bucket.has_record(&link)).await.unwrap_or(false)
     }
 
     /// Lets `repository` serve `digests`, soon.
@@ -74,12 +78,22 @@ impl Links {
         });
     }
 
-    /// Everything `repository` may serve. For the rare search of a lost link.
+    /// Everything `repository` may serve, as far as that is known here, and some of what other replicas know. For the
+    /// rare search of a lost link.
     pub async fn of(&self, registry: &RegistryHost, repository: &RepositoryName) -> Result<Vec<Digest>, StoreError> {
         let directory = self.disk.layout.links(registry, repository);
         let files = Arc::clone(&self.disk.files);
-        let names = self.disk.pool.run("list", move || files.list(&directory)).await?;
-        Ok(names.iter().filter_map(|name| digest_of_link(name)).collect())
+        let here = self.disk.pool.run("list", move || files.list(&directory));
+        let shared = async {
+            let Some(bucket) = self.disk.bucket() else { return Vec::new() };
+            // A failure has been counted and logged; what is known here has to do.
+            bucket.names(&bucket.layout().links(registry, repository), MOST_SHARED).await.unwrap_or_default()
+        };
+        let (here, shared) = tokio::join!(here, shared);
+        let mut names = here?;
+        names.extend(shared);
+        let known: BTreeSet<_> = names.iter().filter_map(|name| digest_of_link(name)).collect();
+        Ok(known.into_iter().collect())
     }
 }
 
@@ -87,7 +101,8 @@ impl Disk {
     /// Lets the other replicas know what is new here. A link that does not get there is found again, like one that a
     /// crash has lost.
     async fn link_in_bucket(&self, registry: &RegistryHost, repository: &RepositoryName, new: &[Digest]) {
-        let Some(bucket) = self.tier.as_ref().map(|tier| &tier.bucket) else { return };
+        // Why it cannot be written to has been counted and logged.
+        let Some(Ok(bucket)) = self.bucket_to_write().await else { return };
         let links: Vec<_> = new.iter().map(|digest| bucket.layout().link(registry, repository, digest)).collect();
         let writes = links.into_iter().map(|link| {
             let bucket = bucket.clone();

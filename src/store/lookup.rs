@@ -30,7 +30,9 @@ impl Store {
             return Some(size);
         }
         // A failure to look has been counted and logged, and is a miss.
-        Box::pin(self.bucket()?.stat(digest)).await.ok()?
+        let size = Box::pin(self.bucket()?.stat(digest)).await.ok()??;
+        self.disk.note_shared(digest);
+        Some(size)
     }
 
     async fn stat_here(&self, digest: &Digest) -> Option<u64> {
@@ -54,6 +56,7 @@ impl Disk {
         let now = self.clock.now();
         if open.noted.is_due(now) {
             self.index.lock().used(digest, now);
+            self.note_shared(digest);
         }
     }
 

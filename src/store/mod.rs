@@ -7,35 +7,49 @@
 //!   is complete or absent, whenever the process or the machine dies.
 //! - A failure of the store is an error value for the caller, who goes on without it; it is counted and logged here.
 //!
-//! Reading order: `layout` spells the paths, `files` is the seam to the file system and `pool` the threads behind it;
+//! Reading order: `layout` spells the paths, `version` says whose they are, `files` is the seam to the file system and
+//! `pool` the threads behind it;
 //! `spool` grows and publishes content, `lookup` finds it, `blob` reads it into `blocks`, `open_files` keeps it open,
-//! `verify` hashes it again and `verified` remembers that; `halves` keeps what an interrupted download had, with a
-//! `record` beside it and a `flush` now and then; `tags` and `links` are the records beside content; `capacity` bounds
-//! it all, `eviction` decides what goes and takes it away, and `janitor` brings order at start. `health` says what goes
-//! wrong and, with a `breaker` and a `probe`, leaves a disk alone that keeps failing; `lasting` makes directories outlast
-//! a power cut. `bucket` speaks S3, and `tier` puts it behind the directory.
+//! `verify` hashes it again (`hashing`), `scrub` what nobody asks for, and `verified` remembers that; `halves` keeps what
+//! an interrupted download had, with a `record` beside it and a `flush` now and then, and `salvage` what can be read of a
+//! file that fails; `tags` and `links` are the records beside content; `capacity` bounds it all, `eviction` decides what
+//! goes and takes it away, and `janitor` brings order at start. `health` says what goes wrong and, with a `breaker` and a
+//! `probe`, leaves a disk alone that keeps failing; `lasting` makes directories outlast a power cut. `bucket` speaks S3,
+//! `tier` puts it behind the directory, `replicas` share it, and `elsewhere` sends clients there. `pins` are records of
+//! what is to stay, and `catalog` tells people what is here; `audit`, `reclaim` and `holders` are what operators have done
+//! by hand.
 
+pub mod audit;
 pub mod blob;
 mod blocks;
 mod breaker;
 pub mod bucket;
 pub mod capacity;
+pub mod catalog;
 pub mod disk;
+mod elsewhere;
 pub mod error;
 pub mod eviction;
 pub mod files;
 mod flush;
 mod halves;
+mod hashing;
 mod health;
+pub mod holders;
 mod janitor;
 mod lasting;
 mod layout;
 pub mod links;
 mod lookup;
 mod open_files;
+pub mod pins;
 mod pool;
 mod probe;
+pub mod reclaim;
 mod record;
+mod replicas;
+mod salvage;
+mod scrub;
 pub mod spool;
 pub mod tags;
 #[cfg(test)]
@@ -43,6 +57,7 @@ mod tests;
 mod tier;
 mod verified;
 pub mod verify;
+mod version;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -59,14 +74,19 @@ use crate::oci::{Digest, Manifest, RegistryHost, RepositoryName};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::StoreMetrics;
 
+pub use audit::Finding;
 pub use blob::BlobFile;
 pub use bucket::Bucket;
+pub use catalog::StoredImage;
 pub use error::{OpenError, StoreError};
 pub use files::Files;
+pub use holders::Holder;
 pub use links::Links;
+pub use pins::{PinName, PinRecord, PinRoots, Pins, Root};
+pub use reclaim::Reclaimed;
 pub use spool::Spool;
 pub use tags::{TagRecord, Tags};
-pub use verify::{Verdict, Verification};
+pub use verify::{Flaw, Verdict, Verification};
 
 use blocks::Blocks;
 use capacity::{Amount, Capacity, Reservation};
@@ -82,6 +102,8 @@ use layout::Layout;
 use open_files::OpenFiles;
 use pool::Pool;
 use record::Recorder;
+use replicas::ImageUse;
+use scrub::Scrub;
 use tier::Tier;
 use verified::Verified;
 use verify::Verifications;
@@ -120,6 +142,9 @@ struct Disk {
     index: Mutex<Index>,
     clock: Clock,
     executor: Executor,
+    /// Whether somebody has said what is pinned. Locked before `index`.
+    protected: Mutex<bool>,
+    scrub: Scrub,
     /// What was set aside, the oldest first, with its bytes.
     quarantine: Mutex<VecDeque<(PathBuf, u64)>>,
     /// Work that nobody waits for: links, the walk over a large store.
@@ -155,12 +180,16 @@ impl Store {
     ) -> Result<Self, OpenError> {
         let layout = Layout::new(&config.path);
         let pool = Pool::new(metrics.store.operation_duration.clone());
-        let prepared = {
+        let (prepared, passed) = {
             let (layout, files) = (layout.clone(), Arc::clone(&files));
-            pool.run_any(move || janitor::prepare(&layout, files.as_ref())).await?
+            let prepare = move || {
+                let prepared = janitor::prepare(&layout, files.as_ref())?;
+                Ok::<_, OpenError>((prepared, scrub::Progress::noted(&layout, files.as_ref())))
+            };
+            pool.run_any(prepare).await?
         };
         let capacity = Arc::new(Capacity::new(config, prepared.space, metrics.store.clone()));
-        let bucket = config.bucket.as_ref().map(|bucket| Bucket::new(bucket, &metrics.store)).transpose()?;
+        let tier = config.bucket.as_ref().map(|bucket| Tier::new(bucket, &metrics.store)).transpose()?;
         let halves = Halves::new(layout.clone(), Arc::clone(&files), metrics.store.janitor_removed.clone());
         let disk = Arc::new(Disk {
             layout,
@@ -170,17 +199,19 @@ impl Store {
             capacity,
             halves,
             boot: prepared.boot,
-            health: Health::new(metrics.store.clone()),
+            health: Health::of_directory(&config.path, metrics.store.clone()),
             metrics: metrics.store.clone(),
             open: OpenFiles::new(),
             verified: Verified::new(config.verify_interval),
             verifications: Verifications::default(),
-            tier: bucket.map(|bucket| Tier::new(bucket, metrics.store.pending_uploads.clone())),
+            tier,
             lasting: Lasting::default(),
             naming: Arc::default(),
             index: Mutex::default(),
             clock: Clock::start(),
             executor: Executor::new(lifetime(config)),
+            protected: Mutex::default(),
+            scrub: Scrub::new(config.scrub_rate, metrics.store.scrub.clone()),
             quarantine: Mutex::default(),
             background,
             temporaries: AtomicU64::new(0),
@@ -200,7 +231,11 @@ impl Store {
         }
         store.enter_in_background();
         Executor::start(&store.disk);
+        Scrub::start(&store.disk, passed);
         store.begin_uploads();
+        if let Some(tier) = &store.disk.tier {
+            tier.replica.start(&store.disk);
+        }
         Ok(store)
     }
 
@@ -272,24 +307,39 @@ impl Store {
         self.disk.verified.set_interval(adjustment.config.verify_interval);
         self.disk.executor.set_lifetime(lifetime(&adjustment.config));
         self.disk.executor.wake();
-        // The bucket stays the one that it is; who to be to it may have changed.
-        if let Some((bucket, config)) = self.bucket().zip(adjustment.config.bucket.as_ref())
-            && let Err(error) = bucket.set_credentials(&config.credentials)
-        {
-            tracing::error!(%error, "The credentials of the bucket stay as they were");
+        self.disk.scrub.set_rate(adjustment.config.scrub_rate);
+        if let Some((tier, config)) = self.disk.tier.as_ref().zip(adjustment.config.bucket.as_ref()) {
+            tier.adjust(config);
         }
     }
 
     /// Exactly `pinned` is not evicted from now on, stored or still to come: all digests of all images that are to stay.
     pub fn protect<'a>(&self, pinned: impl IntoIterator<Item = &'a Digest>) {
+        let mut protected = self.disk.protected.lock();
+        *protected = true;
         self.disk.index.lock().pin(pinned, self.disk.clock.now());
+    }
+
+    /// Whether a blob or manifest is not to be evicted, stored or not.
+    pub fn is_protected(&self, digest: &Digest) -> bool {
+        self.disk.index.lock().is_pinned(digest)
+    }
+
+    /// The most bytes that may be pinned: a little is left for everything else to come and go.
+    pub fn pinnable(&self) -> u64 {
+        self.disk.capacity.keepable()
+    }
+
+    /// The records of what is pinned.
+    pub fn pins(&self) -> Pins {
+        Pins::new(Arc::clone(&self.disk))
     }
 
     /// Notes that a repository serves a manifest: all that is here of its image is used, and belongs together. Whether
     /// that was due, by `noted`: this is on the way of every request.
     pub fn served(
         &self,
-        (registry, repository): (&RegistryHost, &RepositoryName),
+        (registry, repository_name): (&RegistryHost, &RepositoryName),
         manifest: (Digest, u64),
         view: &Manifest,
         noted: &OncePerMinute,
@@ -297,9 +347,13 @@ impl Store {
         let now = self.disk.clock.now();
         let is_due = noted.is_due(now);
         if is_due {
-            let repository = RepositoryKey::of(&self.disk.layout.repository(registry, repository));
+            let repository = RepositoryKey::of(&self.disk.layout.repository(registry, repository_name));
             let image = Image::of(repository, manifest, view);
             self.disk.index.lock().served(&image, now);
+            if let Some(tier) = &self.disk.tier {
+                tier.replica
+                    .note(|journal| journal.image(ImageUse::of(format!("{registry}/{repository_name}"), image)));
+            }
         }
         is_due
     }
@@ -307,7 +361,7 @@ impl Store {
     /// Why the store is not at its best, if it is not: what keeps failing, and the last failure while it is recent.
     pub fn trouble(&self) -> Option<String> {
         let not_locked = self.disk.check_lock().err().map(|error| error.to_string());
-        not_locked.or_else(|| self.disk.health.trouble()).or_else(|| self.bucket()?.trouble())
+        not_locked.or_else(|| self.disk.health.trouble()).or_else(|| self.disk.tier.as_ref()?.trouble())
     }
 
     async fn sort_leftovers(&self, metrics: &Metrics) {
@@ -345,6 +399,8 @@ impl Store {
         self.disk.background.spawn_blocking(move || {
             // The end of the process does not wait for a long walk.
             let goes_on = || !disk.background.is_closed();
+            // First: what is found to be there may be the first to go.
+            disk.enter_pins();
             let entered = disk.enter_blobs(goes_on).and_then(|found| {
                 tracing::info!(objects = found.files, bytes = found.bytes, "Counted the store");
                 disk.enter_tags(&goes_on)

@@ -27,6 +27,11 @@ impl Pool {
         Self { permits: Arc::new(Semaphore::new(THREADS)), durations }
     }
 
+    /// Whether many wait for the disk.
+    pub(super) fn is_pressed(&self) -> bool {
+        self.permits.available_permits() < THREADS / 2
+    }
+
     /// Runs a blocking `task` and names a failure after what was tried.
     pub(super) async fn run<T: Send + 'static>(
         &self,

@@ -63,9 +63,9 @@ impl Tags {
     /// What `tag` meant, if that is known: here, or to whichever replica wrote to the bucket last.
     pub async fn read(&self, registry: &RegistryHost, repository: &RepositoryName, tag: &Tag) -> Option<TagRecord> {
         let here = self.read_here(registry, repository, tag);
-        let Some(tier) = &self.disk.tier else { return here.await };
-        let path = tier.bucket.layout().tag(registry, repository, tag);
-        let (here, shared) = tokio::join!(here, tier.bucket.read_record(&path, MAX_RECORD_BYTES as u64));
+        let Some(bucket) = self.disk.bucket() else { return here.await };
+        let path = bucket.layout().tag(registry, repository, tag);
+        let (here, shared) = tokio::join!(here, bucket.read_record(&path, MAX_RECORD_BYTES as u64));
         // A failure to look has been counted and logged. What is torn is absent.
         let shared = shared.ok().flatten().and_then(|text| serde_json::from_slice(&text).ok());
         newer(here, shared)
@@ -107,7 +107,7 @@ impl Tags {
         let files = Arc::clone(&self.disk.files);
         // A record is strings and numbers: it always serialises.
         let text = serde_json::to_vec(record).unwrap_or_default();
-        self.share(registry, repository, tag, text.clone().into());
+        self.share(registry, repository, tag, record, text.clone().into());
         let write = move || {
             let directory = path.parent().unwrap_or(&path);
             files.create_directories(directory)?;
@@ -131,12 +131,17 @@ impl Tags {
 
     /// Lets the other replicas know, soon. Records of a moment are written in any order: the next confirmation puts
     /// right what comes last and is not.
-    fn share(&self, registry: &RegistryHost, repository: &RepositoryName, tag: &Tag, text: Bytes) {
+    fn share(&self, registry: &RegistryHost, repository: &RepositoryName, tag: &Tag, record: &TagRecord, text: Bytes) {
         let Some(tier) = &self.disk.tier else { return };
-        let (bucket, path) = (tier.bucket.clone(), tier.bucket.layout().tag(registry, repository, tag));
+        let path = tier.bucket.layout().tag(registry, repository, tag);
+        let named = || format!("{registry}/{repository}");
+        tier.replica.note(|journal| journal.resolved(named(), record.resolved_at, &record.digest));
+        let disk = Arc::clone(&self.disk);
         self.disk.background.spawn(async move {
             // Counted and logged by the bucket.
-            let _ = bucket.write_record(&path, text).await;
+            if let Some(Ok(bucket)) = disk.bucket_to_write().await {
+                let _ = bucket.write_record(&path, text).await;
+            }
         });
     }
 }

@@ -3,10 +3,13 @@
 mod crashes;
 mod faults;
 mod halves;
+mod layouts;
 mod machine;
 mod mortal;
+mod pins;
 mod power;
 mod regions;
+mod scrub;
 
 use std::any::Any;
 use std::fs::File;
@@ -333,6 +336,31 @@ async fn a_large_store_opens_and_serves_before_it_is_counted() {
     drop(endless);
     settle(&store).await;
     assert_eq!(metrics.store.objects.get(), 1);
+}
+
+#[tokio::test]
+async fn of_a_hundred_thousand_blobs_any_is_served_before_they_are_counted() {
+    let root = TempDir::new().unwrap();
+    let digest = Digest::of(b"kept");
+    let store = open(root.path()).await;
+    store.put(&digest, Bytes::from_static(b"kept")).await.unwrap();
+    close(store).await;
+    let count = if std::env::var_os("WEIR_TEST_LONG").is_some() { 100_000 } else { 10_000 };
+    let layout = Layout::new(root.path());
+    for number in 0..count {
+        let path = layout.blob(&Digest::of(format!("{number}").as_bytes()));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "x").unwrap();
+    }
+    let (metrics, witness) = (Metrics::new().unwrap(), Witness::default());
+    let walk = Arc::clone(&witness.walk);
+    let held = walk.lock().await;
+    let store = try_open(root.path(), witness, &metrics).await.unwrap();
+    assert_eq!(&store.open_blob(&digest).await.unwrap().read(0, 4).await.unwrap()[..], b"kept");
+    assert_eq!(metrics.store.objects.get(), 0, "the walk has not begun");
+    drop(held);
+    settle(&store).await;
+    assert_eq!(metrics.store.objects.get(), count + 1);
 }
 
 #[tokio::test]

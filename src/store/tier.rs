@@ -17,13 +17,19 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::blob::BlobFile;
 use super::bucket::{Bucket, FailureKind};
-use super::error::StoreError;
+use super::elsewhere::Elsewhere;
+use super::error::{OpenError, StoreError};
 use super::layout::digest_of_link;
+use super::replicas::Replica;
 use super::{Disk, Store};
+use crate::config::BucketConfig;
 use crate::oci::Digest;
+use crate::telemetry::metrics::StoreMetrics;
 
 /// How many blobs are uploaded at once.
 const AT_ONCE: usize = 4;
+/// The most bytes of the name that a server gives to an upload. They have a hundred or two.
+const MAX_UPLOAD_NAME: usize = 4096;
 /// How long an upload that failed is left alone; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
@@ -32,6 +38,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
 #[derive(Debug)]
 pub(super) struct Tier {
     pub(super) bucket: Bucket,
+    /// This one, of those that share the bucket.
+    pub(super) replica: Replica,
+    pub(super) elsewhere: Elsewhere,
     pending: Mutex<Pending>,
     more: Arc<Notify>,
     gauge: IntGauge,
@@ -47,9 +56,25 @@ struct Pending {
 }
 
 impl Tier {
-    pub(super) fn new(bucket: Bucket, gauge: IntGauge) -> Self {
+    pub(super) fn new(config: &BucketConfig, metrics: &StoreMetrics) -> Result<Self, OpenError> {
         let (pending, more, workers) = (Mutex::default(), Arc::default(), Mutex::default());
-        Self { bucket, pending, more, gauge, workers }
+        let (replica, elsewhere) = (Replica::new(config.max_size), Elsewhere::new(config.redirect));
+        let (bucket, gauge) = (Bucket::new(config, metrics)?, metrics.bucket.pending_uploads.clone());
+        Ok(Self { bucket, replica, elsewhere, pending, more, gauge, workers })
+    }
+
+    /// The bucket stays the one that it is; who to be to it may change, and how it is used.
+    pub(super) fn adjust(&self, config: &BucketConfig) {
+        if let Err(error) = self.bucket.set_credentials(&config.credentials) {
+            tracing::error!(%error, "The credentials of the bucket stay as they were");
+        }
+        self.replica.bound(config.max_size);
+        self.elsewhere.set(config.redirect);
+    }
+
+    /// Why the bucket is not at its best, if it is not.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.replica.refusal().map(|error| error.to_string()).or_else(|| self.bucket.trouble())
     }
 
     /// `digest` is to be uploaded, soon.
@@ -98,9 +123,9 @@ enum Uploaded {
 }
 
 impl Store {
-    /// The bucket behind the directory, if there is one.
+    /// The bucket behind the directory, if there is one that can be read.
     pub fn bucket(&self) -> Option<&Bucket> {
-        self.disk.tier.as_ref().map(|tier| &tier.bucket)
+        self.disk.bucket()
     }
 
     /// Whether a blob or manifest is here alone, and not in the bucket yet.
@@ -184,15 +209,38 @@ async fn work(store: Weak<Disk>) {
 }
 
 impl Disk {
+    /// See [`Store::bucket`].
+    pub(super) fn bucket(&self) -> Option<&Bucket> {
+        self.tier.as_ref().filter(|tier| tier.replica.refusal().is_none()).map(|tier| &tier.bucket)
+    }
+
+    /// The bucket behind the directory, if there is one; why it must not be written to, if so.
+    pub(super) async fn bucket_to_write(&self) -> Option<Result<&Bucket, StoreError>> {
+        let tier = self.tier.as_ref()?;
+        Some(tier.replica.admit(&tier.bucket).await.map(|()| &tier.bucket))
+    }
+
+    /// Notes for the other replicas that a blob or manifest is used.
+    pub(super) fn note_shared(&self, digest: &Digest) {
+        if let Some(tier) = &self.tier {
+            tier.replica.note(|journal| journal.blob(digest));
+        }
+    }
+
     /// Uploads a blob or manifest that is here.
     async fn upload(self: Arc<Self>, digest: Digest) -> Uploaded {
         let store = Store { disk: Arc::clone(&self) };
-        let Some(tier) = &self.tier else { return Uploaded::Settled };
+        let Some(bucket) = self.bucket_to_write().await else { return Uploaded::Settled };
+        let Ok(bucket) = bucket else { return Uploaded::NotYet };
         let Some(file) = store.open_blob(&digest).await else {
             self.unmark(&digest).await;
             return Uploaded::Settled;
         };
-        match tier.bucket.upload(&digest, &file).await {
+        if let Some(id) = self.noted_upload(&digest).await {
+            bucket.give_up(&digest, id).await;
+        }
+        let note = async |id| self.note_upload(&digest, id).await;
+        match bucket.upload_noted(&digest, &file, note).await {
             Ok(()) => {
                 tracing::debug!(%digest, bytes = file.length(), "uploaded");
                 self.unmark(&digest).await;
@@ -231,6 +279,33 @@ impl Disk {
             self.index.lock().unsent(&digest, self.clock.now());
             tier.enqueue(digest);
         }
+    }
+
+    /// Writes the name of an upload into the mark: should this process end before it, the next one takes its parts away.
+    async fn note_upload(&self, digest: &Digest, id: String) {
+        let (files, mark, temporary) =
+            (Arc::clone(&self.files), self.layout.pending_mark(digest), self.next_temporary());
+        let write = move || {
+            let written = files.create(&temporary).and_then(|handle| handle.write_all_at(id.as_bytes(), 0));
+            written.and_then(|()| files.rename(&temporary, &mark)).inspect_err(|_| {
+                // What cannot be removed now is removed at the next start.
+                let _ = files.remove(&temporary);
+            })
+        };
+        // A name that gets lost costs room in the bucket, until the rules of its life cycle take the parts away.
+        let _ = self.pool.run("mark", write).await;
+    }
+
+    /// The name of an upload that did not come to its end.
+    async fn noted_upload(&self, digest: &Digest) -> Option<String> {
+        let (files, mark) = (Arc::clone(&self.files), self.layout.pending_mark(digest));
+        let read = move || {
+            let mut id = vec![0; MAX_UPLOAD_NAME];
+            let length = files.open(&mark)?.read_at(&mut id, 0)?;
+            id.truncate(length);
+            Ok(String::from_utf8(id).ok().filter(|id| !id.is_empty()))
+        };
+        self.pool.run("read", read).await.ok().flatten()
     }
 
     async fn unmark(&self, digest: &Digest) {

@@ -46,6 +46,11 @@ impl Verified {
         self.interval.store(seconds(interval), Ordering::Relaxed);
     }
 
+    /// How long content is believed.
+    pub(super) fn interval(&self) -> Duration {
+        Duration::from_secs(self.interval.load(Ordering::Relaxed))
+    }
+
     /// The file of `digest` has been hashed just now, and is what its name says.
     pub(super) fn insert(&self, digest: &Digest, stamp: Stamp) {
         self.note(digest, stamp, Some(self.now()));

@@ -16,11 +16,10 @@ use super::blob::BlobFile;
 use super::error::StoreError;
 use super::eviction::Reason;
 use super::files::Stamp;
+use super::hashing::{Hashing, Residue, Step};
 use super::{Disk, Store};
-use crate::oci::{Digest, Hasher};
+use crate::oci::Digest;
 
-/// How much is read and hashed at once.
-const STEP: usize = 1024 * 1024;
 /// What is hashed where it is asked for, as it takes less time than a switch of threads is worth.
 const SMALL: usize = 64 * 1024;
 /// How many blobs are hashed at once: more would only take the disk from those who read.
@@ -31,8 +30,27 @@ const AT_ONCE: usize = 4;
 pub enum Verdict {
     /// It is what its name says.
     Sound,
-    /// It is not, and has lost its name; or it could not be read to its end.
-    Damaged,
+    /// It has lost its name.
+    Damaged(Flaw),
+}
+
+/// What is wrong with a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flaw {
+    /// It is not what its name says.
+    Wrong,
+    /// It cannot be read to its end.
+    Unreadable,
+}
+
+impl Flaw {
+    /// What to say about the file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Wrong => "it does not hash to its name",
+            Self::Unreadable => "it cannot be read to its end",
+        }
+    }
 }
 
 /// A hashing in progress; clones wait for the same one.
@@ -43,9 +61,9 @@ impl Verification {
     /// Waits for the verdict.
     pub async fn verdict(&mut self) -> Verdict {
         match self.0.wait_for(Option::is_some).await {
-            Ok(verdict) => verdict.unwrap_or(Verdict::Damaged),
+            Ok(verdict) => verdict.unwrap_or(Verdict::Damaged(Flaw::Unreadable)),
             // Whoever hashed is gone without a verdict: nothing is known, and nothing may be believed.
-            Err(_) => Verdict::Damaged,
+            Err(_) => Verdict::Damaged(Flaw::Unreadable),
         }
     }
 
@@ -112,49 +130,51 @@ impl Drop for Running {
 
 impl Disk {
     async fn verify(self: &Arc<Self>, digest: &Digest, file: &BlobFile) -> Verdict {
-        let Some((_, stamp)) = file.open().stored else { return Verdict::Damaged };
-        match self.hash(digest, file).await {
+        let Some((_, stamp)) = file.open().stored else { return Verdict::Damaged(Flaw::Unreadable) };
+        let hashed = self.hash(digest, file, stamp).await;
+        self.judge(digest, stamp, hashed).await
+    }
+
+    /// What follows from hashing a file.
+    pub(super) async fn judge(
+        self: &Arc<Self>,
+        digest: &Digest,
+        stamp: Stamp,
+        hashed: Result<Digest, StoreError>,
+    ) -> Verdict {
+        let flaw = match hashed {
             Ok(found) if found == *digest => {
                 self.verified.insert(digest, stamp);
                 return Verdict::Sound;
             }
-            Ok(_) => {}
-            Err(error) => self.health.record(&error),
-        }
+            Ok(_) => Flaw::Wrong,
+            Err(error) => {
+                self.health.record(&error);
+                Flaw::Unreadable
+            }
+        };
         // Before anything else, and before anybody hears of it: nobody is given this file any more.
         self.verified.condemn(digest, stamp);
-        self.quarantine(digest, stamp).await;
-        Verdict::Damaged
+        self.quarantine(digest, stamp, flaw).await;
+        Verdict::Damaged(flaw)
     }
 
-    async fn hash(&self, digest: &Digest, file: &BlobFile) -> Result<Digest, StoreError> {
-        let length = file.length().unwrap_or_default();
-        if length <= SMALL as u64 {
+    async fn hash(&self, digest: &Digest, file: &BlobFile, stamp: Stamp) -> Result<Digest, StoreError> {
+        if stamp.length <= SMALL as u64 {
             let whole = file.read_all(SMALL).await?.unwrap_or_default();
             return Ok(Digest::of_with(digest.algorithm(), &whole));
         }
-        let mut state = (Hasher::new(digest.algorithm()), vec![0; STEP.min(usize::try_from(length).unwrap_or(STEP))]);
-        let mut offset = 0;
-        while offset < length {
-            let handle = Arc::clone(&file.open().handle);
-            let (mut hasher, mut buffer) = state;
-            let step = move || {
-                let count = handle.read_at(&mut buffer, offset)?;
-                hasher.update(&buffer[..count]);
-                Ok((count, (hasher, buffer)))
-            };
-            let (count, after) = self.pool.run("verify", step).await?;
-            if count == 0 {
-                return Err(StoreError::Truncated { offset });
+        let mut hashing = Hashing::of(digest, &file.open().handle, stamp, Residue::Kept);
+        loop {
+            match hashing.step(&self.pool).await? {
+                Step::Piece(_, rest) => hashing = rest,
+                Step::End(found) => return Ok(found),
             }
-            state = after;
-            offset += count as u64;
         }
-        Ok(state.0.finish())
     }
 
-    /// Takes the name from a file that is not what it says. Should that fail, it counts as absent all the same.
-    async fn quarantine(self: &Arc<Self>, digest: &Digest, stamp: Stamp) {
+    /// Takes the name from a file that is of no use. Should that fail, it counts as absent all the same.
+    pub(super) async fn quarantine(self: &Arc<Self>, digest: &Digest, stamp: Stamp, flaw: Flaw) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let (disk, digest) = (Arc::clone(self), *digest);
         let set_aside = move || {
@@ -183,7 +203,8 @@ impl Disk {
         match moved {
             Ok(true) => {
                 self.metrics.corrupt_objects.inc();
-                tracing::error!(%digest, "A stored file is not what its name says: set aside, to be fetched again");
+                let flaw = flaw.as_str();
+                tracing::error!(%digest, flaw, "A stored file is of no use any more: set aside, to be fetched again");
             }
             Ok(false) => {}
             Err(error) => self.health.record(&error),

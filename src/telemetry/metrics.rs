@@ -1,6 +1,10 @@
 //! The Prometheus metrics, a struct per room. The help texts are the reference.
 
+mod bucket;
 mod health;
+mod pins;
+mod scrub;
+mod tls;
 
 use std::sync::Arc;
 
@@ -11,7 +15,11 @@ use prometheus::{
     core::Collector,
 };
 
+pub use bucket::BucketMetrics;
 pub use health::HealthMetrics;
+pub use pins::PinMetrics;
+pub use scrub::ScrubMetrics;
+pub use tls::TlsMetrics;
 
 /// Buckets of request durations, in seconds: OpenTelemetry's, and longer ones for blobs.
 const DURATION_BUCKETS: &[f64] =
@@ -30,6 +38,8 @@ pub struct Metrics {
     pub upstream: UpstreamMetrics,
     /// The health of upstreams.
     pub health: HealthMetrics,
+    /// Pinned images.
+    pub pins: PinMetrics,
     /// The store.
     pub store: StoreMetrics,
     /// The configuration.
@@ -68,6 +78,8 @@ pub struct PullMetrics {
     pub client_aborts: IntCounterVec,
     /// By registry and outcome: ranges far ahead of a download, for which an upstream was asked on its own.
     pub ranges_ahead: IntCounterVec,
+    /// By reason: answers out of a stored file that failed, which went on elsewhere in the middle.
+    pub rescued_answers: IntCounterVec,
     /// By registry and upstream: bodies that did not hash to the digest asked for.
     pub digest_mismatches: IntCounterVec,
     /// By registry, since start: blobs and manifests whose storage was acknowledged (file and directory flushed).
@@ -139,25 +151,16 @@ pub struct StoreMetrics {
     pub resumed_bytes: IntCounter,
     /// Leftovers of interrupted downloads that were removed.
     pub janitor_removed: IntCounter,
-    /// Stored blobs and manifests that no longer hashed to their name.
+    /// Stored blobs and manifests that no longer hashed to their name, or could not be read.
     pub corrupt_objects: IntCounter,
+    /// Hashing again what nobody asks for.
+    pub scrub: ScrubMetrics,
     /// By reason: blobs and manifests that were taken out of the store.
     pub evicted_objects: IntCounterVec,
     /// By reason: their bytes.
     pub evicted_bytes: IntCounterVec,
-    /// Blobs and manifests that are not in the bucket yet.
-    pub pending_uploads: IntGauge,
-}
-
-/// TLS on the registry listener.
-#[derive(Debug, Clone)]
-pub struct TlsMetrics {
-    /// By name (`server`): when clients begin to refuse the certificate, in seconds since 1970.
-    pub certificate_expiry: IntGaugeVec,
-    /// By outcome: times the certificate's files had changed.
-    pub certificate_reloads: IntCounterVec,
-    /// By reason: connections that did not get as far as HTTP.
-    pub handshake_failures: IntCounterVec,
+    /// The bucket behind the directory.
+    pub bucket: BucketMetrics,
 }
 
 /// The configuration.
@@ -232,6 +235,11 @@ impl Metrics {
                 "weir_ranges_ahead_total",
                 "Ranges far ahead of a download, by whether they were fetched on their own",
                 &["registry", "outcome"],
+            )?,
+            rescued_answers: new.counters(
+                "weir_rescued_answers_total",
+                "Answers out of a stored file that failed in the middle, and that went on elsewhere at the same byte",
+                &["reason"],
             )?,
             digest_mismatches: new.counters(
                 "weir_digest_mismatches_total",
@@ -367,14 +375,12 @@ impl Metrics {
                 "weir_store_janitor_removed_total",
                 "Leftovers of interrupted downloads removed: at start, after a day, or for room",
             )?,
-            pending_uploads: new.gauge(
-                "weir_store_pending_uploads",
-                "Blobs and manifests that are stored here and not in the bucket yet",
-            )?,
+            bucket: BucketMetrics::register(&mut new)?,
             corrupt_objects: new.counter(
                 "weir_verify_corrupt_objects_total",
-                "Stored blobs and manifests that no longer hashed to their name and were set aside",
+                "Stored blobs and manifests that no longer hashed to their name, or could not be read, and were set aside",
             )?,
+            scrub: ScrubMetrics::register(&mut new)?,
             evicted_objects: new.counters(
                 "weir_evicted_objects_total",
                 "Blobs and manifests taken out of the store, by reason",
@@ -398,24 +404,9 @@ impl Metrics {
             )?,
             info: new.gauges("weir_config_info", "1, labelled by the hash of the configuration in force", &["hash"])?,
         };
-        let tls = TlsMetrics {
-            certificate_expiry: new.gauges(
-                "weir_tls_certificate_expiry_timestamp_seconds",
-                "When the certificate in use expires, or one that leads to its authority, in seconds since 1970",
-                &["name"],
-            )?,
-            certificate_reloads: new.counters(
-                "weir_tls_certificate_reloads_total",
-                "Times the files of the certificate had changed, by whether they could be used",
-                &["outcome"],
-            )?,
-            handshake_failures: new.counters(
-                "weir_tls_handshake_failures_total",
-                "Connections that ended in the TLS handshake, by reason",
-                &["reason"],
-            )?,
-        };
-        Ok(Self { registry: new.registry, names: new.names.into(), http, pull, upstream, health, store, config, tls })
+        let (pins, tls) = (PinMetrics::register(&mut new)?, TlsMetrics::register(&mut new)?);
+        let (registry, names) = (new.registry, new.names.into());
+        Ok(Self { registry, names, http, pull, upstream, health, pins, store, config, tls })
     }
 
     /// The names of all metrics, those without a series yet included.

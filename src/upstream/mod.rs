@@ -397,8 +397,18 @@ impl UpstreamSet {
     /// The referrers of a manifest, by the referrers API alone. An upstream without it answers "not here, for certain".
     /// Like tags they may change, so only an upstream that may resolve is asked.
     pub async fn referrers(&self, request: &ReferrersRequest, deadline: Instant) -> Result<Referrers, Attempts> {
+        self.referrers_for(request, Purpose::Miss, deadline).await
+    }
+
+    /// The same for whoever waits for it.
+    pub async fn referrers_for(
+        &self,
+        request: &ReferrersRequest,
+        purpose: Purpose,
+        deadline: Instant,
+    ) -> Result<Referrers, Attempts> {
         let question = Question::new(Surface::Referrers, Capability::Resolve, &request.repository, deadline);
-        self.first(question, |candidate| candidate.referrers(request)).await
+        self.first(Question { purpose, ..question }, |candidate| candidate.referrers(request)).await
     }
 }
 

@@ -89,6 +89,8 @@ pub struct WantedBlob<'a> {
     pub size: Option<u64>,
     /// Upstreams that are not asked, by name.
     pub avoid: &'a [Arc<str>],
+    /// Who waits for it.
+    pub purpose: Purpose,
     /// Until when one of them has to begin to send it.
     pub deadline: Instant,
 }
@@ -96,12 +98,12 @@ pub struct WantedBlob<'a> {
 impl<'a> WantedBlob<'a> {
     /// The blob that `request` names, from whichever upstream.
     pub const fn new(request: &'a BlobRequest, size: Option<u64>, deadline: Instant) -> Self {
-        Self { request, size, avoid: &[], deadline }
+        Self { request, size, avoid: &[], purpose: Purpose::Miss, deadline }
     }
 
     pub(super) const fn question(&self) -> Question<'a> {
-        let Self { request, avoid, deadline, .. } = *self;
-        Question { avoid, ..Question::new(Surface::Blob, Capability::Pull, &request.repository, deadline) }
+        let Self { request, avoid, purpose, deadline, .. } = *self;
+        Question { purpose, avoid, ..Question::new(Surface::Blob, Capability::Pull, &request.repository, deadline) }
     }
 }
 

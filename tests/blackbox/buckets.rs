@@ -1,6 +1,23 @@
 //! The bucket behind a store: what it does when the server of the bucket does what servers do.
 //!
-//! The letters are those of the faults that it is built for: C1 to C14, but for those of eviction and of a whole store.
+//! The letters in names of tests are those of the faults that it is built for, here and elsewhere:
+//!
+//! | | fault | also tried |
+//! |---|---|---|
+//! | C1 | replicas fetch and upload the same at once | `replicas`, `shared_bucket`; on real servers |
+//! | C2 | an upload fails while another replica has stored the blob | |
+//! | C3 | the process is killed in the middle of an upload: nothing is seen of it, and its parts go | `replicas`; on real servers |
+//! | C4 | the end of an upload is answered by an error in a success, or not at all | on real servers |
+//! | C5 | the bucket wants less, again and again | `shared_bucket`; on real servers |
+//! | C6 | the bucket cannot be reached, or says nothing | `shared_bucket` |
+//! | C7 | it refuses: rights, clocks, another region; and keys that are replaced | `replicas` |
+//! | C8 | an answer breaks off | `shared_bucket`; on real servers |
+//! | C9 | an object goes, or is replaced, while it is read | `shared_bucket` |
+//! | C10 | a server without conditions, bulk deletes, or lists from a place on: none is asked for any | `shared_bucket` |
+//! | C11 | what was written is not seen yet, or listed late | `shared_bucket`, `bounded_bucket` |
+//! | C12 | two replicas evict at once, and what another has just used | `bounded_bucket` |
+//! | C13 | wrong bytes: they are replaced by an upload, never taken away on a condition | `shared_bucket` |
+//! | C14 | a bucket of a million objects: nothing is listed to start or to pull | `shared_bucket` |
 
 use std::sync::Arc;
 use std::time::Duration;

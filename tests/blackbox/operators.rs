@@ -3,13 +3,11 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::process::Command;
 
 use crate::support::images::demo;
-use crate::support::process::weir_binary;
+use crate::support::process::{Said, weir};
 use crate::support::upstream::{Fault, Requests, ScriptedUpstream};
 use crate::support::weir::{REGISTRY, TestWeir, registry, upstream_entry};
-use crate::support::within;
 
 const REPOSITORY: &str = "library/demo";
 const TOKEN: &str = "CANARY-operators";
@@ -20,13 +18,6 @@ struct Setup {
     second: ScriptedUpstream,
     weir: TestWeir,
     desk: TempDir,
-}
-
-/// How a command ended, and what it said on each stream.
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
 }
 
 impl Setup {
@@ -81,15 +72,6 @@ impl ManifestGets for ScriptedUpstream {
     fn manifest_gets(&self) -> usize {
         self.count_of(&Requests::of_kind(crate::support::upstream::Kind::Manifest))
     }
-}
-
-/// Runs `weir` without the environment's say.
-async fn weir(arguments: &[&str]) -> Said {
-    let mut command = Command::new(weir_binary());
-    command.args(arguments).env_remove("WEIR_CONFIG").kill_on_drop(true);
-    let output = within("the end of weir", command.output()).await.unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Said { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -115,7 +115,10 @@ async fn a_changed_file_takes_effect() {
     get(&weir, &manifest_path(REPOSITORY, "v1")).await.assert_is(demo(2).digest());
     get(&weir, &format!("/v2/other.test/{REPOSITORY}/manifests/v1")).await.assert_is(demo(2).digest());
     assert_ne!(hash(&weir).await, before);
-    assert_eq!(readiness(&weir).await, (200, "[+]serving ok\n[+]store ok\n[+]config ok\nreadyz check passed\n".into()));
+    assert_eq!(
+        readiness(&weir).await,
+        (200, "[+]serving ok\n[+]store ok\n[+]config ok\n[+]pins ok\nreadyz check passed\n".into())
+    );
 
     home.change(json!({ "server": { "default_registry": "other.test" } }));
     reloaded(&mut weir, "ok", 2).await;

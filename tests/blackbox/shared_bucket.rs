@@ -4,13 +4,14 @@ use std::collections::HashSet;
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::support::blob::{Blob, blob_of};
-use crate::support::bucket::{Fault, Operation, S3Server};
+use crate::support::bucket::{Asked, Fault, Operation, S3Server};
 use crate::support::images::{Package, demo, image};
 use crate::support::upstream::{Kind, ScriptedUpstream};
 use crate::support::weir::{TestWeir, blob_path};
-use crate::support::{MIB, eventually};
+use crate::support::{MIB, eventually, raw};
 
 const REPOSITORY: &str = "library/demo";
 
@@ -77,6 +78,11 @@ async fn what_one_replica_has_fetched_another_serves_without_an_upstream() {
     assert_eq!(second.metric("weir_store_pending_uploads", &[]).await, 0, "nothing goes back to where it is from");
 }
 
+/// Only the records of pins are listed, in the background.
+fn is_list_for_a_pull(asked: &Asked) -> bool {
+    asked.operation == Operation::List && !asked.query.contains("%2Fpins%2F")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_asks_the_upstream_for_nothing_that_is_in_the_bucket() {
     let (upstream, bucket) = (ScriptedUpstream::start().await, S3Server::in_memory().await);
@@ -91,7 +97,8 @@ async fn a_replica_asks_the_upstream_for_nothing_that_is_in_the_bucket() {
     for blob in &package.blobs {
         assert_eq!(upstream.blob_gets(blob.digest()), 1, "the first replica's");
     }
-    assert_eq!(bucket.count(Operation::List), 0);
+    let listed: Vec<Asked> = bucket.take_asked().into_iter().filter(is_list_for_a_pull).collect();
+    assert!(listed.is_empty(), "{listed:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,4 +199,191 @@ async fn c1_replicas_that_pull_the_same_image_at_once_ask_the_upstream_once_each
             assert_eq!(bucket.object(&key(blob)), Some(blob.bytes()));
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_range_far_ahead_comes_from_the_bucket_if_it_is_there() {
+    const AT: u64 = 24 * MIB;
+    let (upstream, bucket) = (ScriptedUpstream::start().await, S3Server::in_memory().await);
+    let package = image("amd64", vec![blob_of(32 * MIB, 1)]);
+    let layer = &package.blobs[1];
+    upstream.push(REPOSITORY, "v1", &package);
+    bucket.plant(&key(layer), layer.bytes());
+    let weir = replica(&upstream, &bucket).await;
+    weir.manifest(REPOSITORY, "v1").await.assert_is(package.digest());
+    // The download gets a little, and hangs.
+    let (open, gate) = watch::channel(false);
+    bucket.fault(Operation::Get, 1, Fault::CutAfter(1 << 20));
+    bucket.fault(Operation::Get, 1, Fault::Hold(gate));
+    let path = blob_path(REPOSITORY, layer.digest());
+    let mut download = raw::get(weir.address(), &path).await;
+    download.read_exactly(512 * 1024).await;
+    eventually("the download hangs", async || bucket.count(Operation::Get) >= 2 && bucket.is_held()).await;
+    bucket.take_asked();
+    let range = format!("bytes={AT}-{}", AT + 4095);
+    let answer = weir.get_with(&path, ("range", &range)).await;
+    assert_eq!((answer.status, answer.bytes()), (StatusCode::PARTIAL_CONTENT, layer.bytes_of(AT..AT + 4096)));
+    let asked = bucket.take_asked();
+    assert_eq!(asked.iter().map(|asked| asked.headers["range"].to_str().unwrap()).collect::<Vec<_>>(), [range]);
+    assert_eq!(weir.metric("weir_ranges_ahead_total", &[("outcome", "fetched")]).await, 1);
+    assert!(weir.metric("weir_sent_bytes_total", &[("source", "s3"), ("kind", "blob")]).await >= 4096 + 512 * 1024);
+    open.send_replace(true);
+    download.read_to_end().await.unwrap();
+    weir.assert_invariants().await;
+    assert_eq!(upstream.blob_gets(layer.digest()), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_range_of_what_is_larger_than_the_directory_costs_no_more_than_the_range() {
+    let (upstream, bucket) = (ScriptedUpstream::start().await, S3Server::in_memory().await);
+    let package = image("amd64", vec![blob_of(32 * MIB, 1)]);
+    let layer = &package.blobs[1];
+    upstream.push(REPOSITORY, "v1", &package);
+    bucket.plant(&key(layer), layer.bytes());
+    let mut config = with(&bucket.config());
+    config["store"]["max_size"] = json!("4MiB");
+    let weir = TestWeir::before_with(&upstream, config).await;
+    weir.manifest(REPOSITORY, "v1").await.assert_is(package.digest());
+    let path = blob_path(REPOSITORY, layer.digest());
+    let answer = weir.get_with(&path, ("range", "bytes=20000000-20000099")).await;
+    assert_eq!(answer.bytes(), layer.bytes_of(20_000_000..20_000_100));
+    // An object of another size is not the blob: an upstream is asked.
+    bucket.plant(&key(layer), blob_of(31 * MIB, 2).bytes());
+    let answer = weir.get_with(&path, ("range", "bytes=20000100-20000199")).await;
+    assert_eq!(answer.bytes(), layer.bytes_of(20_000_100..20_000_200));
+    assert_eq!(upstream.blob_gets(layer.digest()), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_never_reached_the_bucket_is_found_by_the_manifests_that_did() {
+    let (upstream, bucket) = (ScriptedUpstream::start().await, S3Server::in_memory().await);
+    let package = image("amd64", vec![blob_of(MIB, 1)]);
+    let layer = &package.blobs[1];
+    upstream.push(REPOSITORY, "v1", &package);
+    let first = replica(&upstream, &bucket).await;
+    first.pull_all(REPOSITORY, "v1", &package).await;
+    is_uploaded(&first, &bucket, &package).await;
+    has_records(&bucket, "/_links/", 3).await;
+    let lost = bucket.keys().into_iter().find(|key| key.contains("/_links/") && key.ends_with(&layer.digest().hex()));
+    bucket.snatch(&lost.unwrap());
+    upstream.down().await;
+    let second = replica(&upstream, &bucket).await;
+    second.blob(REPOSITORY, layer.digest()).await.assert_is(layer.digest());
+    // Another repository finds nothing.
+    let other = second.blob("library/other", layer.digest()).await;
+    assert_eq!(other.status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c9_an_object_that_is_taken_away_while_it_is_read_is_gone_on_with_by_the_upstream() {
+    let (upstream, bucket) = (ScriptedUpstream::start().await, S3Server::in_memory().await);
+    let package = image("amd64", vec![blob_of(8 * MIB, 1)]);
+    let layer = &package.blobs[1];
+    upstream.push(REPOSITORY, "v1", &package);
+    bucket.plant(&key(layer), layer.bytes());
+    let weir = replica(&upstream, &bucket).await;
+    weir.manifest(REPOSITORY, "v1").await.assert_is(package.digest());
+    let (open, gate) = watch::channel(false);
+    bucket.fault(Operation::Get, 1, Fault::CutAfter(2 << 20));
+    bucket.fault(Operation::Get, 1, Fault::Hold(gate));
+    let mut download = raw::get(weir.address(), &blob_path(REPOSITORY, layer.digest())).await;
+    download.read_exactly(MIB).await;
+    // The rest is asked for, and gone before that is answered.
+    eventually("the rest is asked for", async || bucket.is_held()).await;
+    bucket.snatch(&key(layer));
+    open.send_replace(true);
+    download.read_to_end().await.unwrap();
+    weir.idle().await;
+    weir.blob(REPOSITORY, layer.digest()).await.assert_is(layer.digest());
+    assert_eq!(upstream.blob_gets(layer.digest()), 1);
+    assert!(upstream.bytes_sent() < 7 * MIB, "behind the last byte only: {}", upstream.bytes_sent());
+    weir.assert_invariants().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c11_what_is_not_seen_in_the_bucket_yet_is_fetched_and_does_no_harm() {
+    let (upstream, bucket) = (ScriptedUpstream::start().await, S3Server::in_memory().await);
+    let package = image("amd64", vec![blob_of(MIB, 1)]);
+    upstream.push(REPOSITORY, "v1", &package);
+    let first = replica(&upstream, &bucket).await;
+    first.pull_all(REPOSITORY, "v1", &package).await;
+    is_uploaded(&first, &bucket, &package).await;
+    for operation in [Operation::Get, Operation::Head] {
+        bucket.fault(operation, usize::MAX, Fault::Refuse(404, "NoSuchKey"));
+    }
+    let second = replica(&upstream, &bucket).await;
+    second.pull_all(REPOSITORY, "v1", &package).await;
+    bucket.mend();
+    is_uploaded(&second, &bucket, &package).await;
+    for blob in &package.blobs {
+        assert_eq!(bucket.object(&key(blob)), Some(blob.bytes()));
+        assert_eq!(upstream.blob_gets(blob.digest()), 2, "once for each replica");
+    }
+    second.assert_invariants().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c10_c14_a_start_and_pulls_list_nothing_and_ask_for_nothing_on_a_condition() {
+    let (upstream, bucket) = (ScriptedUpstream::start().await, S3Server::in_memory().await);
+    let package = demo(5);
+    upstream.push(REPOSITORY, "v1", &package);
+    for _ in 0..2 {
+        let weir = replica(&upstream, &bucket).await;
+        weir.pull_all(REPOSITORY, "v1", &package).await;
+        is_uploaded(&weir, &bucket, &package).await;
+    }
+    let asked = bucket.take_asked();
+    assert!(asked.len() > 20);
+    for asked in asked {
+        let conditional = asked.headers.keys().find(|name| name.as_str().starts_with("if-"));
+        assert!(!is_list_for_a_pull(&asked) && conditional.is_none(), "{asked:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_a_later_release_has_laid_out_is_left_alone_and_pulls_pass_through() {
+    let (upstream, bucket) = (ScriptedUpstream::start().await, S3Server::in_memory().await);
+    let package = image("amd64", vec![blob_of(MIB, 1)]);
+    upstream.push(REPOSITORY, "v1", &package);
+    bucket.plant("layout", "2\n".into());
+    let weir = replica(&upstream, &bucket).await;
+    weir.metric_reaches("weir_store_errors_total", &[("operation", "layout"), ("kind", "layout")], 1).await;
+    weir.pull_all(REPOSITORY, "v1", &package).await;
+    let ready = weir.send(weir.client().get(weir.admin_url("/readyz?verbose"))).await;
+    let words = "The bucket has layout 2, written by a later release; this one reads up to 1: upgrade weir";
+    assert!(ready.status == StatusCode::OK && ready.text().contains(words), "{}", ready.text());
+    assert_eq!(bucket.keys(), ["layout"], "nothing is written");
+    assert_eq!(bucket.object("layout").unwrap(), "2\n");
+    assert!(weir.is_stored(package.blobs[1].digest()), "the directory does its part");
+    let asked = bucket.take_asked();
+    assert!(asked.iter().all(|asked| asked.path.ends_with("/layout")), "{asked:?}");
+    // It waits for a release that knows better, or for another bucket.
+    assert_eq!(weir.metric("weir_store_pending_uploads", &[]).await, 3);
+    bucket.plant("layout", "1\n".into());
+    let weir = weir.restart_with(json!({})).await;
+    is_uploaded(&weir, &bucket, &package).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_reads_what_its_predecessor_has_laid_out_and_both_share_the_bucket() {
+    let (upstream, bucket) = (ScriptedUpstream::start().await, S3Server::in_memory().await);
+    let package = image("amd64", vec![blob_of(MIB, 1)]);
+    upstream.push(REPOSITORY, "v1", &package);
+    // What the first release that knew buckets has left: it did not say how it lays them out.
+    let first = replica(&upstream, &bucket).await;
+    first.pull_all(REPOSITORY, "v1", &package).await;
+    is_uploaded(&first, &bucket, &package).await;
+    has_records(&bucket, "/_links/", 3).await;
+    has_records(&bucket, "/_tags/", 1).await;
+    drop(first);
+    bucket.snatch("layout");
+    upstream.down().await;
+    let second = replica(&upstream, &bucket).await;
+    second.pull_all(REPOSITORY, "v1", &package).await;
+    eventually("the layout is written down", async || bucket.object("layout").is_some_and(|text| text == "1\n")).await;
+    // One that says that it is older than we are keeps its word: there may be replicas that go by it.
+    bucket.plant("layout", "0\n".into());
+    let third = replica(&upstream, &bucket).await;
+    third.pull_all(REPOSITORY, "v1", &package).await;
+    assert_eq!(bucket.object("layout").unwrap(), "0\n");
 }

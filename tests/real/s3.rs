@@ -15,8 +15,9 @@ use weir::oci::Digest;
 
 use crate::support::bucket::{Fault, Operation, S3Server, keeps_what_a_bucket_promises};
 use crate::support::bucket_store::{Files, bucket, read};
-use crate::support::eventually;
 use crate::support::process::{Process, free_port};
+use crate::support::replicas::{agree_on_digests, survive_a_killed_one};
+use crate::support::{eventually, is_long};
 
 /// More than one part.
 const LARGE: usize = 12 << 20;
@@ -186,4 +187,18 @@ async fn more_objects_than_fit_into_one_answer_are_all_listed() {
     }
     let listed: Vec<_> = bucket.list().try_collect().await.unwrap();
     assert_eq!((listed.len(), server.wire.count(Operation::List)), (1100, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c1_two_processes_on_one_bucket_agree_and_fetch_nothing_twice() {
+    for server in RealServer::both().await {
+        agree_on_digests(&server.wire.config(), if is_long() { 500 } else { 50 }).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c3_a_process_that_is_killed_in_the_middle_of_an_upload_takes_nothing_with_it() {
+    for server in RealServer::both().await {
+        survive_a_killed_one(&server.wire).await;
+    }
 }

@@ -1,6 +1,7 @@
 //! A disk that fails on command: the real one behind the store's seam, with errors put in.
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -58,6 +59,8 @@ struct Script {
     hangs: Option<Operation>,
     /// How many files were begun.
     created: usize,
+    /// Files by their number, and from which byte on they cannot be read.
+    spoiled: HashMap<u64, u64>,
 }
 
 #[derive(Debug)]
@@ -114,6 +117,12 @@ impl FaultyFiles {
         Hanging(self.clone())
     }
 
+    /// From now on, the file at `path` cannot be read from this byte on, by whichever name it goes.
+    pub(crate) fn spoil(&self, path: &Path, from: u64) {
+        let facts = self.disk.stat(path).expect("the file is there");
+        self.script.lock().spoiled.insert(facts.inode, from);
+    }
+
     /// How often somebody has tried to make a file.
     pub(crate) fn created(&self) -> usize {
         self.script.lock().created
@@ -146,8 +155,18 @@ impl FaultyFiles {
         Ok(())
     }
 
+    /// Whether the file of this number can be read at `offset`.
+    fn attempt_to_read(&self, inode: u64, offset: u64, bytes: usize) -> io::Result<()> {
+        self.attempt(Operation::Read, bytes)?;
+        match self.script.lock().spoiled.get(&inode) {
+            Some(from) if offset + bytes as u64 > *from => Err(io::Error::from_raw_os_error(EIO)),
+            _ => Ok(()),
+        }
+    }
+
     fn handle(&self, file: Arc<dyn FileHandle>) -> Arc<dyn FileHandle> {
-        Arc::new(FaultyHandle { file, files: self.clone() })
+        let inode = file.facts().map_or(0, |facts| facts.stamp.inode);
+        Arc::new(FaultyHandle { file, inode, files: self.clone() })
     }
 }
 
@@ -226,6 +245,7 @@ impl Drop for Hanging {
 #[derive(Debug)]
 struct FaultyHandle {
     file: Arc<dyn FileHandle>,
+    inode: u64,
     files: FaultyFiles,
 }
 
@@ -236,12 +256,12 @@ impl FileHandle for FaultyHandle {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.files.attempt(Operation::Read, buffer.len())?;
+        self.files.attempt_to_read(self.inode, offset, buffer.len())?;
         self.file.read_at(buffer, offset)
     }
 
     fn read_ready_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
-        self.files.attempt(Operation::Read, buffer.len())?;
+        self.files.attempt_to_read(self.inode, offset, buffer.len())?;
         self.file.read_ready_at(buffer, offset)
     }
 

@@ -6,6 +6,7 @@
 //! * [`blob`] and [`images`]: content, deterministic and cheap to hold;
 //! * [`weir`]: Weir in this process, its metrics and its invariants; [`process`]: the real binary, and other servers;
 //! * [`bucket`]: an S3 server whose faults are scripted; [`bucket_store`]: what to put into it;
+//! * [`replicas`]: real binaries that share a bucket;
 //! * [`faulty_files`]: a disk whose faults are scripted;
 //! * [`certificates`]: authorities and what they sign;
 //! * [`multipart`]: a reader of answers with several ranges;
@@ -28,6 +29,7 @@ pub(crate) mod images;
 pub(crate) mod multipart;
 pub(crate) mod process;
 pub(crate) mod raw;
+pub(crate) mod replicas;
 pub(crate) mod server;
 pub(crate) mod streams;
 pub(crate) mod throttle;

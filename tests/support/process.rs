@@ -113,6 +113,27 @@ pub(crate) async fn run(command: &mut Command) -> String {
     text
 }
 
+/// How a command ended, and what it said on each stream.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+/// Runs `weir` to its end, without the environment's say.
+pub(crate) async fn weir(arguments: &[&str]) -> Said {
+    let mut command = Command::new(weir_binary());
+    command.args(arguments).env_remove("WEIR_CONFIG").stdin(Stdio::null()).kill_on_drop(true);
+    let output = within("the end of weir", command.output()).await.expect("weir can be run");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("weir writes text");
+    Said {
+        code: output.status.code().expect("weir ends by itself"),
+        out: text(output.stdout),
+        err: text(output.stderr),
+    }
+}
+
 /// The real `weir`, serving.
 #[derive(Debug)]
 pub(crate) struct WeirProcess {

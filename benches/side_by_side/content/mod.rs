@@ -7,4 +7,4 @@ mod generate;
 mod library;
 
 pub(crate) use generate::{generated, mix};
-pub(crate) use library::{Content, Entry, Image, Kind, Library};
+pub(crate) use library::{Blob, Content, Entry, Image, Kind, Library};

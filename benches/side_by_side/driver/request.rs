@@ -24,6 +24,12 @@ impl Request {
         Self { bytes: head("GET", path, ACCEPT), status: 200, length, has_body: true }
     }
 
+    /// `GET path` of a server that insists on its name.
+    pub(crate) fn get_of(host: &str, path: &str, length: u64) -> Self {
+        let bytes = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes().into();
+        Self { bytes, status: 200, length, has_body: true }
+    }
+
     /// `HEAD path`, answered with the head of `length` bytes.
     pub(crate) fn head(path: &str, length: u64) -> Self {
         Self { bytes: head("HEAD", path, ACCEPT), status: 200, length, has_body: false }

@@ -6,6 +6,7 @@
 
 mod docker_registry;
 mod nginx;
+pub(crate) mod s3s_fs;
 mod server;
 mod weir;
 
@@ -42,10 +43,14 @@ pub(crate) enum PeerKind {
     WeirOne,
     /// The same with three upstreams, which are one registry under three addresses.
     WeirThree,
+    /// The server of a bucket, with nothing in between.
+    S3sFs,
+    /// Weir with a store in that bucket.
+    WeirBucket,
 }
 
 impl PeerKind {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Direct,
         Self::NginxStatic,
         Self::NginxOpenFiles,
@@ -55,6 +60,8 @@ impl PeerKind {
         Self::WeirLogging,
         Self::WeirOne,
         Self::WeirThree,
+        Self::S3sFs,
+        Self::WeirBucket,
     ];
 
     /// Those who are enough to see that every row works.
@@ -75,17 +82,24 @@ impl PeerKind {
             Self::WeirLogging => "weir-logging",
             Self::WeirOne => "weir-one",
             Self::WeirThree => "weir-three",
+            Self::S3sFs => "s3s-fs",
+            Self::WeirBucket => "weir-bucket",
         }
     }
 
     /// Whether it is Weir, in whatever configuration.
     pub(crate) fn is_weir(self) -> bool {
-        matches!(self, Self::Weir | Self::WeirLogging | Self::WeirOne | Self::WeirThree)
+        matches!(self, Self::Weir | Self::WeirLogging | Self::WeirOne | Self::WeirThree | Self::WeirBucket)
     }
 
     /// Whether it takes part in the rows of W11 and in no other.
     pub(crate) fn is_for_failover(self) -> bool {
         matches!(self, Self::WeirOne | Self::WeirThree)
+    }
+
+    /// Whether it takes part in the rows of W12 and in no other.
+    pub(crate) fn is_for_bucket(self) -> bool {
+        matches!(self, Self::S3sFs | Self::WeirBucket)
     }
 
     /// Whether it keeps copies of what it fetches, as it would in production.
@@ -98,6 +112,7 @@ impl PeerKind {
         match self {
             Self::NginxStatic | Self::NginxOpenFiles | Self::NginxCache => Some("nginx"),
             Self::DockerRegistry => Some("docker-registry"),
+            Self::S3sFs | Self::WeirBucket => Some("s3s-fs"),
             Self::Direct | Self::Weir | Self::WeirLogging | Self::WeirOne | Self::WeirThree => None,
         }
     }
@@ -123,6 +138,8 @@ pub(crate) struct Surroundings {
     pub(crate) files: PathBuf,
     /// The addresses of the upstream. All but [`PeerKind::WeirThree`] know the first alone.
     pub(crate) upstreams: [SocketAddr; ADDRESSES],
+    /// The address of the server of a bucket, if there is one.
+    pub(crate) bucket: Option<SocketAddr>,
 }
 
 impl Surroundings {
@@ -160,6 +177,11 @@ impl Peer {
             PeerKind::NginxOpenFiles => commands(nginx::OpenFileCache::On)?,
             PeerKind::NginxCache => nginx::caching(&directory, &content, surroundings.upstream())?,
             PeerKind::DockerRegistry => docker_registry::caching(&directory, &content, surroundings.upstream())?,
+            PeerKind::S3sFs => s3s_fs::serving(&content)?,
+            PeerKind::WeirBucket => {
+                let bucket = surroundings.bucket.context("There is no bucket")?;
+                weir::with_bucket(&directory, &content, surroundings.upstream(), bucket)?
+            }
             PeerKind::Weir | PeerKind::WeirLogging | PeerKind::WeirOne | PeerKind::WeirThree => {
                 let difference = match kind {
                     PeerKind::WeirLogging => weir::Difference::Log,

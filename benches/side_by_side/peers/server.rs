@@ -85,7 +85,8 @@ impl Server {
 
     fn answers(&self) -> bool {
         Client::connect(self.launch.address)
-            .is_ok_and(|client| client.status(self.launch.ready).is_ok_and(|status| status == 200))
+            // The server of a bucket lets nobody in without a signature, which is an answer.
+            .is_ok_and(|client| client.status(self.launch.ready).is_ok_and(|status| matches!(status, 200 | 403)))
     }
 
     /// Asks it to end, and waits.
@@ -128,9 +129,11 @@ pub(super) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
-/// Where a program is. nginx is in `/usr/sbin`, which is not on everybody's path.
+/// Where a program is. nginx is in `/usr/sbin`, which is not on everybody's path; `./test` installs others below the
+/// directory that Cargo builds in.
 pub(super) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let more = [PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")];
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    let more = [PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin"), target.join("tools/bin")];
     std::env::split_paths(&path).chain(more).map(|directory| directory.join(program)).find(|file| file.is_file())
 }

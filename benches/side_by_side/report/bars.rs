@@ -77,6 +77,9 @@ pub(crate) fn judge(results: &Results) -> Vec<Bar> {
         judge.exactly_with_three(Row::W11Asked, Metric::UpstreamPerAnswer, 1.0, "upstream request per tag"),
         judge.exactly_with_three(Row::W11Filled, Metric::UpstreamFurther, 0.0, "for blobs to the second and third"),
         judge.exactly_with_three(Row::W11Asked, Metric::UpstreamFurther, 0.0, "for tags to the second and third"),
+        judge.beside_bucket(Row::W12Warm, MegabytesPerSecond, PeerKind::Weir, Better::More, 0.9),
+        judge.beside_bucket(Row::W12Cold, TotalSeconds, PeerKind::S3sFs, Better::Less, 1.15),
+        judge.exactly_with_bucket(Row::W12Cold, UpstreamBlobs, 0.0, "upstream GET for a blob in the bucket"),
         judge.none_anywhere(Metric::Failures),
         judge.none_anywhere(Metric::VerifyErrors),
     ];
@@ -155,6 +158,10 @@ impl Judge<'_> {
         Some(Self::exact("W11", self.results.median(row, PeerKind::WeirThree, metric)?, metric, wanted, what))
     }
 
+    fn exactly_with_bucket(&self, row: Row, metric: Metric, wanted: f64, what: &str) -> Option<Bar> {
+        Some(Self::exact("W12", self.results.median(row, PeerKind::WeirBucket, metric)?, metric, wanted, what))
+    }
+
     fn exact(name: &'static str, value: Spread, metric: Metric, wanted: f64, what: &str) -> Bar {
         // To the precision that is shown.
         let met = [value.min, value.max].iter().all(|value| number(*value, 2) == number(wanted, 2));
@@ -204,6 +211,22 @@ impl Judge<'_> {
             row: "W11",
             wanted: format!("{sign} {bar:.2} × that with one upstream, {what}, {}", metric.title()),
             got: format!("{ratio:.3} ×"),
+            met,
+            strictness: Strictness::Time,
+        })
+    }
+
+    /// Weir with a bucket beside another, in the median of the rounds.
+    fn beside_bucket(&self, row: Row, metric: Metric, other: PeerKind, better: Better, bar: f64) -> Option<Bar> {
+        let ratio = self.results.quotients(row, PeerKind::WeirBucket, other, metric)?.median;
+        let (sign, met) = match better {
+            Better::More => (">=", ratio >= bar),
+            Better::Less => ("<=", ratio <= bar),
+        };
+        Some(Bar {
+            row: "W12",
+            wanted: format!("{sign} {bar} × {other}, {}", metric.title()),
+            got: format!("{ratio:.2} ×"),
             met,
             strictness: Strictness::Time,
         })

@@ -22,10 +22,12 @@ pub(crate) enum Row {
     W10InMemory,
     W11Filled,
     W11Asked,
+    W12Warm,
+    W12Cold,
 }
 
 impl Row {
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::Idle,
         Self::W1Tag,
         Self::W2Digest,
@@ -45,6 +47,8 @@ impl Row {
         Self::W10InMemory,
         Self::W11Filled,
         Self::W11Asked,
+        Self::W12Warm,
+        Self::W12Cold,
     ];
 
     pub(crate) fn title(self) -> &'static str {
@@ -68,6 +72,8 @@ impl Row {
             Self::W10InMemory => "W10 the same, pages in memory",
             Self::W11Filled => "W11 2 KiB blobs, cold, 16 connections, one upstream or three",
             Self::W11Asked => "W11 manifest by tag, asked upstream every time, 16 connections, one upstream or three",
+            Self::W12Warm => "W12 256 MiB blob, warm, 4 connections, with a bucket behind the directory or without",
+            Self::W12Cold => "W12 256 MiB blob from a bucket, with an empty directory before it or straight",
         }
     }
 }
@@ -84,7 +90,7 @@ impl Row {
             Self::W2Digest | Self::W3SmallBlobs | Self::W7Ranges => {
                 &[M::RequestsPerSecond, M::P50Ms, M::P99Ms, M::CpuMicrosPerRequest, M::PeakMib]
             }
-            Self::W4LargeBlob => &[M::MegabytesPerSecond, M::CpuSecondsPerGigabyte, M::PeakMib],
+            Self::W4LargeBlob | Self::W12Warm => &[M::MegabytesPerSecond, M::CpuSecondsPerGigabyte, M::PeakMib],
             Self::W5ColdShaped | Self::W5ColdPlain => &[
                 M::TotalSeconds,
                 M::FirstByteP50Ms,
@@ -93,6 +99,9 @@ impl Row {
                 M::UpstreamBlobs,
                 M::UpstreamBytesRatio,
             ],
+            Self::W12Cold => {
+                &[M::TotalSeconds, M::FirstByteP50Ms, M::CpuSecondsPerGigabyte, M::PeakMib, M::UpstreamBlobs]
+            }
             Self::W6HerdShaped | Self::W6HerdPlain => &[
                 M::TotalSeconds,
                 M::FirstByteP50Ms,

@@ -1,5 +1,6 @@
 //! What is done to each peer, row by row.
 
+mod bucket;
 mod cold;
 mod dropped;
 mod growth;
@@ -22,6 +23,7 @@ use crate::driver::Failures;
 use crate::peers::{Peer, PeerKind};
 use crate::registry::{Counts, Registry};
 use crate::report::{Row, Sample};
+pub(crate) use bucket::InBucket;
 pub(crate) use growth::Growth;
 pub(crate) use many::Many;
 
@@ -44,10 +46,11 @@ pub(crate) enum Name {
     W9,
     W10,
     W11,
+    W12,
 }
 
 impl Name {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::W1,
         Self::W2,
         Self::W3,
@@ -59,6 +62,7 @@ impl Name {
         Self::W9,
         Self::W10,
         Self::W11,
+        Self::W12,
     ];
 }
 
@@ -68,7 +72,7 @@ pub(crate) struct Scale {
     pub(crate) rounds: usize,
     /// How long a closed loop runs.
     pub(crate) window: Duration,
-    /// The large blob of W4, W5, W7 and W10.
+    /// The large blob of W4, W5, W7, W10 and W12.
     pub(crate) large: u64,
     /// The blob of W6.
     pub(crate) herd_blob: u64,

@@ -17,7 +17,16 @@ pub(super) fn hold(config: &mut Config, in_force: &Config) -> Vec<&'static str> 
         tls,
     } = server;
     let AdminConfig { listen: admin_listen, token: _ } = admin;
-    let StoreConfig { path, max_size: _, keep_free: _, verify_interval: _, max_age: _, max_idle: _, bucket } = store;
+    let StoreConfig {
+        path,
+        max_size: _,
+        keep_free: _,
+        verify_interval: _,
+        scrub_rate: _,
+        max_age: _,
+        max_idle: _,
+        bucket,
+    } = store;
 
     let mut held = Vec::new();
     held.extend(keep(listen, &in_force.server.listen, "server.listen"));
@@ -28,11 +37,12 @@ pub(super) fn hold(config: &mut Config, in_force: &Config) -> Vec<&'static str> 
     held
 }
 
-/// A bucket stays the one that it is. Who to be to it may change, as keys are replaced from time to time.
+/// A bucket stays the one that it is. Who to be to it may change, as keys are replaced from time to time, and so may how it
+/// is used.
 fn keep_bucket(wanted: &mut Option<BucketConfig>, in_force: Option<&BucketConfig>) -> Option<&'static str> {
     match (&*wanted, in_force) {
         (None, None) => return None,
-        (Some(wanted), Some(in_force)) if wanted.is_same_but_for_credentials(in_force) => return None,
+        (Some(wanted), Some(in_force)) if wanted.is_same_bucket(in_force) => return None,
         _ => {}
     }
     let key = if wanted.is_some() == in_force.is_some() { "store.s3" } else { "store.kind" };
@@ -71,6 +81,10 @@ mod tests {
         wanted.store.bucket.as_mut().unwrap().credentials = role.clone();
         assert_eq!(hold(&mut wanted, &images), [""; 0]);
         assert_eq!(wanted.store.bucket.unwrap().credentials, role);
+        let mut wanted = with("bucket: images, max_size: 1GiB, redirect: true");
+        assert_eq!(hold(&mut wanted, &images), [""; 0]);
+        let bucket = wanted.store.bucket.unwrap();
+        assert_eq!((bucket.max_size, bucket.redirect), (Some(1 << 30), true));
     }
 
     #[test]

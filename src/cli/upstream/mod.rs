@@ -1,18 +1,16 @@
 //! `weir upstream`: how upstreams are, and taking one out of use for a while, by the API of a running server.
 
-mod admin;
 mod table;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use serde::Deserialize;
 
-use self::admin::Admin;
-pub(super) use self::admin::AdminError;
+use super::Sources;
+use super::admin::{Admin, AdminError, Question, Server};
 use super::error::CliError;
-use super::{Sources, output};
+use super::output::{self, Form};
 use crate::config;
 
 #[derive(Debug, Args)]
@@ -22,19 +20,6 @@ pub(super) struct UpstreamArgs {
 
     #[command(subcommand)]
     command: UpstreamCommand,
-}
-
-/// Which server is asked, and what it is shown.
-#[derive(Debug, Args)]
-struct Server {
-    /// The admin listener of the server; without it, `admin.listen` of the configuration
-    // A text, because the parser of arguments would repeat a wrong one, and it may hold a password.
-    #[arg(long, value_name = "URL", env = "WEIR_ADMIN_URL", hide_env_values = true, global = true)]
-    admin_url: Option<String>,
-
-    /// The file with the token of operators; without it, `admin.token_file` of the configuration
-    #[arg(long, value_name = "FILE", env = "WEIR_ADMIN_TOKEN_FILE", global = true)]
-    token_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -71,13 +56,12 @@ struct Which {
     registry: Option<String>,
 }
 
-/// How a list is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Form {
-    /// For people
-    Table,
-    /// For programs
-    Json,
+/// What all upstreams are asked for with.
+const LIST: Question<'static> = Question::get(&["upstreams"]);
+
+#[derive(Deserialize)]
+struct List {
+    upstreams: Vec<Upstream>,
 }
 
 /// An upstream as the server tells it.
@@ -115,24 +99,31 @@ fn duration(text: &str) -> Result<Duration, String> {
 pub(super) fn run(arguments: &UpstreamArgs, sources: &Sources) -> Result<(), CliError> {
     let admin = Admin::of(&arguments.server, sources)?;
     match &arguments.command {
-        UpstreamCommand::List { output: Form::Json } => output::result(admin.list()?),
-        UpstreamCommand::List { output: Form::Table } => output::result(table::of(&admin.upstreams()?)),
+        UpstreamCommand::List { output: Form::Json } => output::result(admin.ask(&LIST)?),
+        UpstreamCommand::List { output: Form::Table } => output::result(table::of(&known(&admin)?)),
         UpstreamCommand::Disable { which, time } => {
-            let (registry, name) = find(&admin, which)?;
-            let changed = admin.change(&registry, &name, "disable", Some(*time))?;
-            output::result(table::of(&[changed]));
+            let time = format!("{}s", time.as_secs().max(1));
+            output::result(table::of(&[change(&admin, which, "disable", &[("for", &time)])?]));
         }
-        UpstreamCommand::Enable { which } => {
-            let (registry, name) = find(&admin, which)?;
-            output::result(table::of(&[admin.change(&registry, &name, "enable", None)?]));
-        }
+        UpstreamCommand::Enable { which } => output::result(table::of(&[change(&admin, which, "enable", &[])?])),
     }
     Ok(())
 }
 
+/// All upstreams.
+fn known(admin: &Admin) -> Result<Vec<Upstream>, AdminError> {
+    Ok(admin.ask_for::<List>(&LIST)?.upstreams)
+}
+
+/// Changes an upstream; how it is then.
+fn change(admin: &Admin, which: &Which, verb: &str, query: &[(&str, &str)]) -> Result<Upstream, AdminError> {
+    let (registry, name) = find(admin, which)?;
+    admin.ask_for(&Question { query, ..Question::post(&["upstreams", &registry, &name, verb]) })
+}
+
 /// The one upstream that is meant.
 fn find(admin: &Admin, which: &Which) -> Result<(String, String), AdminError> {
-    let known = admin.upstreams()?;
+    let known = known(admin)?;
     let is_meant = |upstream: &&Upstream| {
         upstream.name == which.name && which.registry.as_ref().is_none_or(|registry| *registry == upstream.registry)
     };

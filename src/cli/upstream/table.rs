@@ -1,19 +1,12 @@
 //! Upstreams as a table for people.
 
 use super::{Surface, Upstream};
+use crate::cli::table::{in_words, rows};
 
 /// One line for each upstream, below a line of titles.
 pub(super) fn of(upstreams: &[Upstream]) -> String {
     let titles = ["REGISTRY", "UPSTREAM", "STATE", "LAST ERROR"].map(str::to_owned);
-    let rows: Vec<[String; 4]> = std::iter::once(titles).chain(upstreams.iter().map(row)).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or_default();
-    let widths = [width(0), width(1), width(2)];
-    let line = |row: &[String; 4]| {
-        let [registry, upstream, state, error] = row;
-        let line = format!("{registry:0$}  {upstream:1$}  {state:2$}  {error}", widths[0], widths[1], widths[2]);
-        line.trim_end().to_owned()
-    };
-    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+    rows(titles, upstreams.iter().map(row))
 }
 
 fn row(upstream: &Upstream) -> [String; 4] {
@@ -38,20 +31,6 @@ fn row(upstream: &Upstream) -> [String; 4] {
 
 fn in_trouble(surface: &Surface) -> String {
     format!("{} {}", surface.name, surface.state)
-}
-
-/// `1h 30m`, `45s`: its two largest units.
-fn in_words(seconds: u64) -> String {
-    let units = [(86_400, "d"), (3600, "h"), (60, "m"), (1, "s")];
-    let mut rest = seconds;
-    let parts = units.map(|(size, unit)| {
-        let count = rest / size;
-        rest %= size;
-        (count, unit)
-    });
-    let parts = parts.iter().filter(|(count, _)| *count > 0).take(2).map(|(count, unit)| format!("{count}{unit}"));
-    let words = parts.collect::<Vec<_>>().join(" ");
-    if words.is_empty() { "0s".to_owned() } else { words }
 }
 
 #[cfg(test)]
@@ -93,12 +72,5 @@ mod tests {
                 "ecr.aws    ecr.aws   down                 Answered with a web page",
             ]
         );
-    }
-
-    #[test]
-    fn times_are_told_in_two_units() {
-        for (seconds, words) in [(0, "0s"), (59, "59s"), (3600, "1h"), (90_061, "1d 1h")] {
-            assert_eq!(in_words(seconds), words);
-        }
     }
 }

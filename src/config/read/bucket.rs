@@ -32,6 +32,8 @@ pub(super) fn read(section: &Section<'_>, reading: &mut Reading<'_>) -> Option<B
         network::pem(section, "ca_file", "Name a PEM file with certificates of authorities", reading.files);
     let prefix = section.value("prefix", scalars::key_prefix).unwrap_or_default();
     let upload_memory = section.value("upload_memory", scalars::upload_memory).unwrap_or(DEFAULT_UPLOAD_MEMORY);
+    let max_size = section.value("max_size", scalars::bytes);
+    let redirect = section.value("redirect", scalars::boolean).unwrap_or(false);
     let credentials = credentials(section, reading);
     Some(BucketConfig {
         name: name?,
@@ -41,6 +43,8 @@ pub(super) fn read(section: &Section<'_>, reading: &mut Reading<'_>) -> Option<B
         addressing,
         authorities: authorities.map(|(file, pem)| Authorities { file, pem }),
         upload_memory,
+        max_size,
+        redirect,
         credentials: credentials?,
     })
 }

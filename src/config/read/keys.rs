@@ -57,6 +57,7 @@ pub(in crate::config) const STORE: Keys = Keys {
         ("max_size", Kind::PositiveSize),
         ("keep_free", Kind::Size),
         ("verify_interval", Kind::Duration),
+        ("scrub_rate", Kind::Size),
         ("max_age", Kind::Duration),
         ("max_idle", Kind::Duration),
         ("s3", Kind::Map(&S3)),
@@ -77,11 +78,12 @@ pub(in crate::config) const S3: Keys = Keys {
         ("access_key_id_file", Kind::Scalar),
         ("secret_access_key_file", Kind::Scalar),
         ("upload_memory", Kind::PositiveSize),
+        ("max_size", Kind::PositiveSize),
+        ("redirect", Kind::Boolean),
     ],
     refused: &[
         ("access_key_id", Refusal::InlineSecret, KEY_FILES),
         ("secret_access_key", Refusal::InlineSecret, KEY_FILES),
-        ("redirect", Refusal::NotOffered, "Leave it out: blobs are answered by weir itself"),
     ],
     one_of: &[],
 };

@@ -166,6 +166,24 @@ pub(super) fn key_prefix(text: &str) -> Result<String, Wrong> {
     expected(is_prefix.then(|| prefix.to_owned()), "parts of letters, digits, `.`, `_` and `-`, such as `weir/`")
 }
 
+/// A size of what has no size of its own to have a share of.
+pub(super) fn bytes(text: &str) -> Result<u64, Wrong> {
+    let bytes = match units::size_limit(text) {
+        Some(SizeLimit::Bytes(bytes)) => Some(bytes).filter(|bytes| *bytes > 0),
+        Some(SizeLimit::Percent(_)) | None => None,
+    };
+    expected(bytes, "a size of more than nothing, such as `500GiB`; a bucket has no size to have a share of")
+}
+
+/// Bytes per second.
+pub(super) fn rate(text: &str) -> Result<u64, Wrong> {
+    let bytes = match units::size_limit(text) {
+        Some(SizeLimit::Bytes(bytes)) => Some(bytes),
+        Some(SizeLimit::Percent(_)) | None => None,
+    };
+    expected(bytes, "a size per second such as `8MiB`, or `0` for not at all")
+}
+
 /// Bytes for the parts of uploads.
 pub(super) fn upload_memory(text: &str) -> Result<u64, Wrong> {
     let bytes = match units::size_limit(text) {

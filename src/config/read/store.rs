@@ -35,6 +35,7 @@ pub(super) fn read(section: &Section<'_>, reading: &mut Reading<'_>) -> StoreCon
         max_size: section.value("max_size", scalars::positive_size_limit).unwrap_or(default.max_size),
         keep_free: section.value("keep_free", scalars::size_limit).unwrap_or(default.keep_free),
         verify_interval: section.value("verify_interval", scalars::duration).unwrap_or(default.verify_interval),
+        scrub_rate: section.value("scrub_rate", scalars::rate).unwrap_or(default.scrub_rate),
         max_age: lifetime(section, "max_age"),
         max_idle: lifetime(section, "max_idle"),
         bucket: bucket.filter(|_| kind == Kind::S3),

@@ -2,27 +2,28 @@
 //!
 //! It knows no file but the one it uploads, and nothing of what a pull is. What it relies on is little: an object is
 //! there whole or not at all, and the same key always has the same bytes. No request is conditional on what is there;
-//! nothing is listed to find something; and a key is never taken away because an upload to it failed: another
+//! nothing has to be listed to be found; and a key is never taken away because an upload to it failed: another
 //! replica's may have succeeded. Reads are given up soon (`patience`), as an upstream has the same bytes.
 //!
 //! Reading order: `connect` turns the configuration into a client, `transport` is the HTTP below it, `failure` says in
-//! one word what went wrong, `object` reads, `parts` and `upload` write.
+//! one word what went wrong, `object` reads, `parts` and `upload` write, and `listing` tells what there is.
 
 mod connect;
 mod credentials;
 mod failure;
+mod listing;
 mod object;
 mod parts;
 mod patience;
 mod transport;
 mod upload;
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
 use object_store::aws::AmazonS3;
 use object_store::path::Path as Key;
 use object_store::signer::Signer;
@@ -32,11 +33,14 @@ use tokio::time::Instant;
 use url::Url;
 
 pub use failure::{Failure, FailureKind};
+pub use listing::Listed;
 pub use object::Object;
+
+pub(in crate::store) use listing::Record;
 
 use super::error::{OpenError, StoreError};
 use super::health::Health;
-use super::layout::{Layout, digest_of_blob};
+use super::layout::Layout;
 use crate::config::{BucketConfig, BucketCredentials};
 use crate::oci::Digest;
 use crate::telemetry::metrics::StoreMetrics;
@@ -59,17 +63,6 @@ struct Inner {
     breaker: Mutex<Breaker>,
     health: Health,
     metrics: StoreMetrics,
-}
-
-/// A blob or manifest that was found in the bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Listed {
-    /// Its digest.
-    pub digest: Digest,
-    /// Its size in bytes.
-    pub size: u64,
-    /// When it was uploaded last.
-    pub uploaded: SystemTime,
 }
 
 impl Bucket {
@@ -120,6 +113,11 @@ impl Bucket {
         Object::open(self, self.blob_key(digest), offset).await
     }
 
+    /// Opens `range` of a blob, which is not empty and lies within it; `None` if the blob is not there.
+    pub async fn open_range(&self, digest: &Digest, range: Range<u64>) -> Result<Option<Object>, StoreError> {
+        Object::open_range(self, self.blob_key(digest), range).await
+    }
+
     /// A record by the path that `layout` gives it below the prefix; `None` if it is not there, or longer than `limit`.
     pub(super) async fn read_record(&self, path: &Path, limit: u64) -> Result<Option<Bytes>, StoreError> {
         let Some(mut object) = Object::open(self, key(path), 0).await? else { return Ok(None) };
@@ -144,24 +142,37 @@ impl Bucket {
         self.put(&key(path), record).await
     }
 
+    /// Takes a record away. That it is not there is as well.
+    pub(super) async fn remove_record(&self, path: &Path) -> Result<(), StoreError> {
+        let key = key(path);
+        self.run("delete", WRITE, || self.inner.connected.s3.delete(&key)).await.map(drop)
+    }
+
+    /// The names of the records right below `directory`.
+    pub(super) async fn list_records(&self, directory: &Path) -> Result<Vec<String>, StoreError> {
+        let prefix = key(directory);
+        let listed = self.run("list", READ, || self.s3().list_with_delimiter(Some(&prefix))).await?;
+        let objects = listed.map(|listed| listed.objects).unwrap_or_default();
+        // Not every server stops at the delimiter.
+        let is_right_below = |location: &Key| location.parts_count() == prefix.parts_count() + 1;
+        let objects: Vec<_> = objects.into_iter().filter(|object| is_right_below(&object.location)).collect();
+        Ok(objects.iter().filter_map(|object| object.location.filename().map(str::to_owned)).collect())
+    }
+
     /// Takes a blob or manifest away. That it is not there is as well.
     pub async fn remove(&self, digest: &Digest) -> Result<(), StoreError> {
         let key = self.blob_key(digest);
         self.run("delete", WRITE, || self.inner.connected.s3.delete(&key)).await.map(drop)
     }
 
-    /// All blobs and manifests, for those who have time: never for a pull, nor for a start.
-    pub fn list(&self) -> impl Stream<Item = Result<Listed, StoreError>> + Send + use<> {
-        let (bucket, prefix) = (self.clone(), key(&self.inner.layout.blobs()));
-        let listed = self.inner.connected.s3.list(Some(&prefix)).map(move |listed| match listed {
-            Ok(meta) => Ok(digest_of_blob(meta.location.as_ref()).map(|digest| Listed {
-                digest,
-                size: meta.size,
-                uploaded: meta.last_modified.into(),
-            })),
-            Err(error) => Err(bucket.failed("list", Failure::of(&error))),
-        });
-        listed.filter_map(async |listed| listed.transpose())
+    /// It has begun with an answer, and does not go on.
+    pub(super) fn silent(&self, operation: &'static str) -> StoreError {
+        self.failed(operation, Failure::new(FailureKind::Timeout, "the answer does not go on"))
+    }
+
+    /// It is not used, for the reason that `error` gives, which is logged elsewhere.
+    pub(super) fn refused(&self, error: &StoreError) {
+        self.inner.metrics.errors.with_label_values(&[error.operation(), error.kind()]).inc();
     }
 
     /// An address that gives a blob to whoever has it, for as long as `lifetime`.
@@ -195,12 +206,20 @@ impl Bucket {
         key: &Key,
         options: GetOptions,
     ) -> Result<Option<GetResult>, StoreError> {
+        self.read(operation, || self.s3().get_opts(key, options.clone())).await
+    }
+
+    /// Tries to read, as long as somebody waits for it and the bucket is not left alone.
+    async fn read<T, F>(&self, operation: &'static str, attempt: impl Fn() -> F) -> Result<Option<T>, StoreError>
+    where
+        F: Future<Output = object_store::Result<T>>,
+    {
         if !self.inner.breaker.lock().admits(Instant::now()) {
             // Counted and logged when it failed; that it is left alone is no failure of its own.
             let failure = Failure::new(FailureKind::Paused, "it failed several times in a row, and is left alone");
             return Err(StoreError::Bucket { operation, failure });
         }
-        let got = self.run(operation, READ, || self.s3().get_opts(key, options.clone())).await;
+        let got = self.run(operation, READ, attempt).await;
         let mut breaker = self.inner.breaker.lock();
         if got.is_ok() {
             breaker.succeeded();

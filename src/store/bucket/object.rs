@@ -1,6 +1,7 @@
-//! Reading an object: from a byte to its end, across answers that break off.
+//! Reading an object: from a byte to its end or to another, across answers that break off.
 
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,7 +19,7 @@ const IDLE: Duration = Duration::from_secs(10);
 const BREAKS: u32 = 2;
 const PROGRESS: u64 = 1024 * 1024;
 
-/// The bytes of an object, from where it was opened to its end. They are not verified.
+/// The bytes of an object, from where it was opened to its end, or to where a range ends. They are not verified.
 pub struct Object {
     bucket: Bucket,
     key: Key,
@@ -26,6 +27,8 @@ pub struct Object {
     /// Which of all objects that ever had this key it is, if the server told.
     version: Option<String>,
     at: u64,
+    /// Where to stop.
+    end: u64,
     rest: BoxStream<'static, object_store::Result<Bytes>>,
     /// How many answers have broken off since byte `since`.
     breaks: u32,
@@ -34,17 +37,33 @@ pub struct Object {
 
 impl Object {
     pub(super) async fn open(bucket: &Bucket, key: Key, offset: u64) -> Result<Option<Self>, StoreError> {
-        let options = GetOptions { range: from(offset), ..GetOptions::default() };
+        let range = (offset > 0).then_some(GetRange::Offset(offset));
+        Self::open_at(bucket, key, offset, range).await
+    }
+
+    /// Opens `range` of an object, which is not empty and lies within it.
+    pub(super) async fn open_range(bucket: &Bucket, key: Key, range: Range<u64>) -> Result<Option<Self>, StoreError> {
+        Self::open_at(bucket, key, range.start, Some(GetRange::Bounded(range))).await
+    }
+
+    async fn open_at(
+        bucket: &Bucket,
+        key: Key,
+        start: u64,
+        range: Option<GetRange>,
+    ) -> Result<Option<Self>, StoreError> {
+        let options = GetOptions { range, ..GetOptions::default() };
         let Some(got) = bucket.get_result("get", &key, options).await? else { return Ok(None) };
         Ok(Some(Self {
             bucket: bucket.clone(),
             key,
             size: got.meta.size,
             version: got.meta.e_tag.clone(),
-            at: offset,
+            at: start,
+            end: got.range.end,
             rest: got.into_stream(),
             breaks: 0,
-            since: offset,
+            since: start,
         }))
     }
 
@@ -53,7 +72,7 @@ impl Object {
         self.size
     }
 
-    /// The next bytes, at least one. `None` at the end of the object, and nowhere else.
+    /// The next bytes, at least one. `None` at the end of the object or of the range, and nowhere else.
     ///
     /// # Errors
     /// When the object cannot be read on, after having been asked for the rest twice. What was read until then is of
@@ -64,13 +83,13 @@ impl Object {
                 Ok(Some(Ok(bytes))) if bytes.is_empty() => continue,
                 Ok(Some(Ok(bytes))) => {
                     self.at += bytes.len() as u64;
-                    if self.at <= self.size {
+                    if self.at <= self.end {
                         return Ok(Some(bytes));
                     }
-                    let text = format!("it sent more than the {} bytes that it announced", self.size);
+                    let text = format!("it sent more than the {} bytes that it announced", self.end);
                     return Err(self.bucket.failed("read", Failure::new(FailureKind::Unexpected, text)));
                 }
-                Ok(None) if self.at == self.size => return Ok(None),
+                Ok(None) if self.at == self.end => return Ok(None),
                 Ok(None) => Failure::new(FailureKind::Broken, format!("the answer ended at byte {}", self.at)),
                 Ok(Some(Err(error))) => Failure::of(&error),
                 Err(_) => Failure::late(IDLE),
@@ -100,21 +119,22 @@ impl Object {
 
     async fn reopen(&mut self) -> Result<GetResult, StoreError> {
         // All of it has arrived, and then the connection broke in place of the end: there is no range left to ask for.
-        let (range, if_match) = (from(self.at.min(self.size.saturating_sub(1))), self.version.clone());
-        let options = GetOptions { range, if_match, ..GetOptions::default() };
+        let from = self.at.min(self.end.saturating_sub(1));
+        let range = match (from, self.end == self.size) {
+            // An empty object has no ranges.
+            (0, true) => None,
+            (from, true) => Some(GetRange::Offset(from)),
+            (from, false) => Some(GetRange::Bounded(from..self.end)),
+        };
+        let options = GetOptions { range, if_match: self.version.clone(), ..GetOptions::default() };
         let got = self.bucket.get_result("get", &self.key, options).await?;
         let gone = || Failure::new(FailureKind::Gone, "the object was taken away while it was read");
         got.ok_or_else(|| self.bucket.failed("read", gone()))
     }
 }
 
-/// The range from `offset` on; none for all of it, as an empty object has no ranges.
-fn from(offset: u64) -> Option<GetRange> {
-    (offset > 0).then_some(GetRange::Offset(offset))
-}
-
 impl fmt::Debug for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Object({}, {} of {})", self.key, self.at, self.size)
+        write!(f, "Object({}, {} of {})", self.key, self.at, self.end)
     }
 }

@@ -27,13 +27,24 @@ type SentPart = Result<Result<(usize, PartId), StoreError>, JoinError>;
 impl Bucket {
     /// Uploads the stored `file` of `digest`. Any number of replicas may do so at once: each brings the same bytes.
     ///
-    /// To be run to its end: what is dropped in the middle leaves parts behind that only the rules of the bucket's
-    /// life cycle take away.
+    /// To be run to its end: what is dropped in the middle leaves parts behind that only [`Bucket::give_up`] takes away,
+    /// or the rules of the bucket's life cycle.
     ///
     /// # Errors
     /// When the bucket takes it not, or the file no longer is what its name says. Nothing of it is in the bucket then,
     /// but what another has uploaded stays.
     pub async fn upload(&self, digest: &Digest, file: &BlobFile) -> Result<(), StoreError> {
+        self.upload_noted(digest, file, async |_| {}).await
+    }
+
+    /// The same. `note` is told the name of an upload in parts before it has any, for somebody to give it up should this
+    /// process not live to its end.
+    pub(in crate::store) async fn upload_noted(
+        &self,
+        digest: &Digest,
+        file: &BlobFile,
+        note: impl AsyncFnOnce(String),
+    ) -> Result<(), StoreError> {
         let length = file.length().unwrap_or_default();
         let size = self.inner.config.part_size();
         let parts = Parts::of(length, size).ok_or_else(|| {
@@ -48,6 +59,7 @@ impl Bucket {
         }
         let begun = self.run("create_upload", WRITE, || self.s3().create_multipart(&key)).await?;
         let upload = Upload { bucket: self.clone(), key, id: begun.ok_or_else(|| self.vanished())? };
+        note(upload.id.clone()).await;
         let uploaded = match upload.send(digest, file, parts).await {
             Ok(sent) => upload.complete(digest, length, sent).await,
             Err(error) => Err(error),
@@ -56,6 +68,11 @@ impl Bucket {
             upload.abort().await;
         }
         uploaded
+    }
+
+    /// Takes away the parts of an upload of `digest` that an earlier process did not end, if there are any left.
+    pub(in crate::store) async fn give_up(&self, digest: &Digest, id: String) {
+        Upload { bucket: self.clone(), key: self.blob_key(digest), id }.abort().await;
     }
 
     /// Reads a part of `file`, once there is room for it, and goes on hashing.

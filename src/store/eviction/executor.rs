@@ -5,13 +5,12 @@
 //! download waits for room; in the background they are left to be gone on with.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -40,6 +39,8 @@ pub(in crate::store) enum Reason {
     Lifetime,
     /// It was not what its name says.
     Corrupt,
+    /// An operator wanted room.
+    Manual,
 }
 
 impl Reason {
@@ -49,6 +50,7 @@ impl Reason {
             Self::Size => "size",
             Self::Lifetime => "ttl",
             Self::Corrupt => "corrupt",
+            Self::Manual => "manual",
         }
     }
 }
@@ -66,7 +68,7 @@ pub(in crate::store) struct Executor {
     wake: Arc<Notify>,
     lifetime: Mutex<Lifetime>,
     /// Whether all that is there is known. Before that, the least valuable is not.
-    is_ready: AtomicBool,
+    is_ready: watch::Sender<bool>,
     /// Ends with the store.
     task: Mutex<Option<AbortOnDropHandle<()>>>,
 }
@@ -76,7 +78,7 @@ impl Executor {
         Self {
             wake: Arc::default(),
             lifetime: Mutex::new(lifetime),
-            is_ready: AtomicBool::new(false),
+            is_ready: watch::Sender::new(false),
             task: Mutex::default(),
         }
     }
@@ -90,7 +92,17 @@ impl Executor {
 
     /// Everything that was there at start is known by now.
     pub(in crate::store) fn set_ready(&self) {
-        self.is_ready.store(true, Ordering::Relaxed);
+        self.is_ready.send_replace(true);
+    }
+
+    fn is_ready(&self) -> bool {
+        *self.is_ready.borrow()
+    }
+
+    /// Returns when everything that was there at start is known.
+    pub(in crate::store) async fn ready(&self) {
+        // The sender is here.
+        let _ = self.is_ready.subscribe().wait_for(|ready| *ready).await;
     }
 
     /// Somebody has taken room, or there is less of it.
@@ -118,7 +130,7 @@ async fn look_after(disk: Weak<Disk>, wake: Arc<Notify>) {
             () = tokio::time::sleep_until(due) => {}
         }
         let Some(disk) = disk.upgrade() else { return };
-        if disk.check_lock().is_err() || !disk.executor.is_ready.load(Ordering::Relaxed) {
+        if disk.check_lock().is_err() || !disk.executor.is_ready() {
             continue;
         }
         // Read again: the sleep may have been ended by another configuration.
@@ -204,7 +216,7 @@ impl Disk {
 
     /// Makes room for `bytes` more at once, if that can be done. Whether it may have been. Blocks.
     pub(in crate::store) fn make_room_for(&self, bytes: u64) -> Result<bool, StoreError> {
-        if !self.executor.is_ready.load(Ordering::Relaxed) {
+        if !self.executor.is_ready() {
             return Ok(false);
         }
         let failed = |source| StoreError::Io { operation: "evict", source: Arc::new(source) };
@@ -243,7 +255,7 @@ impl Disk {
     }
 
     /// Takes the name from a blob that was chosen, unless it is needed again. Whether it is gone. Readers go on reading.
-    fn evict(&self, victim: Victim, reason: Reason) -> io::Result<bool> {
+    pub(in crate::store) fn evict(&self, victim: Victim, reason: Reason) -> io::Result<bool> {
         let Victim { digest, size } = victim;
         {
             let _naming = self.naming.lock();

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File, FileTimes};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use serde_json::json;

@@ -1,13 +1,14 @@
 //! What is stored, and in which order it goes. No I/O and no clock: what is done to files is told, the time goes in.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use super::clock::Tick;
 use super::entries::{Arrival, Entries, Entry, Place};
 use super::expected::Expected;
 use super::newest::{Newest, RepositoryKey};
 use super::order::Order;
-use super::policy::{Cost, Lifetime, PERIOD, is_kept_as_newest, is_recent};
+use super::policy::{Cost, Lifetime, PERIOD, RECENT, is_kept_as_newest, is_recent};
 use super::{Half, half};
 use crate::oci::{Digest, Manifest};
 
@@ -45,9 +46,20 @@ pub struct Victim {
     pub size: u64,
 }
 
+/// What is known of a blob that is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it was last used.
+    pub used: Tick,
+}
+
 /// Everything that is stored.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Index {
+    /// How long after its last use nothing goes.
+    recent: Duration,
     entries: Entries,
     order: Order,
     expected: Expected,
@@ -62,7 +74,29 @@ pub struct Index {
     bytes: u64,
 }
 
+impl Default for Index {
+    fn default() -> Self {
+        Self::keeping(RECENT)
+    }
+}
+
 impl Index {
+    /// An empty one, from which nothing goes that was used within `recent`.
+    pub fn keeping(recent: Duration) -> Self {
+        Self {
+            recent,
+            entries: Entries::default(),
+            order: Order::default(),
+            expected: Expected::default(),
+            newest: Newest::default(),
+            pinned: HashSet::new(),
+            unsent: HashSet::new(),
+            hints: Vec::new(),
+            group: 0,
+            bytes: 0,
+        }
+    }
+
     /// A blob was stored. Returns the size of the one it replaced, if it replaced one that was known.
     pub fn stored(&mut self, digest: &Digest, size: u64, now: Tick) -> Option<u64> {
         let half = half(digest);
@@ -164,10 +198,30 @@ impl Index {
 
     /// Exactly these do not go from now on, here or not.
     pub fn pin<'a>(&mut self, digests: impl IntoIterator<Item = &'a Digest>, now: Tick) {
-        let pinned: HashSet<_> = digests.into_iter().map(half).collect();
+        self.pin_halves(digests.into_iter().map(half).collect(), now);
+    }
+
+    fn pin_halves(&mut self, pinned: HashSet<Half>, now: Tick) {
         let before = std::mem::replace(&mut self.pinned, pinned);
         let changed: Vec<_> = before.symmetric_difference(&self.pinned).copied().collect();
         self.settle_all(changed, now);
+    }
+
+    /// Exactly these do not go from now on, and what does not go from `other`.
+    pub fn pin_also<'a>(&mut self, digests: impl IntoIterator<Item = &'a Digest>, other: &Self, now: Tick) {
+        let mut pinned = other.pinned.clone();
+        pinned.extend(digests.into_iter().map(half));
+        self.pin_halves(pinned, now);
+    }
+
+    /// Everything has its place by `now`, after it was told of uses that lie back, in any order.
+    pub fn settle_as_of(&mut self, now: Tick) {
+        for slot in 0..self.entries.slots() {
+            if self.entries.get(slot).place != Place::Free {
+                self.settle(slot, now);
+            }
+        }
+        self.hints = Vec::new();
     }
 
     /// A blob, here or about to be, is nowhere else until [`Index::sent`]: it goes after everything else.
@@ -213,7 +267,9 @@ impl Index {
     /// Moves those that were used just now, and are no longer, to where they belong. Returns how many were looked at.
     fn bring_in(&mut self, most: usize, now: Tick) -> usize {
         for looked_at in 0..most {
-            let Some(slot) = self.order.next_recent(|since| !is_recent(since, now)) else { return looked_at };
+            let recent = self.recent;
+            let next = self.order.next_recent(|since| !is_recent(since, now, recent));
+            let Some(slot) = next else { return looked_at };
             let entry = self.entries.get_mut(slot);
             if entry.place == Place::Recent {
                 entry.place = Place::Free;
@@ -258,6 +314,14 @@ impl Index {
         (over, (end < self.entries.slots()).then_some(end))
     }
 
+    /// `most` blobs from the place `from` on, in no order, and where to go on, if there is more.
+    pub fn list(&self, from: u32, most: u32) -> (Vec<Victim>, Option<u32>) {
+        let end = from.saturating_add(most).min(self.entries.slots());
+        let stored = (from..end).filter(|slot| self.entries.get(*slot).place != Place::Free);
+        let stored = stored.map(|slot| Victim { digest: self.entries.digest(slot), size: self.entries.get(slot).size });
+        (stored.collect(), (end < self.entries.slots()).then_some(end))
+    }
+
     /// At most `most` blobs whose files are to be told that they were used just now.
     pub fn take_hints(&mut self, most: usize) -> Vec<Digest> {
         let first = self.hints.len().saturating_sub(most);
@@ -299,7 +363,7 @@ impl Index {
         let (used, half) = (self.entries.get(slot).used, half(&self.entries.digest(slot)));
         if self.pinned.contains(&half) {
             Place::Pinned
-        } else if is_recent(used, now) {
+        } else if is_recent(used, now, self.recent) {
             Place::Recent
         } else if self.unsent.contains(&half) {
             Place::Unsent
@@ -313,6 +377,17 @@ impl Index {
     /// Whether a blob is stored.
     pub fn contains(&self, digest: &Digest) -> bool {
         self.entries.slot(&half(digest)).is_some()
+    }
+
+    /// What is known of a blob, if it is stored.
+    pub fn known(&self, digest: &Digest) -> Option<Known> {
+        let entry = self.entries.get(self.entries.slot(&half(digest))?);
+        Some(Known { size: entry.size, used: entry.used })
+    }
+
+    /// Whether a blob does not go, here or not.
+    pub fn is_pinned(&self, digest: &Digest) -> bool {
+        self.pinned.contains(&half(digest))
     }
 
     /// How many there are.

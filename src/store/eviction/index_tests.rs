@@ -368,8 +368,9 @@ fn run(steps: &[Step]) -> Vec<Digest> {
                 assert_eq!(index.removed(&blob(*number)), model.remove(number).map(|(size, _)| size));
             }
             Step::Evict(wanted) => {
-                let may_go =
-                    |(number, (_, used)): (&u32, &(u64, Tick))| !pinned.contains(number) && !is_recent(*used, now);
+                let may_go = |(number, (_, used)): (&u32, &(u64, Tick))| {
+                    !pinned.contains(number) && !is_recent(*used, now, RECENT)
+                };
                 let possible: u64 = model.iter().filter(|entry| may_go(*entry)).map(|(_, (size, _))| size).sum();
                 assert_eq!(index.evictable(now), possible);
                 let mut freed = 0;
@@ -377,7 +378,7 @@ fn run(steps: &[Step]) -> Vec<Digest> {
                     let Some(victim) = index.choose(now) else { break };
                     let number = *model.keys().find(|number| blob(**number) == victim.digest).unwrap();
                     let (size, used) = model.remove(&number).unwrap();
-                    assert!(!pinned.contains(&number) && !is_recent(used, now), "{number} is protected");
+                    assert!(!pinned.contains(&number) && !is_recent(used, now, RECENT), "{number} is protected");
                     assert_eq!((victim.size, index.removed(&victim.digest)), (size, Some(size)));
                     freed += size;
                     gone.push(victim.digest);

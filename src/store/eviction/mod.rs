@@ -24,11 +24,12 @@ pub mod policy;
 mod seed;
 
 pub use clock::{OncePerMinute, Tick};
-pub use index::{Image, Index, Victim};
+pub use index::{Image, Index, Known, Victim};
 pub use newest::RepositoryKey;
 
 pub(in crate::store) use clock::Clock;
 pub(in crate::store) use executor::{Executor, Reason};
+pub(in crate::store) use seed::read_whole;
 
 use crate::oci::Digest;
 

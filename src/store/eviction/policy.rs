@@ -94,9 +94,9 @@ fn seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// Whether what was last used at `used` is too young to go.
-pub fn is_recent(used: Tick, now: Tick) -> bool {
-    now.since(used) < RECENT
+/// Whether what was last used at `used` is too young to go, where `recent` is that: [`RECENT`], or more.
+pub fn is_recent(used: Tick, now: Tick, recent: Duration) -> bool {
+    now.since(used) < recent
 }
 
 /// Whether the newest tag still keeps what was last used at `used`.
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn a_clock_that_went_back_takes_nothing_away() {
         assert_eq!(uses(&[5]).used_again(at(5), at(3)), uses(&[5]));
-        assert!(is_recent(at(5), at(3)));
+        assert!(is_recent(at(5), at(3), RECENT));
         assert!(!Lifetime { max_age: Some(DAY), max_idle: Some(DAY) }.is_over(at(5), at(5), at(3)));
     }
 
@@ -184,8 +184,8 @@ mod tests {
 
     #[test]
     fn what_was_just_used_does_not_go() {
-        assert!(is_recent(at(1), at(1)) && is_recent(at(1), at(1).after(RECENT / 2)));
-        assert!(!is_recent(at(1), at(1).after(RECENT)));
+        assert!(is_recent(at(1), at(1), RECENT) && is_recent(at(1), at(1).after(RECENT / 2), RECENT));
+        assert!(!is_recent(at(1), at(1).after(RECENT), RECENT));
         let week = at(0).after(DAY * 7);
         assert!(is_kept_as_newest(at(0), week.before(DAY)) && !is_kept_as_newest(at(0), week));
     }

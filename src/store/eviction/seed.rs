@@ -79,7 +79,7 @@ impl Disk {
         let key = RepositoryKey::of(repository);
         let Ok(names) = self.files.list(tags) else { return };
         let records = names.iter().filter_map(|name| {
-            let text = read(&self.files, &tags.join(name), MAX_RECORD_BYTES).ok()?;
+            let text = read_whole(&self.files, &tags.join(name), MAX_RECORD_BYTES).ok()?;
             serde_json::from_slice::<TagRecord>(&text).ok()
         });
         let records: Vec<_> = records.collect();
@@ -97,7 +97,7 @@ impl Disk {
         if !seen.insert(*digest) {
             return;
         }
-        let Ok(body) = read(&self.files, &self.layout.blob(digest), MAX_MANIFEST_BYTES) else { return };
+        let Ok(body) = read_whole(&self.files, &self.layout.blob(digest), MAX_MANIFEST_BYTES) else { return };
         let Ok(manifest) = Manifest::parse(None, &body) else { return };
         let image = Image::of(repository, (*digest, body.len() as u64), &manifest);
         self.index.lock().belongs(&image, self.clock.now());
@@ -108,7 +108,7 @@ impl Disk {
 }
 
 /// All of a file of at most `most` bytes.
-fn read(files: &Arc<dyn Files>, path: &Path, most: usize) -> io::Result<Vec<u8>> {
+pub(in crate::store) fn read_whole(files: &Arc<dyn Files>, path: &Path, most: usize) -> io::Result<Vec<u8>> {
     let handle = files.open(path)?;
     let length = usize::try_from(handle.length()?).unwrap_or(usize::MAX);
     if length > most {

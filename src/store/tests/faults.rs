@@ -90,7 +90,7 @@ async fn day(machine: Machine, contents: Contents) -> Vec<Digest> {
         assert_eq!(read, contents.large.0[..read.len()]);
     }
     if let Some(blob) = store.open_blob(&contents.rotten.1).await {
-        assert_eq!(store.verify_now(&contents.rotten.1, &blob).await, Verdict::Damaged);
+        assert_ne!(store.verify_now(&contents.rotten.1, &blob).await, Verdict::Sound);
         assert!(store.open_blob(&contents.rotten.1).await.is_none(), "it is not served, even if it keeps its name");
     }
     acknowledged
@@ -193,7 +193,8 @@ async fn a_directory_that_may_not_be_used_ends_the_start_by_its_name() {
     let machine = Machine::new(1, Path::new(ROOT));
     machine.fault_after(0, Fault::Error(13));
     let error = try_open(Path::new(ROOT), machine, &Metrics::new().unwrap()).await.unwrap_err();
-    assert!(error.to_string().contains(ROOT), "{error}");
+    let (text, user) = (error.to_string(), rustix::process::geteuid().as_raw());
+    assert!(text.contains(ROOT) && text.contains(&format!("user {user} ")), "{text}");
 }
 
 async fn open_quietly(machine: &Machine) -> Store {

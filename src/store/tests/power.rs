@@ -161,6 +161,7 @@ impl Lives {
                 self.resumed += found.len() as u64;
             }
         }
+        bytes += self.set_aside();
         assert_eq!(metrics.store.bytes.get(), i64::try_from(bytes).unwrap(), "seed {seed}: what is there is counted");
         let (registry, repository, tag) = place();
         if let Some(record) = store.tags().read(&registry, &repository, &tag).await {
@@ -168,6 +169,12 @@ impl Lives {
         }
         drop(store);
         self.machine = self.machine.next(End::Killed);
+    }
+
+    /// The bytes of files that could not be read once.
+    fn set_aside(&self) -> usize {
+        let files = self.machine.files_below(&Path::new(ROOT).join("quarantine"));
+        files.iter().map(|(_, found)| found.len()).sum()
     }
 
     /// Whatever has happened, everything can be stored now.
@@ -183,7 +190,7 @@ impl Lives {
             }
         }
         settle(&store).await;
-        let total: usize = self.contents.values().map(Bytes::len).sum();
+        let total = self.contents.values().map(Bytes::len).sum::<usize>() + self.set_aside();
         assert_eq!(metrics.store.bytes.get(), i64::try_from(total).unwrap(), "seed {}", self.seed);
         assert!(self.machine.files_below(&Path::new(ROOT).join("tmp")).is_empty(), "seed {}", self.seed);
     }

@@ -2,16 +2,20 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 use rustix::process::Signal;
+use serde_json::json;
 use tokio::process::Command;
 
 use super::{REPOSITORY, Volume, is_there, pull_right, push_all, readiness};
 use crate::support::blob::{Blob, blob_of};
-use crate::support::process::{Process, WeirProcess, run};
+use crate::support::process::{Process, WeirProcess, run, weir_binary};
 use crate::support::upstream::{Requests, ScriptedUpstream};
-use crate::support::weir::{Answer, assert_blobs_hash_to_their_names, blob_path, strays};
+use crate::support::weir::{
+    Answer, REGISTRY, assert_blobs_hash_to_their_names, blob_path, config_for, registry, strays,
+};
 use crate::support::{MIB, eventually};
 
 async fn errors(weir: &WeirProcess, kind: &str) -> u64 {
@@ -44,7 +48,9 @@ async fn a_file_system_that_fills_up_in_the_middle_of_a_blob_costs_no_pull() {
     drop(file);
     gate.open();
     client.await.unwrap().assert_is(first.digest());
-    eventually("the failure is counted", async || errors(&weir, "enospc").await > 0).await;
+    // Whichever comes first: a look at what is free, or the write.
+    let counted = async || errors(&weir, "enospc").await + errors(&weir, "full").await > 0;
+    eventually("the failure is counted", counted).await;
     // Not even the first byte of the next one has room.
     pull_right(&weir, &second).await;
     assert_sound(&weir, &volume).await;
@@ -97,6 +103,29 @@ async fn a_read_only_disk_is_served_from_and_left_as_it_is() {
     assert_eq!(weir.metric("weir_store_degraded", &[("side", "write")]).await, 1);
     let (status, text) = readiness(&weir).await;
     assert!(status == 200 && text.contains("restart weir"), "{text}");
+}
+
+/// The directory belongs to another user, as after a restore by root.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_of_somebody_else_is_refused_by_its_name_and_that_of_the_user() {
+    const NOBODY: u32 = 65534;
+    let volume = Volume::tmpfs(8).await;
+    fs::set_permissions(volume.store(), fs::Permissions::from_mode(0o700)).unwrap();
+    // The program, its configuration and its working directory are for everybody; only the store is not.
+    let desk = volume.store().parent().unwrap().to_owned();
+    fs::set_permissions(&desk, fs::Permissions::from_mode(0o755)).unwrap();
+    let upstream = ScriptedUpstream::start().await;
+    let registries = json!({ "registries": { REGISTRY: registry(&[&upstream]) } });
+    let (program, config) = (desk.join("weir"), desk.join("weir.yaml"));
+    fs::copy(weir_binary(), &program).unwrap();
+    fs::write(&config, config_for(&volume.store(), registries).to_string()).unwrap();
+    let mut command = Command::new(program);
+    command.args(["serve", "-c"]).arg(&config).uid(NOBODY).gid(NOBODY).current_dir(&desk);
+    let mut refused = Process::spawn(command);
+    assert!(!refused.ended().await.success());
+    let said = refused.output();
+    let wanted = format!("user {NOBODY} has to be able to read and write {}", volume.store().display());
+    assert!(said.contains(&wanted), "{said}");
 }
 
 /// Every flush fails: nothing is acknowledged or given a final name, no flush is tried twice, and when the disk works

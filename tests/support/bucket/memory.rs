@@ -1,6 +1,7 @@
 //! A bucket in memory: as much of S3 as a store of objects needs.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::{Response, StatusCode, header};
@@ -10,8 +11,8 @@ use super::Operation;
 
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    /// By path, the bucket included.
-    objects: Mutex<BTreeMap<String, Bytes>>,
+    /// By path, the bucket included: with the time when they were written.
+    objects: Mutex<BTreeMap<String, (Bytes, SystemTime)>>,
     /// By number: the parts by theirs.
     uploads: Mutex<BTreeMap<u64, BTreeMap<u64, Bytes>>>,
     numbers: Mutex<u64>,
@@ -19,11 +20,16 @@ pub(super) struct Memory {
 
 impl Memory {
     pub(super) fn object(&self, path: &str) -> Option<Bytes> {
-        self.objects.lock().get(path).cloned()
+        self.objects.lock().get(path).map(|(body, _)| body.clone())
     }
 
     pub(super) fn plant(&self, path: &str, body: Bytes) {
-        self.objects.lock().insert(path.to_owned(), body);
+        self.objects.lock().insert(path.to_owned(), (body, SystemTime::now()));
+    }
+
+    pub(super) fn age(&self, by: Duration, is_meant: impl Fn(&str) -> bool) {
+        let mut objects = self.objects.lock();
+        objects.iter_mut().filter(|(path, _)| is_meant(path)).for_each(|(_, (_, written))| *written -= by);
     }
 
     pub(super) fn snatch(&self, path: &str) {
@@ -117,10 +123,11 @@ impl Memory {
         let prefix = pairs.into_iter().find(|(key, _)| key == "prefix").map(|(_, prefix)| prefix.into_owned());
         let bucket = format!("{}/", parts.uri.path().trim_end_matches('/'));
         let objects = self.objects.lock();
-        let within = objects.iter().filter_map(|(path, body)| Some((path.strip_prefix(&bucket)?, body)));
+        let within = objects.iter().filter_map(|(path, object)| Some((path.strip_prefix(&bucket)?, object)));
         let listed = within.filter(|(key, _)| key.starts_with(prefix.as_deref().unwrap_or_default()));
-        let contents = listed.map(|(key, body)| {
-            let modified = "<LastModified>2026-01-01T00:00:00.000Z</LastModified>";
+        let contents = listed.map(|(key, (body, written))| {
+            let written = in_utc(*written);
+            let modified = format!("<LastModified>{written}</LastModified>");
             format!("<Contents><Key>{key}</Key><Size>{}</Size><ETag>\"e\"</ETag>{modified}</Contents>", body.len())
         });
         xml(&format!("<ListBucketResult>{}</ListBucketResult>", contents.collect::<String>()))
@@ -137,4 +144,21 @@ fn xml(text: &str) -> Response<Bytes> {
 
 fn status(status: StatusCode) -> Response<Bytes> {
     Response::builder().status(status).body(Bytes::new()).expect("an answer")
+}
+
+/// A moment as S3 writes it.
+fn in_utc(time: SystemTime) -> String {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+    let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    // Howard Hinnant's way from days to dates: years begin in March, eras of 400 years at year 0.
+    let from_0000 = days + 719_468;
+    let (era, of_era) = (from_0000 / 146_097, from_0000 % 146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
 }

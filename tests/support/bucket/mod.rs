@@ -8,6 +8,7 @@ mod memory;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -64,6 +65,7 @@ pub(crate) enum Fault {
 pub(crate) struct Asked {
     pub(crate) operation: Operation,
     pub(crate) path: String,
+    pub(crate) query: String,
     pub(crate) headers: HeaderMap,
 }
 
@@ -83,9 +85,13 @@ struct State {
     /// The real server, if there is one behind.
     behind: Option<(SocketAddr, reqwest::Client)>,
     faults: Mutex<Vec<(Operation, usize, Fault)>>,
+    /// By the end of a path.
+    faults_of_paths: Mutex<Vec<(String, Fault)>>,
     asked: Mutex<Vec<Asked>>,
     under_way: watch::Sender<usize>,
     most_under_way: Mutex<usize>,
+    /// How many requests have met a gate.
+    held: Mutex<usize>,
 }
 
 impl S3Server {
@@ -118,6 +124,11 @@ impl S3Server {
         self.config_at(self.address)
     }
 
+    /// Puts the name of another key into the file that the configuration names.
+    pub(crate) fn replace_key_id(&self, id: &str) {
+        std::fs::write(self.keys.path().join("id"), id).expect("a file");
+    }
+
     /// The same, of a server at another address.
     pub(crate) fn config_at(&self, address: SocketAddr) -> Value {
         json!({
@@ -143,8 +154,14 @@ impl S3Server {
         }
     }
 
+    /// All requests for what ends in `path` meet `fault`.
+    pub(crate) fn fault_path(&self, path: &str, fault: Fault) {
+        self.state.faults_of_paths.lock().push((path.to_owned(), fault));
+    }
+
     /// No more faults.
     pub(crate) fn mend(&self) {
+        self.state.faults_of_paths.lock().clear();
         self.state.faults.lock().clear();
     }
 
@@ -162,6 +179,11 @@ impl S3Server {
     pub(crate) async fn has_under_way(&self, count: usize) {
         let mut under_way = self.state.under_way.subscribe();
         within("requests under way", under_way.wait_for(|now| *now >= count)).await.expect("the server is there");
+    }
+
+    /// Whether a request has met a gate.
+    pub(crate) fn is_held(&self) -> bool {
+        *self.state.held.lock() > 0
     }
 
     /// The most requests that were ever under way at once.
@@ -184,6 +206,12 @@ impl S3Server {
         self.state.memory.snatch(&format!("/images/weir/{key}"));
     }
 
+    /// As if everything whose key begins with `prefix` had been written so much earlier.
+    pub(crate) fn age(&self, prefix: &str, by: Duration) {
+        let prefix = format!("/images/weir/{prefix}");
+        self.state.memory.age(by, |path| path.starts_with(&prefix));
+    }
+
     /// The keys of everything in memory, without the prefix.
     pub(crate) fn keys(&self) -> Vec<String> {
         let keys = self.state.memory.keys();
@@ -201,17 +229,19 @@ impl State {
         let (parts, body) = request.into_parts();
         let operation = operation(&parts.method, &parts.uri);
         let path = parts.uri.path().to_owned();
-        self.asked.lock().push(Asked { operation, path, headers: parts.headers.clone() });
+        let query = parts.uri.query().unwrap_or_default().to_owned();
+        self.asked.lock().push(Asked { operation, path, query, headers: parts.headers.clone() });
         let Ok(body) = body.collect().await else { return broken() };
         let body = body.to_bytes();
         let _under_way = UnderWay::begin(&self);
-        let fault = self.next_fault(operation);
+        let fault = self.fault_of(parts.uri.path()).or_else(|| self.next_fault(operation));
         match &fault {
             Some(Fault::Refuse(status, code)) => return error(*status, code),
             Some(Fault::ErrorInSuccess(code)) => return error(200, code),
             Some(Fault::Break) => return broken(),
             Some(Fault::Silence) => std::future::pending().await,
             Some(Fault::Hold(gate)) => {
+                *self.held.lock() += 1;
                 let _ = gate.clone().wait_for(|open| *open).await;
             }
             Some(Fault::LoseAnswer | Fault::CutAfter(_)) | None => {}
@@ -225,6 +255,11 @@ impl State {
             Some(Fault::CutAfter(bytes)) => cut(answer, bytes),
             _ => answer.map(|body| Full::new(body).map_err(|never| match never {}).boxed_unsync()),
         }
+    }
+
+    fn fault_of(&self, path: &str) -> Option<Fault> {
+        let faults = self.faults_of_paths.lock();
+        faults.iter().find(|(end, _)| path.ends_with(end)).map(|(_, fault)| fault.clone())
     }
 
     fn next_fault(&self, operation: Operation) -> Option<Fault> {

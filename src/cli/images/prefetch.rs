@@ -1,0 +1,50 @@
+//! `weir prefetch`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::json;
+
+use super::Following;
+use super::input::{InputError, images_in};
+use crate::cli::admin::Question;
+use crate::cli::error::CliError;
+use crate::cli::{Sources, progress};
+use crate::oci::{ImageRef, WantedPlatform};
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct PrefetchArgs {
+    #[command(flatten)]
+    following: Following,
+
+    /// The images, such as nginx:1.29
+    #[arg(value_name = "IMAGE", required_unless_present = "files")]
+    images: Vec<ImageRef>,
+
+    /// A file with one image on each line; `-` for the standard input; may be repeated
+    #[arg(short = 'f', long = "file", value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// Only this platform of them, such as linux/amd64; may be repeated. Without it: all
+    #[arg(long = "platform", value_name = "OS/ARCH")]
+    platforms: Vec<WantedPlatform>,
+
+    /// How many images are fetched at once
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=16))]
+    jobs: u16,
+}
+
+pub(super) fn run(arguments: &PrefetchArgs, sources: &Sources) -> Result<ExitCode, CliError> {
+    let PrefetchArgs { following, images, files, platforms, jobs } = arguments;
+    let mut images = images.clone();
+    for file in files {
+        images.extend(images_in(file)?);
+    }
+    if images.is_empty() {
+        return Err(InputError::Empty.into());
+    }
+    let body = json!({ "images": images, "platforms": platforms, "jobs": jobs });
+    let question = Question { body: Some(body), ..Question::post(&["prefetch"]) };
+    Ok(progress::follow(&following.admin(sources)?, &question, following.output)?.exit_code())
+}

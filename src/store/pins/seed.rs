@@ -1,0 +1,60 @@
+//! What is protected at start, before anything is evicted and before any upstream is asked: what was whole before.
+
+use std::collections::HashSet;
+
+use super::{PinRecord, PinRoots};
+use crate::oci::{Closure, Digest, ImageRef, MAX_MANIFEST_BYTES, Manifest, Reference, WantedPlatform};
+use crate::store::Disk;
+use crate::store::eviction::read_whole;
+use crate::store::tags::TagRecord;
+
+impl Disk {
+    /// Protects the content of all pins, as far as it is known here: what was whole, and of what never was, as much as the
+    /// tag says. Nothing happens if somebody knew better in the meantime. Blocks.
+    pub(in crate::store) fn enter_pins(&self) {
+        let pins = match self.pin_records() {
+            Ok(pins) => pins,
+            Err(error) => return tracing::warn!(%error, "The pins cannot be listed"),
+        };
+        let mut pinned = HashSet::new();
+        for (name, PinRecord { images, platforms, .. }) in &pins {
+            let PinRoots { roots } = self.read_json(&self.layout.pin_roots(name)).unwrap_or_default();
+            for image in images {
+                let known = roots.get(image).map(|root| root.manifests().collect());
+                let begin = known.unwrap_or_else(|| self.meaning(image).into_iter().collect::<Vec<_>>());
+                pinned.extend(self.closure_here(begin, platforms).content().map(|(digest, _)| *digest));
+            }
+        }
+        if !pins.is_empty() {
+            tracing::info!(pins = pins.len(), objects = pinned.len(), "Protected what is pinned");
+        }
+        let mut protected = self.protected.lock();
+        if !*protected {
+            *protected = true;
+            self.index.lock().pin(&pinned, self.clock.now());
+        }
+    }
+
+    /// What an image means, as far as is known here.
+    fn meaning(&self, image: &ImageRef) -> Option<Digest> {
+        let tag = match image.reference() {
+            Reference::Digest(digest) => return Some(digest),
+            Reference::Tag(tag) => tag,
+        };
+        let record: TagRecord = self.read_json(&self.layout.tag(&image.registry, &image.repository, &tag))?;
+        Some(record.digest)
+    }
+
+    fn closure_here(&self, roots: Vec<Digest>, platforms: &[WantedPlatform]) -> Closure {
+        let mut closure = Closure::new(roots, platforms);
+        while let Some(pending) = closure.next_manifest() {
+            let Ok(body) = read_whole(&self.files, &self.layout.blob(&pending.digest), MAX_MANIFEST_BYTES) else {
+                continue;
+            };
+            if let Ok(manifest) = Manifest::parse(None, &body) {
+                closure.learn(pending, body.len() as u64, &manifest);
+            }
+        }
+        closure
+    }
+}

@@ -1,0 +1,134 @@
+//! Pins in a bucket: what replicas know of each other's.
+//!
+//! The bucket's records count. A replica writes its own there as soon as it can, and has a copy of the others' for when the
+//! bucket is away: `pins/_shared/<name>` is a copy, `pins/<name>` has yet to get there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::{MAX_RECORD_BYTES, PinName, PinRecord, PinRoots, Pins, removed, removed_all};
+use crate::store::bucket::Bucket;
+use crate::store::error::StoreError;
+
+impl Pins {
+    /// Brings the copies here up to date, and what is here alone to the bucket. A bucket that is away changes nothing.
+    pub(super) async fn share(&self) {
+        // Who has laid it out is looked at first, and why it is left alone has been logged.
+        let Some(Ok(bucket)) = self.disk.bucket_to_write().await else { return };
+        let disk = Arc::clone(&self.disk);
+        let own = self.disk.pool.run("list", move || {
+            let names = disk.files.list(&disk.layout.pins())?;
+            let names = names.iter().filter_map(|name| name.parse::<PinName>().ok());
+            Ok(names
+                .filter_map(|name| Some((disk.read_json(&disk.layout.pin(&name))?, name)))
+                .collect::<Vec<(PinRecord, _)>>())
+        });
+        for (record, name) in own.await.unwrap_or_default() {
+            self.share_pin(&name, &record).await;
+        }
+        // Counted and logged by the bucket.
+        let Ok(there) = pins_in(bucket).await else { return };
+        let disk = Arc::clone(&self.disk);
+        let copy = move || disk.copy_shared(&there);
+        if let Err(error) = self.disk.pool.run_any(copy).await {
+            self.disk.health.record(&error);
+        }
+    }
+
+    /// Tells the other replicas of a pin. If that fails, the next time that pins are read does.
+    pub(super) async fn share_pin(&self, name: &PinName, record: &PinRecord) {
+        let shared = match self.disk.bucket_to_write().await {
+            None => return,
+            Some(Ok(bucket)) => bucket.write_record(&bucket.layout().pin(name), json(record)).await,
+            Some(Err(error)) => Err(error),
+        };
+        if shared.is_err() {
+            tracing::warn!(%name, "A pin is not in the bucket yet, so other replicas do not know of it");
+            return;
+        }
+        let (disk, name, text) = (Arc::clone(&self.disk), name.clone(), json(record));
+        let moved = move || {
+            disk.replace_record(&disk.layout.shared_pin(&name), &text)?;
+            let gone = removed(disk.files.remove(&disk.layout.pin(&name)));
+            gone.map(drop).map_err(|source| StoreError::Io { operation: "write", source: Arc::new(source) })
+        };
+        if let Err(error) = self.disk.pool.run_any(moved).await {
+            self.disk.health.record(&error);
+        }
+    }
+
+    /// Takes a pin out of the bucket. Whether it was there; `false` without a bucket.
+    pub(super) async fn unshare(&self, name: &PinName) -> Result<bool, StoreError> {
+        let Some(bucket) = self.disk.bucket_to_write().await.transpose()? else { return Ok(false) };
+        let was_there = bucket.has_record(&bucket.layout().pin(name)).await?;
+        bucket.remove_record(&bucket.layout().pin(name)).await?;
+        // What is left of it means nothing without the pin.
+        let _ = bucket.remove_record(&bucket.layout().pin_roots(name)).await;
+        Ok(was_there)
+    }
+
+    /// What came of a pin here or elsewhere, whichever was found whole later.
+    pub(super) async fn with_shared_roots(&self, name: &PinName, mut here: PinRoots) -> PinRoots {
+        let Some(bucket) = self.disk.bucket() else { return here };
+        let read = bucket.read_record(&bucket.layout().pin_roots(name), MAX_RECORD_BYTES as u64).await;
+        let there = read.ok().flatten().and_then(|text| serde_json::from_slice::<PinRoots>(&text).ok());
+        for (image, root) in there.unwrap_or_default().roots {
+            if here.roots.get(&image).is_none_or(|known| known.whole_at < root.whole_at) {
+                here.roots.insert(image, root);
+            }
+        }
+        here
+    }
+
+    pub(super) async fn share_roots(&self, name: &PinName, roots: &PinRoots) {
+        let Some(Ok(bucket)) = self.disk.bucket_to_write().await else { return };
+        // Counted and logged by the bucket; the next time that the image is looked at writes it again.
+        let _ = bucket.write_record(&bucket.layout().pin_roots(name), json(roots)).await;
+    }
+}
+
+/// All pins in a bucket.
+async fn pins_in(bucket: &Bucket) -> Result<BTreeMap<PinName, PinRecord>, StoreError> {
+    let names = bucket.list_records(&bucket.layout().pins()).await?;
+    let mut pins = BTreeMap::new();
+    for name in names.iter().filter_map(|name| name.parse::<PinName>().ok()) {
+        let Some(text) = bucket.read_record(&bucket.layout().pin(&name), MAX_RECORD_BYTES as u64).await? else {
+            continue;
+        };
+        match serde_json::from_slice(&text) {
+            Ok(record) => drop(pins.insert(name, record)),
+            Err(error) => tracing::warn!(%name, %error, "The record of a pin in the bucket makes no sense"),
+        }
+    }
+    Ok(pins)
+}
+
+impl super::Disk {
+    /// Makes the copies here those that are `there`. Blocks.
+    fn copy_shared(&self, there: &BTreeMap<PinName, PinRecord>) -> Result<(), StoreError> {
+        let failed = |source: io::Error| StoreError::Io { operation: "write", source: Arc::new(source) };
+        let directory = self.layout.shared_pins();
+        let here = self.files.list(&directory).map_err(failed)?;
+        let here: BTreeSet<PinName> = here.iter().filter_map(|name| name.parse().ok()).collect();
+        for name in here.iter().filter(|name| !there.contains_key(name)) {
+            let gone = [directory.join(Path::new(name.as_str())), self.layout.pin_roots(name)];
+            removed_all(self.files.as_ref(), &gone).map_err(failed)?;
+        }
+        for (name, record) in there {
+            let path = self.layout.shared_pin(name);
+            if !here.contains(name) || self.read_json::<PinRecord>(&path).as_ref() != Some(record) {
+                self.replace_record(&path, &json(record))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn json<T: Serialize>(record: &T) -> bytes::Bytes {
+    // A record is strings and numbers: it always serialises.
+    serde_json::to_vec(record).unwrap_or_default().into()
+}

@@ -1,0 +1,397 @@
+//! Pinned images: here, kept and served, whoever needs their room and whatever upstreams say.
+
+use std::path::Path;
+
+use http::StatusCode;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::MIB;
+use crate::support::blob::{Blob, blob_of};
+use crate::support::bucket::{Fault as BucketFault, S3Server};
+use crate::support::eventually;
+use crate::support::images::{Package, artifact, demo, image, index};
+use crate::support::process::{Said, WeirProcess, weir};
+use crate::support::upstream::{Fault, Kind, Requests, ScriptedUpstream};
+use crate::support::weir::{
+    REGISTRY, TestWeir, assert_blobs_hash_to_their_names, blob_path, config_for, manifest_path, merge, registry,
+    stored_file,
+};
+
+const REPOSITORY: &str = "library/demo";
+const TOKEN: &str = "CANARY-operators";
+
+/// Weir before one upstream, and an operator with a token.
+struct Setup {
+    upstream: ScriptedUpstream,
+    weir: TestWeir,
+    desk: TempDir,
+}
+
+impl Setup {
+    async fn new() -> Self {
+        Self::with(json!({})).await
+    }
+
+    async fn with(more: Value) -> Self {
+        let upstream = ScriptedUpstream::start().await;
+        let desk = tempfile::tempdir().unwrap();
+        let token = desk.path().join("token");
+        std::fs::write(&token, format!("{TOKEN}\n")).unwrap();
+        // Tags are never believed without asking.
+        let mut config = json!({ "admin": { "token_file": token }, "tags": { "fresh": "0" } });
+        merge(&mut config, more);
+        let weir = TestWeir::before_with(&upstream, config).await;
+        Self { upstream, weir, desk }
+    }
+
+    async fn restart_with(self, more: Value) -> Self {
+        Self { weir: self.weir.restart_with(more).await, ..self }
+    }
+
+    /// A command to this server.
+    async fn weir(&self, arguments: &[&str]) -> Said {
+        command(&self.weir.admin_url(""), self.desk.path(), arguments).await
+    }
+
+    async fn pin(&self, arguments: &[&str]) -> Said {
+        self.weir(&[&["pin"], arguments].concat()).await
+    }
+
+    /// Asserts that all below a tag is served, as clients of every platform would ask for it.
+    async fn assert_pullable(&self, tag: &str, package: &Package) {
+        self.weir.manifest(REPOSITORY, tag).await.assert_is(package.digest());
+        for part in package.closure() {
+            self.weir.pull_image(REPOSITORY, part).await;
+        }
+    }
+
+    /// What the server says of the pinned images, by their names.
+    async fn pinned(&self, image: &str) -> Value {
+        pinned(&self.weir.admin_url(""), image).await
+    }
+}
+
+async fn command(admin: &str, desk: &Path, arguments: &[&str]) -> Said {
+    let token = desk.join("token").display().to_string();
+    weir(&[arguments, &["--admin-url", admin, "--token-file", &token]].concat()).await
+}
+
+async fn pinned(admin: &str, image: &str) -> Value {
+    let answer = reqwest::get(format!("{admin}/api/v1/pins")).await.unwrap();
+    let pins: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+    let mut images = pins["pins"].as_array().unwrap().iter().flat_map(|pin| pin["images"].as_array().unwrap());
+    images.find(|one| one["image"] == image).cloned().unwrap_or_default()
+}
+
+fn name(tag: &str) -> String {
+    format!("{REGISTRY}/{REPOSITORY}:{tag}")
+}
+
+fn events(said: &Said) -> Vec<Value> {
+    said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn bounds(max_size: u64) -> Value {
+    json!({ "store": { "max_size": format!("{max_size}B") } })
+}
+
+fn large(seed: u64, megabytes: u64) -> Package {
+    index(vec![("amd64", image("amd64", (0..megabytes).map(|number| blob_of(MIB, seed + number)).collect()))])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pinned_image_is_fetched_whole_and_outlives_a_flood_with_the_upstream_stopped() {
+    let (through, limit) = if crate::support::is_long() { (2048, 256) } else { (96, 16) };
+    let setup = Setup::with(bounds(limit * MIB)).await;
+    let package = large(1, limit / 4);
+    setup.upstream.push(REPOSITORY, "v1", &package);
+    let said = setup.pin(&[&name("v1"), "--reason", "release 1.4"]).await;
+    assert_eq!(said.code, 0, "{}{}", said.out, said.err);
+    assert_eq!(events(&said).last().unwrap(), &json!({ "event": "end", "done": 1, "failed": 0 }));
+    let blobs: Vec<Blob> = (0..through).map(|number| blob_of(MIB, 1_000_000 + number)).collect();
+    // Old enough to go, were it not pinned.
+    let setup = setup.restart_with(json!({})).await;
+    age(setup.weir.store_path());
+    let setup = setup.restart_with(json!({})).await;
+    for some in blobs.chunks(8) {
+        for blob in some {
+            setup.upstream.push_blob(REPOSITORY, blob);
+        }
+        let answers = some.iter().map(|blob| setup.weir.blob(REPOSITORY, blob.digest()));
+        for (blob, answer) in some.iter().zip(futures_util::future::join_all(answers).await) {
+            answer.assert_is(blob.digest());
+        }
+        let used = setup.weir.metric("weir_store_bytes", &[]).await;
+        assert!(used <= limit * MIB, "{used}");
+    }
+    setup.upstream.down().await;
+    setup.assert_pullable("v1", &package).await;
+    setup.weir.assert_invariants().await;
+}
+
+/// As if everything had been stored and used ten days ago.
+fn age(store: &Path) {
+    use std::time::{Duration, SystemTime};
+    let then = SystemTime::now() - Duration::from_secs(10 * 24 * 60 * 60);
+    for path in crate::support::weir::files_below(&store.join("blobs")) {
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        file.set_times(std::fs::FileTimes::new().set_modified(then).set_accessed(then)).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pinned_image_is_served_after_a_restart_although_upstream_has_deleted_it() {
+    let not_found = json!({ "tags": { "on_upstream_not_found": "not_found", "max_stale": "1s" } });
+    let setup = Setup::with(not_found).await;
+    let (kept, other) = (demo(1), demo(2));
+    setup.upstream.push(REPOSITORY, "v1", &kept);
+    setup.upstream.push(REPOSITORY, "v2", &other);
+    assert_eq!(setup.pin(&[&name("v1")]).await.code, 0);
+    setup.assert_pullable("v2", &other).await;
+    for (tag, package) in [("v1", &kept), ("v2", &other)] {
+        setup.upstream.untag(REPOSITORY, tag);
+        for part in package.closure() {
+            setup.upstream.remove(REPOSITORY, part.digest());
+            part.blobs.iter().for_each(|blob| setup.upstream.remove(REPOSITORY, blob.digest()));
+        }
+    }
+    let setup = setup.restart_with(json!({})).await;
+    eventually("the pin is known", async || setup.pinned(&name("v1")).await["kept"] == json!(kept.digest())).await;
+    let answer = setup.weir.manifest(REPOSITORY, "v1").await;
+    answer.assert_is(kept.digest());
+    assert!(answer.header("warning").contains("pinned"), "{}", answer.header("warning"));
+    setup.assert_pullable("v1", &kept).await;
+    setup.weir.manifest(REPOSITORY, "v2").await.assert_error(404, "MANIFEST_UNKNOWN");
+    // Let go of, it is gone as everything else is.
+    assert_eq!(setup.weir(&["unpin", &name("v1")]).await.code, 0);
+    eventually("the pin is gone", async || setup.pinned(&name("v1")).await.is_null()).await;
+    setup.weir.manifest(REPOSITORY, "v1").await.assert_error(404, "MANIFEST_UNKNOWN");
+    let again = setup.weir(&["unpin", &name("v1")]).await;
+    assert_eq!((again.code, again.err.contains("is not pinned")), (1, true), "{}", again.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signatures_by_tag_and_by_referrers_are_kept_with_the_image() {
+    let setup = Setup::new().await;
+    let package = demo(1);
+    let signature = image("amd64", vec![Blob::held("signature")]);
+    let sbom = artifact(&package, "application/spdx+json", "bill of materials");
+    let tag = format!("sha256-{}.sig", package.children[0].digest().hex());
+    setup.upstream.push(REPOSITORY, "v1", &package);
+    setup.upstream.push(REPOSITORY, &tag, &signature);
+    setup.upstream.push_untagged(REPOSITORY, &sbom);
+    let said = setup.pin(&[&name("v1")]).await;
+    assert_eq!(said.code, 0, "{}", said.out);
+    let gone = async |setup: &Setup| {
+        setup.weir.manifest(REPOSITORY, &tag).await.assert_is(signature.digest());
+        let path = format!("/v2/{REGISTRY}/{REPOSITORY}/referrers/{}", package.digest());
+        let referrers = setup.weir.get(&path).await;
+        assert_eq!(referrers.status, StatusCode::OK, "{}", referrers.text());
+        assert_eq!(referrers.json()["manifests"][0]["digest"], json!(sbom.digest()), "{}", referrers.text());
+        for part in [&signature, &sbom] {
+            setup.weir.pull_image(REPOSITORY, part).await;
+        }
+    };
+    setup.upstream.down().await;
+    let setup = setup.restart_with(json!({})).await;
+    eventually("the pin is known", async || !setup.pinned(&name("v1")).await["kept"].is_null()).await;
+    gone(&setup).await;
+    // The same when upstream is there, and has nothing left.
+    setup.upstream.up();
+    setup.upstream.fault(Requests::all(), Fault::Status(StatusCode::NOT_FOUND));
+    let setup = setup.restart_with(json!({})).await;
+    eventually("the pin is known", async || !setup.pinned(&name("v1")).await["kept"].is_null()).await;
+    gone(&setup).await;
+    setup.weir.assert_invariants().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_wanted_platforms_are_fetched_and_one_that_is_not_there_is_named() {
+    let setup = Setup::new().await;
+    let package = demo(1);
+    setup.upstream.push(REPOSITORY, "v1", &package);
+    let said = setup.pin(&[&name("v1"), "--platform", "linux/s390x"]).await;
+    assert_eq!(said.code, 4, "{}", said.out);
+    assert!(said.out.contains("linux/amd64, linux/arm64"), "{}", said.out);
+    assert_eq!(setup.pin(&[&name("v1"), "--platform", "linux/arm64"]).await.code, 0);
+    let [amd64, arm64] = [&package.children[0], &package.children[1]];
+    assert!(arm64.blobs.iter().all(|blob| setup.weir.is_stored(blob.digest())));
+    assert!(!setup.weir.is_stored(amd64.digest()));
+    setup.upstream.down().await;
+    setup.weir.manifest(REPOSITORY, "v1").await.assert_is(package.digest());
+    setup.weir.pull_image(REPOSITORY, arm64).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_tag_meant_stays_until_what_it_means_now_is_whole() {
+    let setup = Setup::new().await;
+    let (old, new) = (demo(1), demo(2));
+    setup.upstream.push(REPOSITORY, "v1", &old);
+    assert_eq!(setup.pin(&[&name("v1")]).await.code, 0);
+    setup.upstream.push(REPOSITORY, "v1", &new);
+    let missing = new.children[0].blobs.last().unwrap();
+    setup.upstream.fault(Requests::blob(missing.digest()), Fault::Status(StatusCode::INTERNAL_SERVER_ERROR));
+    let said = setup.pin(&[&name("v1")]).await;
+    assert_eq!(said.code, 4, "{}", said.out);
+    let report = setup.pinned(&name("v1")).await;
+    assert_eq!((&report["state"], &report["kept"]), (&json!("failed"), &json!(old.digest())), "{report}");
+    setup.upstream.down().await;
+    let answer = setup.weir.manifest(REPOSITORY, "v1").await;
+    answer.assert_is(old.digest());
+    setup.assert_pullable("v1", &old).await;
+    setup.upstream.up();
+    setup.upstream.heal();
+    let said = setup.pin(&[&name("v1")]).await;
+    assert_eq!(said.code, 0, "{}", said.out);
+    assert_eq!(setup.pinned(&name("v1")).await["kept"], json!(new.digest()));
+    setup.upstream.down().await;
+    setup.assert_pullable("v1", &new).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_pins_have_no_room_for_is_said_and_what_came_first_is_kept() {
+    let setup = Setup::with(bounds(10 * MIB)).await;
+    let (first, second) = (large(1, 6), large(1000, 6));
+    setup.upstream.push(REPOSITORY, "v1", &first);
+    setup.upstream.push(REPOSITORY, "v2", &second);
+    assert_eq!(setup.pin(&[&name("v1"), "--name", "a"]).await.code, 0);
+    let said = setup.pin(&[&name("v2"), "--name", "b"]).await;
+    assert_eq!(said.code, 4, "{}", said.out);
+    let listed = setup.weir(&["ls", "--pinned", "--output", "table"]).await;
+    let lines: Vec<&str> = listed.out.lines().collect();
+    assert!(lines[1].contains(&name("v1")) && lines[1].contains("whole"), "{}", listed.out);
+    assert!(lines[2].contains(&name("v2")) && lines[2].contains("Not kept, store full"), "{}", listed.out);
+    assert_eq!(setup.weir.metric("weir_pinned_images", &[("state", "not_kept")]).await, 1);
+    assert_eq!(setup.weir.metric("weir_pinned_images", &[("state", "whole")]).await, 1);
+    let ready = setup.weir.send(setup.weir.client().get(setup.weir.admin_url("/readyz?verbose"))).await;
+    assert_eq!(ready.status, StatusCode::OK);
+    assert!(ready.text().contains("[-]pins degraded: 1 pinned images are not kept, store full"), "{}", ready.text());
+    assert_eq!(setup.upstream.count_of(&Requests::of_kind(Kind::Blob).get()), 7, "nothing was fetched in vain");
+    // There is room again once the first is let go of.
+    assert_eq!(setup.weir(&["unpin", "a"]).await.code, 0);
+    let setup = setup.restart_with(bounds(20 * MIB)).await;
+    assert_eq!(setup.pin(&[&name("v2"), "--name", "b"]).await.code, 0);
+    setup.upstream.down().await;
+    setup.assert_pullable("v2", &second).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pins_survive_a_kill_in_the_middle_of_their_download() {
+    let upstream = ScriptedUpstream::start().await;
+    let package = large(1, 4);
+    upstream.push(REPOSITORY, "v1", &package);
+    let held = package.children[0].blobs.last().unwrap();
+    let gate = upstream.hold(Requests::blob(held.digest()).get(), MIB / 2);
+    let desk = tempfile::tempdir().unwrap();
+    let (store, token, file) = (desk.path().join("store"), desk.path().join("token"), desk.path().join("weir.yaml"));
+    std::fs::write(&token, TOKEN).unwrap();
+    let config = json!({ "admin": { "token_file": token }, "registries": { REGISTRY: registry(&[&upstream]) }, "log": { "level": "info" } });
+    std::fs::write(&file, config_for(&store, config).to_string()).unwrap();
+
+    let mut server = WeirProcess::serve(&file).await;
+    let admin = format!("http://{}", server.admin);
+    let image = name("v1");
+    let pinning = tokio::spawn({
+        let (admin, desk, image) = (admin.clone(), desk.path().to_owned(), image.clone());
+        async move { command(&admin, &desk, &["pin", &image]).await }
+    });
+    gate.reached().await;
+    eventually("the other blobs are stored", async || {
+        package.children[0].blobs.iter().filter(|blob| stored_file(&store, blob.digest()).exists()).count() == 4
+    })
+    .await;
+    server.process.kill().await;
+    let said = pinning.await.unwrap();
+    assert_eq!(said.code, 1, "{}", said.err);
+    assert!(said.err.contains("broke off"), "{}", said.err);
+
+    gate.open();
+    upstream.heal();
+    let mut server = WeirProcess::serve(&file).await;
+    let admin = format!("http://{}", server.admin);
+    eventually("all of it is here", async || pinned(&admin, &image).await["state"] == "whole").await;
+    server.process.kill().await;
+    upstream.down().await;
+    let server = WeirProcess::serve(&file).await;
+    eventually("the pin is known", async || {
+        pinned(&format!("http://{}", server.admin), &image).await["kept"] == json!(package.digest())
+    })
+    .await;
+    let paths = std::iter::once((manifest_path(REPOSITORY, "v1"), *package.digest()));
+    let blobs = package.children[0].blobs.iter().map(|blob| (blob_path(REPOSITORY, blob.digest()), *blob.digest()));
+    for (path, digest) in paths.chain(blobs) {
+        let answer = reqwest::get(format!("http://{}{path}", server.registry)).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "{path}");
+        assert_eq!(weir::oci::Digest::of(&answer.bytes().await.unwrap()), digest);
+    }
+    assert_blobs_hash_to_their_names(&store);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_who_shows_the_token_pins_and_what_makes_no_sense_is_explained() {
+    let setup = Setup::new().await;
+    for (method, path) in [("POST", "pins"), ("POST", "prefetch"), ("DELETE", "pins/a")] {
+        let url = setup.weir.admin_url(&format!("/api/v1/{path}"));
+        let request = setup.weir.client().request(method.parse().unwrap(), url).body(r#"{"images":["nginx"]}"#);
+        assert_eq!(setup.weir.send(request).await.status, StatusCode::UNAUTHORIZED, "{method} {path}");
+    }
+    let said = setup.pin(&["Not An Image"]).await;
+    assert_eq!(said.code, 2, "{}", said.err);
+    let said = setup.pin(&[&name("v1"), "--platform", "linux"]).await;
+    assert_eq!((said.code, said.err.contains("linux/arm/v7")), (2, true), "{}", said.err);
+    let said = setup.pin(&[&name("v1"), "--name", "../x"]).await;
+    assert_eq!((said.code, said.err.contains("A pin has a name")), (1, true), "{}", said.err);
+    let said = setup.pin(&["elsewhere.test/a/b:1"]).await;
+    assert_eq!(said.code, 4, "{}", said.err);
+    assert!(said.out.contains("not configured here"), "{}", said.out);
+    let unknown = setup.weir.admin_url("/api/v1/pins/nobody");
+    let answer = setup.weir.send(setup.weir.client().delete(unknown).bearer_auth(TOKEN)).await;
+    assert_eq!(answer.status, StatusCode::NOT_FOUND, "{}", answer.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pin_that_one_replica_makes_in_a_bucket_is_kept_and_served_by_another() {
+    let bucket = S3Server::in_memory().await;
+    let store = json!({ "store": { "kind": "s3", "s3": bucket.config() } });
+    let first = Setup::with(store.clone()).await;
+    let (package, image) = (demo(1), name("v1"));
+    first.upstream.push(REPOSITORY, "v1", &package);
+    assert_eq!(first.pin(&[&image, "--name", "base"]).await.code, 0);
+    for key in ["pins/base", "pins/_roots/base"] {
+        eventually("the records are in the bucket", async || bucket.object(key).is_some()).await;
+    }
+    first.weir.metric_becomes("weir_store_pending_uploads", &[], 0).await;
+    first.upstream.down().await;
+    let mut config = json!({ "admin": { "token_file": first.desk.path().join("token") }, "tags": { "fresh": "0" } });
+    merge(&mut config, store);
+    let second = TestWeir::before_with(&first.upstream, config).await;
+    let admin = second.admin_url("");
+    eventually("the pin is known", async || pinned(&admin, &image).await["kept"] == json!(package.digest())).await;
+    second.pull_all(REPOSITORY, "v1", &package).await;
+    // While the bucket is away, nobody can say that a pin is gone; and what is known stays.
+    bucket.fault_all(&BucketFault::Refuse(500, "InternalError"));
+    let said = command(&admin, first.desk.path(), &["unpin", "base"]).await;
+    assert_eq!(said.code, 1, "{}", said.out);
+    let second = second.restart_with(json!({})).await;
+    let admin = second.admin_url("");
+    eventually("the pin is known", async || !pinned(&admin, &image).await.is_null()).await;
+    // A pin that is made meanwhile gets there when the bucket is back.
+    let said = command(&admin, first.desk.path(), &["pin", &image, "--name", "later"]).await;
+    assert!([0, 4].contains(&said.code), "{}", said.err);
+    assert!(bucket.object("pins/later").is_none());
+    bucket.mend();
+    let second = second.restart_with(json!({})).await;
+    eventually("the pin is in the bucket", async || bucket.object("pins/later").is_some()).await;
+    let admin = second.admin_url("");
+    eventually("the pins are known", async || !pinned(&admin, &image).await.is_null()).await;
+    let said = command(&admin, first.desk.path(), &["unpin", "base"]).await;
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(bucket.object("pins/base").is_none() && bucket.object("pins/_roots/base").is_none());
+    let first = first.restart_with(json!({})).await;
+    eventually("both are up to date", async || {
+        let text = reqwest::get(first.weir.admin_url("/api/v1/pins")).await.unwrap().text().await.unwrap();
+        text.contains("\"later\"") && !text.contains("\"base\"")
+    })
+    .await;
+}
