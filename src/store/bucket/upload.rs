@@ -27,7 +27,7 @@ type SentPart = Result<Result<(usize, PartId), StoreError>, JoinError>;
 impl Bucket {
     /// Uploads the stored `file` of `digest`. Any number of replicas may do so at once: each brings the same bytes.
     ///
-    /// To be run to its end: what is dropped in the middle leaves parts behind that only [`Bucket::give_up`] takes away,
+    /// To be run to its end: what is dropped in the middle leaves parts behind that only `Bucket::give_up` takes away,
     /// or the rules of the bucket's life cycle.
     ///
     /// # Errors
