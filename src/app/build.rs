@@ -14,7 +14,7 @@ use crate::app::tls::Certificates;
 use crate::config::{Config, address};
 use crate::mapping::ImageMapping;
 use crate::pull::{Keeper, PullService};
-use crate::store::{Files, Store};
+use crate::store::{Files, Initiative, Store};
 use crate::telemetry::Metrics;
 use crate::upstream::Upstreams;
 
@@ -50,12 +50,13 @@ pub(super) async fn build(
     config: &Config,
     files: Arc<dyn Files>,
     status: &Status,
+    initiative: Initiative,
 ) -> anyhow::Result<(Parts, Adjustable)> {
     let metrics = Metrics::new().context("Cannot register the metrics")?;
     let lifecycle = Lifecycle::default();
     let background = TaskTracker::new();
     let certificates = Certificates::load(&config.server, metrics.tls.clone())?.map(Arc::new);
-    let store = Store::open(&config.store, files, &metrics, background.clone()).await?;
+    let store = Store::open_with(&config.store, files, &metrics, background.clone(), initiative).await?;
     let upstreams = Upstreams::new(&config.registries, &metrics)?;
     let pseudonym = upstreams.pseudonym().clone();
     let pull = PullService::new(upstreams, store.clone(), config.tags.clone(), metrics.clone(), background.clone());

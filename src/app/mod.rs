@@ -36,7 +36,7 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{Lifecycle, Phase};
 use crate::config::{Config, LogConfig, LogFormat, SendFile};
 use crate::store::disk::DiskFiles;
-use crate::store::{self, Files};
+use crate::store::{self, Files, Initiative};
 use crate::telemetry::logging;
 use crate::telemetry::metrics::ConfigMetrics;
 
@@ -90,7 +90,7 @@ async fn start_reloadable(
     files: Arc<dyn Files>,
     status: &Status,
 ) -> anyhow::Result<(Running, Reloader)> {
-    let (parts, adjustable) = build(&config, files, status).await?;
+    let (parts, adjustable) = build(&config, files, status, Initiative::Own).await?;
     let connections = descriptors::affordable_connections(config.server.max_connections);
     let sendfile = sends_files(&config).await;
     let limits = Limits { connections, drain: config.server.drain_timeout, sendfile, ..Limits::default() };

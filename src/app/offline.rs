@@ -1,7 +1,8 @@
 //! The operators' API over a store that no server uses, for as long as a command needs it.
 //!
 //! It takes the lock of the directory, so no server can start over it meanwhile. No registry is served: only the admin
-//! surface listens, on a port of its own of this machine, and only for who has the token.
+//! surface listens, on a port of its own of this machine, and only for who has the token. Nothing is done that was not
+//! asked for: who only looks finds the store afterwards as it was.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::app::reload::Status;
 use crate::app::shutdown::Drain;
 use crate::app::{ADMIN_CONNECTIONS, bind};
 use crate::config::{Config, Secret};
+use crate::store::Initiative;
 use crate::store::disk::DiskFiles;
 
 /// How long is waited for what is being stored.
@@ -43,7 +45,7 @@ impl Offline {
         // Nothing is served, so nothing is encrypted.
         config.server.tls = None;
         config.admin.token = Some(token);
-        let (parts, _) = build(&config, Arc::new(DiskFiles), &Status::default())
+        let (parts, _) = build(&config, Arc::new(DiskFiles), &Status::default(), Initiative::None)
             .await
             .context("Cannot work on the store here; if a server uses it, leave out `--offline` to ask that")?;
         let listener = bind((Ipv4Addr::LOCALHOST, 0).into(), "--offline").await?;

@@ -109,6 +109,25 @@ mod tests {
     }
 
     #[test]
+    fn no_command_takes_the_name_of_an_argument_of_all_for_one_of_its_own() {
+        fn look(command: &clap::Command, global: &[String]) {
+            for own in command.get_subcommands() {
+                let taken = own.get_arguments().find(|argument| global.contains(&argument.get_id().to_string()));
+                assert!(taken.is_none(), "{}: {taken:?}", own.get_name());
+                look(own, global);
+            }
+        }
+        // As they are written: the arguments of all are not handed down yet.
+        let weir = Cli::command();
+        let global = weir.get_arguments().filter(|argument| argument.is_global_set());
+        let global: Vec<_> = global.map(|argument| argument.get_id().to_string()).collect();
+        assert_eq!(global, ["files"]);
+        look(&weir, &global);
+        let cli = Cli::try_parse_from(["weir", "-c", "a", "prefetch", "-f", "b"]).unwrap();
+        assert_eq!(cli.sources.files, [PathBuf::from("a")]);
+    }
+
+    #[test]
     fn serving_is_the_default_and_files_may_stand_anywhere() {
         let cli = Cli::try_parse_from(["weir", "-c", "a", "-c", "b"]).unwrap();
         assert!(cli.command.is_none());

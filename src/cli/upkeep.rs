@@ -20,8 +20,8 @@ struct Where {
     #[command(flatten)]
     server: Server,
 
-    /// Work on the directory of `store.path` itself. No server may be using it
-    #[arg(long, conflicts_with_all = ["admin_url", "token_file"])]
+    /// Work on the directory of `store.path` itself, whatever server is named. None may be using it
+    #[arg(long)]
     offline: bool,
 
     /// How it is shown; without it, bars on a terminal and lines of JSON elsewhere

@@ -35,6 +35,9 @@ pub enum RepairError {
     /// It cannot be stored.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// It came, and is not there.
+    #[error("It came, but the store did not take it; the log and `weir_store_errors_total` say why")]
+    NotStored,
 }
 
 impl PullService {
@@ -87,7 +90,11 @@ impl Upkeep {
                 if let BlobContent::Whole(mut reader) = answer.content {
                     while reader.next(None).await?.is_some() {}
                 }
-                Ok(())
+                // Everybody has the blob before it has its name.
+                if let Some(flight) = self.service.shared.flights.get(digest) {
+                    flight.landed().await;
+                }
+                self.service.shared.store.stat(digest).await.map(drop).ok_or(RepairError::NotStored)
             }
             Err(PullError::NotFound { .. }) => {
                 let wanted = ManifestRequest { repository, reference: Reference::Digest(*digest) };

@@ -162,6 +162,15 @@ pub struct Adjustment {
     space: Space,
 }
 
+/// What a store does without being asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Initiative {
+    /// It makes room, hashes what nobody asks for, uploads to the bucket, and keeps that one bounded with others.
+    Own,
+    /// Nothing, for who only looks, or does one thing with it: what is to be done is left to the next server.
+    None,
+}
+
 /// A directory of the store where files may be made that are gone after a restart.
 pub fn scratch(config: &StoreConfig) -> PathBuf {
     Layout::new(&config.path).temporary()
@@ -169,7 +178,7 @@ pub fn scratch(config: &StoreConfig) -> PathBuf {
 
 impl Store {
     /// Opens the directory: takes its lock, sorts leftovers of interrupted downloads, and starts counting what is
-    /// there in the background, however much it is.
+    /// there in the background, however much it is. From then on it is looked after.
     ///
     /// Work that nobody waits for is tracked by `background`, for the end of the process to wait for it.
     pub async fn open(
@@ -177,6 +186,17 @@ impl Store {
         files: Arc<dyn Files>,
         metrics: &Metrics,
         background: TaskTracker,
+    ) -> Result<Self, OpenError> {
+        Self::open_with(config, files, metrics, background, Initiative::Own).await
+    }
+
+    /// The same, with this much `initiative`.
+    pub async fn open_with(
+        config: &StoreConfig,
+        files: Arc<dyn Files>,
+        metrics: &Metrics,
+        background: TaskTracker,
+        initiative: Initiative,
     ) -> Result<Self, OpenError> {
         let layout = Layout::new(&config.path);
         let pool = Pool::new(metrics.store.operation_duration.clone());
@@ -230,11 +250,13 @@ impl Store {
             store.sort_leftovers(metrics).await;
         }
         store.enter_in_background();
-        Executor::start(&store.disk);
-        Scrub::start(&store.disk, passed);
-        store.begin_uploads();
-        if let Some(tier) = &store.disk.tier {
-            tier.replica.start(&store.disk);
+        if initiative == Initiative::Own {
+            Executor::start(&store.disk);
+            Scrub::start(&store.disk, passed);
+            store.begin_uploads();
+            if let Some(tier) = &store.disk.tier {
+                tier.replica.start(&store.disk);
+            }
         }
         Ok(store)
     }

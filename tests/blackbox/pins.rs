@@ -262,6 +262,8 @@ async fn what_pins_have_no_room_for_is_said_and_what_came_first_is_kept() {
     let lines: Vec<&str> = listed.out.lines().collect();
     assert!(lines[1].contains(&name("v1")) && lines[1].contains("whole"), "{}", listed.out);
     assert!(lines[2].contains(&name("v2")) && lines[2].contains("Not kept, store full"), "{}", listed.out);
+    let elsewhere = setup.weir(&["ls", "elsewhere.test", "--pinned", "--output", "json"]).await;
+    assert_eq!(serde_json::from_str::<Value>(&elsewhere.out).unwrap()["pins"], json!([]), "{}", elsewhere.out);
     assert_eq!(setup.weir.metric("weir_pinned_images", &[("state", "not_kept")]).await, 1);
     assert_eq!(setup.weir.metric("weir_pinned_images", &[("state", "whole")]).await, 1);
     let ready = setup.weir.send(setup.weir.client().get(setup.weir.admin_url("/readyz?verbose"))).await;

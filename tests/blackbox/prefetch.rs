@@ -96,6 +96,9 @@ async fn what_is_here_is_listed_by_place_and_size() {
     assert_eq!(images.len(), 1, "{json}");
     assert_eq!((&images[0]["digest"], &images[0]["objects"]), (&json!(demo(2).digest()), &json!(8)), "{json}");
     assert_eq!(images[0]["bytes"], images[0]["of_bytes"]);
+    let listed = command(&server, &desk, &["ls", "--sort", "size", "--output", "json"]).await;
+    let json: Value = serde_json::from_str(&listed.out).unwrap();
+    assert_eq!(json["images"][0]["image"], format!("{REGISTRY}/team/app:v2"), "{json}");
     assert_eq!(command(&server, &desk, &["ls", "a..b"]).await.code, 2);
 }
 

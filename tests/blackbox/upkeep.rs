@@ -48,8 +48,13 @@ impl Said {
 }
 
 async fn weir(arguments: &[&str]) -> Said {
+    weir_with(arguments, &[]).await
+}
+
+async fn weir_with(arguments: &[&str], environment: &[[&str; 2]]) -> Said {
     let mut command = Command::new(weir_binary());
-    command.args(arguments).env_remove("WEIR_CONFIG").kill_on_drop(true);
+    let environment = environment.iter().map(|[name, value]| (name, value));
+    command.args(arguments).env_remove("WEIR_CONFIG").envs(environment).kill_on_drop(true);
     let output = within("the end of weir", command.output()).await.unwrap();
     let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     let events = out.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")));
@@ -86,7 +91,12 @@ impl Setup {
 
     /// Runs a command on the directory alone.
     async fn offline(&self, arguments: &[&str]) -> Said {
-        weir(&[arguments, &["--offline", "-c", self.config().to_str().unwrap()]].concat()).await
+        self.offline_with(arguments, &[]).await
+    }
+
+    /// The same, with more in the environment.
+    async fn offline_with(&self, arguments: &[&str], environment: &[[&str; 2]]) -> Said {
+        weir_with(&[arguments, &["--offline", "-c", self.config().to_str().unwrap()]].concat(), environment).await
     }
 
     /// A layer, and how many blobs and manifests there are.
@@ -232,6 +242,20 @@ async fn room_is_made_down_to_a_size_and_a_trial_removes_nothing() {
 async fn a_directory_is_made_smaller_without_a_server() {
     let mut setup = Setup::new().await;
     setup.weir.drain().await;
+    age(setup.weir.store_path());
+    let before = stored(setup.weir.store_path());
+    // Who only looks takes nothing away, even where a server would have to.
+    let limit = ["WEIR__STORE__MAX_SIZE", "64KiB"];
+    assert!(before > 64 * 1024);
+    for looking in [&["gc", "--dry-run"][..], &["verify"]] {
+        let said = setup.offline_with(looking, &[limit]).await;
+        assert_eq!(said.code, 0, "{looking:?}: {}", said.err);
+        assert_eq!(stored(setup.weir.store_path()), before, "{looking:?}");
+    }
+    // A server that the environment names is not asked.
+    let said = setup.offline_with(&["verify"], &[["WEIR_ADMIN_URL", "http://127.0.0.1:1"]]).await;
+    assert_eq!(said.code, 0, "{}", said.err);
+    // To look at manifests is to read them, which their files remember.
     age(setup.weir.store_path());
     let said = setup.offline(&["gc", "--target-size", "0"]).await;
     assert_eq!((said.code, said.end()), (0, (1, 0)), "{} {:?}", said.err, said.events);

@@ -1,7 +1,8 @@
 //! `weir ls`.
 
 use clap::{Args, ValueEnum};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::table;
 use crate::cli::Sources;
@@ -51,15 +52,19 @@ enum Sort {
 }
 
 /// What the server has, as it tells it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 struct Images {
     images: Vec<table::Stored>,
+    #[serde(flatten)]
+    more: Map<String, Value>,
 }
 
 /// What is pinned, as the server tells it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 struct Pins {
     pins: Vec<table::Pin>,
+    #[serde(flatten)]
+    more: Map<String, Value>,
 }
 
 fn place(text: &str) -> Result<Place, String> {
@@ -76,29 +81,26 @@ pub(super) fn run(arguments: &LsArgs, sources: &Sources) -> Result<(), CliError>
     let registry = place.iter().map(|place| ("registry", place.registry.as_str()));
     let query: Vec<_> = registry.chain(repository.iter().map(|name| ("repository", name.as_str()))).collect();
     if *pinned {
-        let question = Question::get(&["pins"]);
-        match output {
-            Form::Json => output::result(admin.ask(&question)?),
-            Form::Table => {
-                let mut pins = admin.ask_for::<Pins>(&question)?.pins;
-                for pin in &mut pins {
-                    pin.images.retain(|image| is_in(&image.image, place.as_ref()));
-                }
-                output::result(table::of_pins(&pins));
-            }
+        let mut told = admin.ask_for::<Pins>(&Question::get(&["pins"]))?;
+        for pin in &mut told.pins {
+            pin.images.retain(|image| is_in(&image.image, place.as_ref()));
         }
+        told.pins.retain(|pin| place.is_none() || !pin.images.is_empty());
+        show(*output, &told, |told| table::of_pins(&told.pins));
         return Ok(());
     }
-    let question = Question { query: &query, ..Question::get(&["images"]) };
-    match output {
-        Form::Json => output::result(admin.ask(&question)?),
-        Form::Table => {
-            let mut images = admin.ask_for::<Images>(&question)?.images;
-            order(&mut images, *sort);
-            output::result(table::of_images(&images));
-        }
-    }
+    let mut told = admin.ask_for::<Images>(&Question { query: &query, ..Question::get(&["images"]) })?;
+    order(&mut told.images, *sort);
+    show(*output, &told, |told| table::of_images(&told.images));
     Ok(())
+}
+
+fn show<T: Serialize>(form: Form, told: &T, table: impl Fn(&T) -> String) {
+    match form {
+        // What was read as JSON can be written as such.
+        Form::Json => output::result(serde_json::to_string(told).unwrap_or_default()),
+        Form::Table => output::result(table(told)),
+    }
 }
 
 fn is_in(image: &str, place: Option<&Place>) -> bool {

@@ -19,12 +19,12 @@ pub(in crate::cli) struct PrefetchArgs {
     following: Following,
 
     /// The images, such as nginx:1.29
-    #[arg(value_name = "IMAGE", required_unless_present = "files")]
+    #[arg(value_name = "IMAGE", required_unless_present = "lists")]
     images: Vec<ImageRef>,
 
     /// A file with one image on each line; `-` for the standard input; may be repeated
     #[arg(short = 'f', long = "file", value_name = "FILE")]
-    files: Vec<PathBuf>,
+    lists: Vec<PathBuf>,
 
     /// Only this platform of them, such as linux/amd64; may be repeated. Without it: all
     #[arg(long = "platform", value_name = "OS/ARCH")]
@@ -36,10 +36,10 @@ pub(in crate::cli) struct PrefetchArgs {
 }
 
 pub(super) fn run(arguments: &PrefetchArgs, sources: &Sources) -> Result<ExitCode, CliError> {
-    let PrefetchArgs { following, images, files, platforms, jobs } = arguments;
+    let PrefetchArgs { following, images, lists, platforms, jobs } = arguments;
     let mut images = images.clone();
-    for file in files {
-        images.extend(images_in(file)?);
+    for list in lists {
+        images.extend(images_in(list)?);
     }
     if images.is_empty() {
         return Err(InputError::Empty.into());

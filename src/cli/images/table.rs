@@ -1,12 +1,13 @@
 //! Images and pins as tables for people.
 
 use indicatif::HumanBytes;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::cli::table::{in_words, rows};
 
 /// A stored image as the server tells it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Stored {
     pub(super) image: String,
     digest: String,
@@ -14,18 +15,24 @@ pub(super) struct Stored {
     of_objects: u64,
     pub(super) bytes: u64,
     pub(super) used_seconds_ago: Option<u64>,
+    /// What else it tells.
+    #[serde(flatten)]
+    more: Map<String, Value>,
 }
 
 /// A pin as the server tells it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Pin {
     name: String,
     reason: Option<String>,
     pub(super) images: Vec<Pinned>,
+    /// What else it tells.
+    #[serde(flatten)]
+    more: Map<String, Value>,
 }
 
 /// A pinned image as the server tells it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Pinned {
     pub(super) image: String,
     state: String,
@@ -33,6 +40,9 @@ pub(super) struct Pinned {
     note: Option<String>,
     kept: Option<String>,
     bytes: u64,
+    /// What else it tells.
+    #[serde(flatten)]
+    more: Map<String, Value>,
 }
 
 pub(super) fn of_images(images: &[Stored]) -> String {
