@@ -188,10 +188,16 @@ async fn what_is_pinned_through_any_replica_does_not_go() {
 async fn where_nobody_can_tell_what_is_pinned_nothing_goes() {
     let upstream = ScriptedUpstream::start().await;
     let (bucket, packages) = with_ten_images(&upstream).await;
-    bucket.plant("pins/_roots/some", "{}".into());
+    bucket.plant("pins/_roots/some", r#"{"roots":{}}"#.into());
     bucket.fault_path("/pins/_roots/some", Fault::Refuse(403, "AccessDenied"));
     let weir = TestWeir::before_with(&upstream, bounded(&bucket, "3MiB")).await;
     weir.metric_reaches("weir_store_errors_total", &[("operation", "get"), ("kind", "denied")], 1).await;
+    assert_eq!((kept(&bucket, &packages).len(), bucket.count(Operation::Delete)), (10, 0));
+    // Nor where what can be read is torn.
+    bucket.mend();
+    bucket.plant("pins/_roots/some", r#"{"roots":{"#.into());
+    let weir = weir.restart_with(json!({})).await;
+    weir.metric_reaches("weir_store_errors_total", &[("operation", "get"), ("kind", "unexpected")], 1).await;
     assert_eq!((kept(&bucket, &packages).len(), bucket.count(Operation::Delete)), (10, 0));
 }
 

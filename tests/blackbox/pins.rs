@@ -172,6 +172,41 @@ async fn a_pinned_image_is_served_after_a_restart_although_upstream_has_deleted_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_cannot_be_read_costs_nothing_that_is_pinned() {
+    let setup = Setup::new().await;
+    let package = demo(1);
+    setup.upstream.push(REPOSITORY, "v1", &package);
+    setup.upstream.push(REPOSITORY, "v2", &demo(2));
+    assert_eq!(setup.pin(&[&name("v1"), "--name", "base"]).await.code, 0);
+    let protected = async |setup: &Setup| setup.weir.metric("weir_pinned_objects", &[]).await;
+    let ready = async |setup: &Setup| {
+        setup.weir.send(setup.weir.client().get(setup.weir.admin_url("/readyz?verbose"))).await.text()
+    };
+    let one = protected(&setup).await;
+    let record = setup.weir.store_path().join("pins/base");
+    let text = std::fs::read(&record).unwrap();
+    std::fs::remove_file(&record).unwrap();
+    std::fs::create_dir(&record).unwrap();
+    // Whoever pins has the records read again.
+    assert_eq!(setup.pin(&[&name("v2"), "--name", "other"]).await.code, 0);
+    let both = protected(&setup).await;
+    assert!(one > 0 && both > one, "{one}, {both}");
+    assert_eq!(setup.pinned(&name("v1")).await["state"], "whole");
+    let said = ready(&setup).await;
+    assert!(said.contains("[-]pins degraded: 1 pins have records that cannot be read; base is one"), "{said}");
+    // A process that never knew what is wanted keeps what was whole.
+    let setup = setup.restart_with(json!({})).await;
+    eventually("all of it is protected", async || protected(&setup).await == both).await;
+    std::fs::remove_dir(&record).unwrap();
+    std::fs::write(&record, text).unwrap();
+    assert_eq!(setup.pin(&[&name("v2"), "--name", "other"]).await.code, 0);
+    eventually("the pin is known", async || setup.pinned(&name("v1")).await["kept"] == json!(package.digest())).await;
+    assert_eq!(protected(&setup).await, both);
+    let said = ready(&setup).await;
+    assert!(!said.contains("cannot be read"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn signatures_by_tag_and_by_referrers_are_kept_with_the_image() {
     let setup = Setup::new().await;
     let package = demo(1);

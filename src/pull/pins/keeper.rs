@@ -1,6 +1,6 @@
 //! The work behind pins: a task for each image, which sees to it that all of it is here and stays current.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,7 +13,7 @@ use super::state::{Consequences, Key, Pinned};
 use crate::oci::{Closure, ImageRef, WantedPlatform};
 use crate::pull::PullService;
 use crate::pull::collect::{CollectError, Survey};
-use crate::store::{PinName, PinRecord, PinRoots, Root, StoreError};
+use crate::store::{PinName, PinRecord, PinsOnRecord, Root, StoreError};
 use crate::telemetry::metrics::PinMetrics;
 use crate::upstream::{equal_jitter, fraction};
 
@@ -69,8 +69,9 @@ impl Keeper {
             {
                 let _records = self.records.lock().await;
                 // What fails is counted and logged by the store, and what was known counts on.
-                if let Ok(records) = self.service.shared.store.pins().all().await {
-                    self.take_over(records, &mut tasks).await;
+                match self.service.shared.store.pins().all().await {
+                    Ok(found) => self.take_over(found, &mut tasks).await,
+                    Err(error) => self.pinned.cannot_read(Some(format!("the pins cannot be listed: {error}"))),
                 }
             }
             tokio::select! {
@@ -116,24 +117,58 @@ impl Keeper {
         self.pinned.report(&(name.clone(), image.clone()))
     }
 
-    /// Why not all that is pinned is kept, if it is not.
+    /// Why not all that is pinned is kept, or nobody can tell, if that is so.
     pub fn trouble(&self) -> Option<String> {
-        let (count, one) = self.pinned.not_kept()?;
-        Some(format!("{count} pinned images are not kept, store full; {one} is one"))
+        let not_kept = self.pinned.not_kept();
+        let not_kept =
+            not_kept.map(|(count, one)| format!("{count} pinned images are not kept, store full; {one} is one"));
+        let troubles: Vec<String> = not_kept.into_iter().chain(self.pinned.unread()).collect();
+        (!troubles.is_empty()).then(|| troubles.join("; "))
     }
 
-    async fn take_over(&self, records: BTreeMap<PinName, PinRecord>, tasks: &mut HashMap<Key, AbortOnDropHandle<()>>) {
-        let new = self.pinned.take_over(records);
-        tasks.retain(|key, _| self.pinned.report(key).is_some());
-        // What was whole before is protected before anything is fetched.
-        let mut roots = HashMap::new();
-        for (key, _) in &new {
-            if !roots.contains_key(&key.0) {
-                roots.insert(key.0.clone(), self.service.shared.store.pins().roots(&key.0).await);
+    /// What is on record is what is pinned from now on; what cannot be read stays as it was known.
+    async fn take_over(&self, found: PinsOnRecord, tasks: &mut HashMap<Key, AbortOnDropHandle<()>>) {
+        let PinsOnRecord { mut records, mut unread } = found;
+        let pins = self.service.shared.store.pins();
+        let mut spared = HashSet::new();
+        for name in unread.keys() {
+            if let Some(known) = self.pinned.record(name) {
+                records.insert(name.clone(), known);
+            } else if !records.contains_key(name) {
+                spared.extend(pins.content(name).await);
             }
-            let root = roots.get(&key.0).and_then(|roots: &PinRoots| roots.roots.get(&key.1));
-            self.recall(key, root).await;
         }
+        let new = self.pinned.take_over(records);
+        self.pinned.spare(spared);
+        tasks.retain(|key, _| self.pinned.report(key).is_some());
+        // What was whole before is protected before anything is fetched; also where that can be read only now.
+        let mut roots = HashMap::new();
+        let earlier = self.pinned.not_recalled().into_iter().map(|key| (key, false));
+        let keys: Vec<(Key, bool)> = new.iter().map(|(key, _)| (key.clone(), true)).chain(earlier).collect();
+        for &(ref key, is_new) in &keys {
+            if !roots.contains_key(&key.0) {
+                let read = pins.roots(&key.0).await;
+                if let Err(error) = &read {
+                    unread.insert(key.0.clone(), error.to_string());
+                }
+                roots.insert(key.0.clone(), read.ok());
+            }
+            let Some(roots) = &roots[&key.0] else {
+                self.pinned.set_recalled(key, false);
+                if is_new {
+                    self.recall(key, None).await;
+                }
+                continue;
+            };
+            self.pinned.set_recalled(key, true);
+            let root = roots.roots.get(&key.1);
+            if is_new || root.is_some() {
+                self.recall(key, root).await;
+            }
+        }
+        self.pinned.cannot_read(unread.iter().next().map(|(name, error)| {
+            format!("{} pins have records that cannot be read; {name} is one: {error}", unread.len())
+        }));
         self.settle();
         for (key, now) in new {
             let task = self.service.shared.tasks.spawn(self.clone().look_after(key.clone(), now));
@@ -149,7 +184,7 @@ impl Keeper {
         let platforms = self.platforms(key);
         if let Some(root) = root {
             let closure = service.closure_here(root.manifests(), &scope, &platforms).await;
-            self.pinned.hold(key, root.clone(), Arc::new(closure));
+            self.pinned.recall(key, root.clone(), Arc::new(closure));
         } else if let Some(digest) = service.known_meaning(&key.1, &scope).await {
             let closure = service.closure_here([digest], &scope, &platforms).await;
             self.pinned.plan(key, Some(Arc::new(closure)));
@@ -249,7 +284,9 @@ impl Keeper {
         if is_new {
             let _writing = self.writing.lock().await;
             // Counted and logged by the store; what is here is protected all the same, until a restart.
-            let _ = self.service.shared.store.pins().write_roots(&key.0, &self.pinned.roots(&key.0)).await;
+            if let Some(roots) = self.pinned.roots(&key.0) {
+                let _ = self.service.shared.store.pins().write_roots(&key.0, &roots).await;
+            }
         }
     }
 

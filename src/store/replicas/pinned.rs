@@ -56,7 +56,7 @@ impl Pinned {
         let mut content = HashSet::new();
         for record in &records {
             if let Some(text) = bucket.read_record(&directory.join(&record.name), MOST_BYTES).await? {
-                content.extend(roots(&text));
+                content.extend(roots(&text).map_err(|error| bucket.makes_no_sense(&record.name, &error))?);
             }
         }
         self.close(&mut content, bucket).await?;
@@ -83,10 +83,10 @@ impl Pinned {
     }
 }
 
-/// The manifests that are pinned by `text`. What does not read as a record pins nothing.
-fn roots(text: &[u8]) -> Vec<Digest> {
-    let PinRoots { roots } = serde_json::from_slice(text).unwrap_or_default();
-    roots.values().flat_map(Root::manifests).collect()
+/// The manifests that are pinned by `text`.
+fn roots(text: &[u8]) -> Result<Vec<Digest>, serde_json::Error> {
+    let PinRoots { roots } = serde_json::from_slice(text)?;
+    Ok(roots.values().flat_map(Root::manifests).collect())
 }
 
 /// What `digest` names, if it is a manifest.
@@ -107,19 +107,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_root_of_a_pin_counts_and_what_cannot_be_read_pins_nothing() {
+    fn every_root_of_a_pin_counts_and_what_cannot_be_read_is_no_answer() {
         let (image, signature, manifest, list) =
             (Digest::of(b"1"), Digest::of(b"2"), Digest::of(b"3"), Digest::of(b"4"));
         let text = serde_json::json!({ "roots": {
             "reg.test/app:v1": { "digest": image, "beside": [signature], "whole_at": 7, "later": true },
             "reg.test/app:v2": { "digest": manifest, "referrers": { manifest.to_string(): list }, "whole_at": 7 },
         }});
-        let mut found = roots(text.to_string().as_bytes());
+        let mut found = roots(text.to_string().as_bytes()).unwrap();
         found.sort();
         let mut expected = vec![image, signature, manifest, list];
         expected.sort();
         assert_eq!(found, expected);
-        assert_eq!(roots(b"{}"), []);
-        assert_eq!(roots(b"torn"), []);
+        assert_eq!(roots(br#"{"roots":{}}"#).unwrap(), []);
+        let whole = text.to_string();
+        for torn in ["", "torn", "{}", "[]", &whole[..whole.len() - 1]] {
+            assert!(roots(torn.as_bytes()).is_err(), "{torn:?} pins nothing");
+        }
     }
 }
