@@ -207,6 +207,25 @@ async fn a_record_that_cannot_be_read_costs_nothing_that_is_pinned() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_came_of_a_pin_is_written_at_a_later_look_where_it_could_not_be() {
+    let not_found = json!({ "tags": { "on_upstream_not_found": "not_found", "max_stale": "1s" } });
+    let setup = Setup::with(not_found).await;
+    let package = demo(1);
+    setup.upstream.push(REPOSITORY, "v1", &package);
+    let directory = setup.weir.store_path().join("pins/_roots");
+    std::fs::create_dir_all(directory.parent().unwrap()).unwrap();
+    std::fs::write(&directory, "in the way").unwrap();
+    assert_eq!(setup.pin(&[&name("v1"), "--name", "base"]).await.code, 0);
+    std::fs::remove_file(&directory).unwrap();
+    assert_eq!(setup.pin(&[&name("v1"), "--name", "base"]).await.code, 0);
+    assert!(directory.join("base").exists());
+    setup.upstream.fault(Requests::all(), Fault::Status(StatusCode::NOT_FOUND));
+    let setup = setup.restart_with(json!({})).await;
+    eventually("the pin is known", async || setup.pinned(&name("v1")).await["kept"] == json!(package.digest())).await;
+    setup.assert_pullable("v1", &package).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn signatures_by_tag_and_by_referrers_are_kept_with_the_image() {
     let setup = Setup::new().await;
     let package = demo(1);

@@ -13,7 +13,7 @@ use super::state::{Consequences, Key, Pinned};
 use crate::oci::{Closure, ImageRef, WantedPlatform};
 use crate::pull::PullService;
 use crate::pull::collect::{CollectError, Survey};
-use crate::store::{PinName, PinRecord, PinsOnRecord, Root, StoreError};
+use crate::store::{PinName, PinRecord, PinRoots, PinsOnRecord, Root, StoreError};
 use crate::telemetry::metrics::PinMetrics;
 use crate::upstream::{equal_jitter, fraction};
 
@@ -98,6 +98,8 @@ impl Keeper {
     pub async fn unpin(&self, name: &PinName) -> Result<bool, StoreError> {
         let _records = self.records.lock().await;
         let removed = self.service.shared.store.pins().remove(name).await?;
+        // Who pins it anew finds nothing of it on record.
+        self.pinned.has_noted(name, PinRoots::default());
         self.wake.notify_one();
         Ok(removed)
     }
@@ -161,6 +163,10 @@ impl Keeper {
                 continue;
             };
             self.pinned.set_recalled(key, true);
+            if is_new && self.service.shared.store.bucket().is_none() {
+                // With a bucket nobody can tell which of the two it was read from.
+                self.pinned.has_noted(&key.0, roots.clone());
+            }
             let root = roots.roots.get(&key.1);
             if is_new || root.is_some() {
                 self.recall(key, root).await;
@@ -202,6 +208,8 @@ impl Keeper {
             let Ok(place) = self.places.acquire().await else { return };
             let all = looked.is_none_or(|looked: Instant| looked.elapsed() >= LOOK_AGAIN);
             let outcome = self.look(&key, all).await;
+            // Once more, if that has failed before.
+            self.note(&key.0).await;
             drop(place);
             self.settle();
             let pause = match outcome {
@@ -280,13 +288,19 @@ impl Keeper {
             let (pin, image, digest, bytes) = (&key.0, &key.1, root.digest, content_bytes(&closure));
             tracing::info!(%pin, %image, %digest, bytes, "A pinned image is here");
         }
+        // What has not changed since has been whole for as long.
+        let root = before.filter(|_| !is_new).cloned().unwrap_or(root);
         self.pinned.hold(key, root, closure);
-        if is_new {
-            let _writing = self.writing.lock().await;
-            // Counted and logged by the store; what is here is protected all the same, until a restart.
-            if let Some(roots) = self.pinned.roots(&key.0) {
-                let _ = self.service.shared.store.pins().write_roots(&key.0, &roots).await;
-            }
+        self.note(&key.0).await;
+    }
+
+    /// Writes what came of a pin, unless that is what has been written.
+    async fn note(&self, name: &PinName) {
+        let _writing = self.writing.lock().await;
+        let Some(roots) = self.pinned.to_note(name) else { return };
+        // Failures are counted and logged by the store; what is here is protected all the same, until a restart.
+        if self.service.shared.store.pins().write_roots(name, &roots).await.is_ok() {
+            self.pinned.has_noted(name, roots);
         }
     }
 

@@ -50,6 +50,8 @@ pub(super) struct Pinned(Mutex<Inner>);
 struct Inner {
     records: BTreeMap<PinName, PinRecord>,
     images: HashMap<Key, Image>,
+    /// What has been written of what came of pins.
+    noted: HashMap<PinName, PinRoots>,
     /// What stays besides: the content of pins whose records could never be read.
     spared: HashSet<Digest>,
     /// What cannot be read, in words.
@@ -95,6 +97,7 @@ impl Pinned {
                 }
             }
         }
+        inner.noted.retain(|name, _| records.contains_key(name));
         inner.records = records;
         let all = inner
             .records
@@ -230,15 +233,25 @@ impl Pinned {
         }
     }
 
-    /// What came of a pin, for the record. `None` while the record may know more.
-    pub(super) fn roots(&self, name: &PinName) -> Option<PinRoots> {
+    /// What came of a pin, for the record. `None` if it is on record, and while the record may know more.
+    pub(super) fn to_note(&self, name: &PinName) -> Option<PinRoots> {
         let inner = self.0.lock();
+        if !inner.records.contains_key(name) {
+            return None;
+        }
         let images: Vec<_> = inner.images.iter().filter(|((of, _), _)| of == name).collect();
         if images.iter().any(|(_, image)| image.held.is_none() && !image.is_recalled) {
             return None;
         }
         let held = images.iter().filter_map(|((_, image), kept)| Some((image.clone(), kept.held.clone()?.0)));
-        Some(PinRoots { roots: held.collect() })
+        let roots = PinRoots { roots: held.collect() };
+        let is_noted = inner.noted.get(name).map_or(roots.roots.is_empty(), |noted| *noted == roots);
+        (!is_noted).then_some(roots)
+    }
+
+    /// That is on record now.
+    pub(super) fn has_noted(&self, name: &PinName, roots: PinRoots) {
+        self.0.lock().noted.insert(name.clone(), roots);
     }
 
     /// All pins, the oldest first.
@@ -396,7 +409,7 @@ mod tests {
         pinned.hold(&key("a"), root("a"), closure("a", 1));
         assert!(pinned.take_over(BTreeMap::from([record(1, "b")])).is_empty(), "what is known is not new");
         assert!(pinned.report(&key("a")).is_none() && pinned.settle(u64::MAX).unwrap().protected.is_empty());
-        assert!(pinned.roots(&key("a").0).unwrap().roots.is_empty());
+        assert_eq!(pinned.to_note(&key("a").0), None);
     }
 
     #[test]
@@ -405,11 +418,14 @@ mod tests {
         pinned.take_over(BTreeMap::from([record(1, "a")]));
         let name = key("a").0;
         pinned.set_recalled(&key("a"), false);
-        assert_eq!((pinned.not_recalled(), pinned.roots(&name)), (vec![key("a")], None));
+        assert_eq!((pinned.not_recalled(), pinned.to_note(&name)), (vec![key("a")], None));
         pinned.hold(&key("a"), root("new"), closure("new", 1));
         pinned.recall(&key("a"), root("old"), closure("old", 1));
-        let roots = pinned.roots(&name).unwrap().roots;
-        assert_eq!(roots[&key("a").1], root("new"), "what is known by now is not taken back");
+        let roots = pinned.to_note(&name).unwrap();
+        assert_eq!(roots.roots[&key("a").1], root("new"), "what is known by now is not taken back");
+        assert!(pinned.to_note(&name).is_some(), "not before it is written");
+        pinned.has_noted(&name, roots);
+        assert_eq!(pinned.to_note(&name), None);
         let spared = Digest::of(b"spared");
         pinned.spare(HashSet::from([spared]));
         assert!(pinned.settle(u64::MAX).unwrap().protected.contains(&spared));

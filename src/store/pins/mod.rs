@@ -115,10 +115,13 @@ impl Pins {
     }
 
     /// Remembers what came of a pin.
+    ///
+    /// # Errors
+    /// If it is not here or not in the bucket: then it is to be written again.
     pub async fn write_roots(&self, name: &PinName, roots: &PinRoots) -> Result<(), StoreError> {
-        self.write_record(self.disk.layout.pin_roots(name), roots).await?;
-        self.share_roots(name, roots).await;
-        Ok(())
+        let here = self.write_record(self.disk.layout.pin_roots(name), roots).await;
+        let there = self.share_roots(name, roots).await;
+        here.and(there)
     }
 
     async fn write_record<T: Serialize + Sync>(&self, path: PathBuf, record: &T) -> Result<(), StoreError> {

@@ -94,10 +94,10 @@ impl Pins {
         Ok(here)
     }
 
-    pub(super) async fn share_roots(&self, name: &PinName, roots: &PinRoots) {
-        let Some(Ok(bucket)) = self.disk.bucket_to_write().await else { return };
-        // Counted and logged by the bucket; the next time that the image is looked at writes it again.
-        let _ = bucket.write_record(&bucket.layout().pin_roots(name), json(roots)).await;
+    /// Tells the other replicas what came of a pin. What fails is counted and logged by the bucket.
+    pub(super) async fn share_roots(&self, name: &PinName, roots: &PinRoots) -> Result<(), StoreError> {
+        let Some(bucket) = self.disk.bucket_to_write().await.transpose()? else { return Ok(()) };
+        bucket.write_record(&bucket.layout().pin_roots(name), json(roots)).await
     }
 }
 
