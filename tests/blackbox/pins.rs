@@ -226,6 +226,30 @@ async fn what_came_of_a_pin_is_written_at_a_later_look_where_it_could_not_be() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pinned_image_is_not_called_whole_before_all_of_it_was_found() {
+    let setup = Setup::new().await;
+    let package = large(1, 2);
+    setup.upstream.push(REPOSITORY, "v1", &package);
+    assert_eq!(setup.pin(&[&name("v1")]).await.code, 0);
+    let missing = package.children[0].blobs.last().unwrap().digest();
+    std::fs::remove_file(stored_file(setup.weir.store_path(), missing)).unwrap();
+    // The tag is gone for now, and for long nothing is said of what may stand beside the image.
+    setup.upstream.fault(Requests::manifest("v1"), Fault::Status(StatusCode::NOT_FOUND));
+    setup.upstream.fault(Requests::blob(missing), Fault::Status(StatusCode::INTERNAL_SERVER_ERROR));
+    let gate = setup.upstream.hold_head(Requests::manifest(format!("sha256-{}.sig", package.digest().hex())));
+    let setup = setup.restart_with(json!({})).await;
+    gate.reached().await;
+    assert_eq!(setup.pinned(&name("v1")).await["state"], "waiting");
+    gate.open();
+    let said = setup.pin(&[&name("v1")]).await;
+    assert_eq!(said.code, 4, "{}{}", said.out, said.err);
+    assert_eq!(setup.pinned(&name("v1")).await["state"], "failed");
+    setup.upstream.heal();
+    assert_eq!(setup.pin(&[&name("v1")]).await.code, 0);
+    assert!(setup.weir.is_stored(missing));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn signatures_by_tag_and_by_referrers_are_kept_with_the_image() {
     let setup = Setup::new().await;
     let package = demo(1);

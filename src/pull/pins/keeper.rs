@@ -237,17 +237,17 @@ impl Keeper {
         let service = self.service.in_force();
         let (turn, held, platforms) = (self.pinned.turn(key), self.pinned.held(key), self.platforms(key));
         let before = held.as_ref().map(|(root, _)| root);
-        let meaning = match (service.meaning(&key.1).await, before) {
-            (Ok(digest), _) => digest,
-            // What is kept stays: whether the rest of it is here can still be seen.
-            (Err(error), Some(root)) => {
-                self.pinned.set_state(key, turn, PinState::Whole, Some(format!("Served as it was kept: {error}")));
-                root.digest
-            }
+        let (meaning, as_kept) = match (service.meaning(&key.1).await, before) {
+            (Ok(digest), _) => (digest, None),
+            // What is kept stays: whether all of it is here can still be seen.
+            (Err(error), Some(root)) => (root.digest, Some(format!("Served as it was kept: {error}"))),
             (Err(error), None) => return self.failed(key, turn, &error.into()),
         };
         let before = before.filter(|root| root.digest == meaning);
         if !all && before.is_some() && self.is_whole(key) {
+            if as_kept.is_some() {
+                self.pinned.set_state(key, turn, PinState::Whole, as_kept);
+            }
             return Ok(Looked::AtTag);
         }
         let mut survey = match service.survey(&key.1, meaning, &platforms).await {
@@ -269,7 +269,8 @@ impl Keeper {
         }
         match service.fetch_all(&survey, &|amount| self.pinned.progress(key, amount)).await {
             Ok(()) => {
-                let note = survey.doubt.as_ref().map(|error| format!("Signatures could not be looked for: {error}"));
+                let doubt = survey.doubt.as_ref().map(|error| format!("Signatures could not be looked for: {error}"));
+                let note = as_kept.or(doubt);
                 self.found_whole(key, root, before, closure).await;
                 self.pinned.set_state(key, turn, PinState::Whole, note);
                 Ok(Looked::AtAll)
