@@ -17,6 +17,7 @@ use super::{OPEN_TIMEOUT, PullService, Scope};
 use crate::config::Capability;
 use crate::oci::request::{BlobRequest, ManifestRequest, ReferrersRequest};
 use crate::oci::{Digest, Reference, Tag};
+use crate::store::StoreError;
 use crate::upstream::{Conclusion, Purpose, UpstreamSet};
 
 /// How often a blob is asked for: of the downloads of others, one may fail for reasons of its own.
@@ -29,7 +30,7 @@ pub(super) enum Stored {
     Already,
     /// It is now.
     Now,
-    /// It came, or would have, and the store could not take it.
+    /// It came, or would have, and the store has no room for it.
     NoRoom,
 }
 
@@ -132,13 +133,15 @@ impl PullService {
                 Entry::Follower(follower) => (follower, false),
             };
             match follower.landed().await {
-                Progress::Failed(FillError::Store { .. }) => return Ok(Stored::NoRoom),
+                Progress::Failed(FillError::Store { error: StoreError::Full { .. }, .. }) => return Ok(Stored::NoRoom),
+                // The store fails whoever fetches.
+                Progress::Failed(error @ FillError::Store { .. }) => return Err(PullError::Fill(error)),
                 Progress::Failed(error @ FillError::Upstream(_)) if is_own => {
                     last = error;
                     break;
                 }
                 Progress::Failed(error) => last = error,
-                // All of it came. Where it is not stored, the store could not take it.
+                // All of it came and was stored. Where it is not there any more, somebody else needed the room.
                 _ if self.shared.store.stat(&digest).await != Some(size) => return Ok(Stored::NoRoom),
                 _ => stored = Stored::Now,
             }

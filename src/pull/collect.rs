@@ -14,6 +14,7 @@ use super::background::Stored;
 use super::error::PullError;
 use super::{PullService, Scope};
 use crate::oci::{Closure, Digest, ImageRef, Manifest, Reference, Tag, WantedPlatform};
+use crate::store::StoreError;
 use crate::upstream::UpstreamSet;
 
 /// How many blobs of an image are fetched at once: as many as most runtimes do.
@@ -41,6 +42,9 @@ pub enum CollectError {
     /// Something of it cannot be fetched.
     #[error("{0}")]
     Pull(#[from] PullError),
+    /// The store fails, for another reason than that it is full.
+    #[error("{0}")]
+    Store(StoreError),
     /// Nothing of it is for a wanted platform.
     #[error("The image is for none of the platforms that are wanted; it has: {}", .has.join(", "))]
     NoSuchPlatform {
@@ -50,7 +54,7 @@ pub enum CollectError {
     /// It is not an image that anybody made in earnest.
     #[error("The image has more than {} manifests", crate::oci::closure::MAX_MANIFESTS)]
     TooLarge,
-    /// The store cannot take it.
+    /// The store has no room for it.
     #[error("Not kept, store full: {missing} of {objects} blobs and manifests found no room within `store.max_size`")]
     Full {
         /// How many were not stored.
@@ -174,14 +178,18 @@ impl PullService {
     ) -> Result<(), CollectError> {
         let (of_objects, of_bytes) =
             survey.closure.content().fold((0, 0), |(objects, bytes), (_, size)| (objects + 1, bytes + size));
-        let (mut objects, mut bytes, mut missing) = (0, 0, 0);
+        let (mut objects, mut bytes, mut missing, mut failed) = (0, 0, 0, None);
         let mut kept = |size: u64| {
             objects += 1;
             bytes += size;
             progress(Amount { objects, of_objects, bytes, of_bytes });
         };
         for (digest, size) in survey.closure.manifests() {
-            if self.keeps_manifest(digest).await { kept(*size) } else { missing += 1 }
+            match self.keep_manifest(digest).await {
+                Ok(Stored::Already | Stored::Now) => kept(*size),
+                Ok(Stored::NoRoom) | Err(StoreError::Full { .. }) => missing += 1,
+                Err(error) => failed = Some(CollectError::Store(error)),
+            }
         }
         // The largest last: that many are here is more than that much is.
         let mut blobs: Vec<(Digest, u64)> =
@@ -191,29 +199,29 @@ impl PullService {
             (self.store_in_background(&survey.scope, &survey.upstreams, digest, size).await, size)
         });
         let mut fetches = stream::iter(fetches).buffer_unordered(AT_ONCE);
-        let mut failed = None;
         while let Some((stored, size)) = fetches.next().await {
             match stored {
                 Ok(Stored::Already | Stored::Now) => kept(size),
                 Ok(Stored::NoRoom) => missing += 1,
                 // The others go on: what is here by the next time need not be fetched again.
-                Err(error) => failed = Some(error),
+                Err(error) => failed = Some(error.into()),
             }
         }
         match (failed, missing) {
-            (Some(error), _) => Err(error.into()),
+            (Some(error), _) => Err(error),
             (None, 0) => Ok(()),
             (None, missing) => Err(CollectError::Full { missing, objects: of_objects }),
         }
     }
 
     /// Whether a manifest that was looked into is stored. One that is in memory alone is put where it belongs.
-    async fn keeps_manifest(&self, digest: &Digest) -> bool {
+    async fn keep_manifest(&self, digest: &Digest) -> Result<Stored, StoreError> {
         if self.shared.store.stat(digest).await.is_some() {
-            return true;
+            return Ok(Stored::Already);
         }
-        let Some((manifest, _)) = self.shared.library.load(digest).await else { return false };
-        self.shared.store.put(digest, manifest.body.clone()).await.is_ok()
+        // What has left memory as well has found no room when it came.
+        let Some((manifest, _)) = self.shared.library.load(digest).await else { return Ok(Stored::NoRoom) };
+        self.shared.store.put(digest, manifest.body.clone()).await.map(|()| Stored::Now)
     }
 
     /// What an image meant when that was last known here, whoever can be asked.

@@ -1,6 +1,7 @@
 //! Pinned images: here, kept and served, whoever needs their room and whatever upstreams say.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -10,6 +11,7 @@ use crate::support::MIB;
 use crate::support::blob::{Blob, blob_of};
 use crate::support::bucket::{Fault as BucketFault, S3Server};
 use crate::support::eventually;
+use crate::support::faulty_files::{EIO, FaultyFiles, Operation};
 use crate::support::images::{Package, artifact, demo, image, index};
 use crate::support::process::{Said, WeirProcess, weir};
 use crate::support::upstream::{Fault, Kind, Requests, ScriptedUpstream};
@@ -247,6 +249,19 @@ async fn a_pinned_image_is_not_called_whole_before_all_of_it_was_found() {
     setup.upstream.heal();
     assert_eq!(setup.pin(&[&name("v1")]).await.code, 0);
     assert!(setup.weir.is_stored(missing));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_fails_is_not_called_full() {
+    for operation in [Operation::Create, Operation::Rename] {
+        let (setup, files) = (Setup::new().await, FaultyFiles::new());
+        setup.upstream.push(REPOSITORY, "v1", &demo(1));
+        let setup = Setup { weir: setup.weir.restart_on(Arc::clone(&files)).await, ..setup };
+        files.fail(operation, EIO);
+        let said = setup.weir(&["prefetch", &name("v1")]).await;
+        assert_eq!(said.code, 4, "{operation:?}: {}", said.out);
+        assert!(said.out.contains("The store") && !said.out.contains("store full"), "{operation:?}: {}", said.out);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
