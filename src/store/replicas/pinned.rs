@@ -1,8 +1,8 @@
 //! What is pinned, as the bucket says it: whoever makes room looks again before each batch, as an image may have been
 //! pinned through any replica in the meantime.
 //!
-//! Read are the roots of pins, and all that their manifests name; for every platform, which may be more than is pinned.
-//! What a pin has only begun to fetch is too young to go.
+//! Read are the roots of the pins that there are, and all that their manifests name; for every platform, which may be
+//! more than is pinned. What a pin has only begun to fetch is too young to go.
 
 use std::collections::{HashMap, HashSet};
 
@@ -49,7 +49,10 @@ impl Pinned {
     /// When it cannot be told. Then nothing may go.
     pub(super) async fn look(&mut self, bucket: &Bucket) -> Result<&HashSet<Digest>, StoreError> {
         let directory = bucket.layout().roots_of_pins();
-        let records = bucket.records(&directory, MOST_PINS).await?;
+        let mut records = bucket.records(&directory, MOST_PINS).await?;
+        // What came of a pin may outlive it where it could not be taken away with it.
+        let pins: HashSet<String> = bucket.list_records(&bucket.layout().pins()).await?.into_iter().collect();
+        records.retain(|record| pins.contains(&record.name));
         if records == self.records {
             return Ok(&self.content);
         }
