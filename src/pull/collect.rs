@@ -224,26 +224,34 @@ impl PullService {
         self.shared.store.put(digest, manifest.body.clone()).await.map(|()| Stored::Now)
     }
 
-    /// What an image meant when that was last known here, whoever can be asked.
-    pub(super) async fn known_meaning(&self, image: &ImageRef, scope: &Scope) -> Option<Digest> {
-        match image.reference() {
-            Reference::Digest(digest) => Some(digest),
-            Reference::Tag(tag) => self.shared.tags.known(scope, &tag).await.map(|known| *known.digest()),
+    /// What an image meant when that was last known here, whoever can be asked. Without a `scope` there is nobody.
+    pub(super) async fn known_meaning(&self, image: &ImageRef, scope: Option<&Scope>) -> Option<Digest> {
+        match (image.reference(), scope) {
+            (Reference::Digest(digest), _) => Some(digest),
+            (Reference::Tag(tag), Some(scope)) => {
+                self.shared.tags.known(scope, &tag).await.map(|known| *known.digest())
+            }
+            (Reference::Tag(tag), None) => {
+                let record = self.shared.store.tags().read(&image.registry, &image.repository, &tag).await;
+                record.map(|record| record.digest)
+            }
         }
     }
 
-    /// As much of what `manifests` stand for as is known here, whoever can be asked.
+    /// As much of what `manifests` stand for as is known here, whoever can be asked; for `scope` to serve, if there is one.
     pub(super) async fn closure_here(
         &self,
         manifests: impl IntoIterator<Item = Digest>,
-        scope: &Scope,
+        scope: Option<&Scope>,
         platforms: &[WantedPlatform],
     ) -> Closure {
         let mut closure = Closure::new(manifests, platforms);
         while let Some(pending) = closure.next_manifest() {
             let Some((manifest, _)) = self.shared.library.load(&pending.digest).await else { continue };
             // The right to it was its own when it was fetched; a crash may have lost that, and not the pin.
-            self.shared.authority.recall(scope, &manifest);
+            if let Some(scope) = scope {
+                self.shared.authority.recall(scope, &manifest);
+            }
             closure.learn(pending, manifest.body.len() as u64, &manifest.view);
         }
         closure

@@ -265,6 +265,29 @@ async fn a_store_that_fails_is_not_called_full() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_pinned_of_a_registry_that_is_not_configured_any_more_stays() {
+    let setup = Setup::new().await;
+    setup.upstream.push(REPOSITORY, "v1", &demo(1));
+    assert_eq!(setup.pin(&[&name("v1")]).await.code, 0);
+    let protected = async |setup: &Setup| setup.weir.metric("weir_pinned_objects", &[]).await;
+    let all = protected(&setup).await;
+    assert!(all > 0);
+    let Setup { upstream, mut weir, desk } = setup;
+    weir.drain().await;
+    let store = tempfile::tempdir().unwrap();
+    std::fs::remove_dir(store.path()).unwrap();
+    std::fs::rename(weir.store_path(), store.path()).unwrap();
+    let elsewhere = json!({
+        "server": { "default_registry": "elsewhere.test" },
+        "registries": { "elsewhere.test": registry(&[&upstream]) },
+    });
+    let weir = TestWeir::start_in(store, elsewhere).await;
+    let setup = Setup { upstream, weir, desk };
+    eventually("the pin was looked at", async || setup.pinned(&name("v1")).await["state"] == "failed").await;
+    assert_eq!(protected(&setup).await, all);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn signatures_by_tag_and_by_referrers_are_kept_with_the_image() {
     let setup = Setup::new().await;
     let package = demo(1);

@@ -185,14 +185,14 @@ impl Keeper {
     /// What is known of an image that was pinned before: what was whole, else what of it may be here.
     async fn recall(&self, key: &Key, root: Option<&Root>) {
         let service = self.service.in_force();
-        // Of a registry that is not configured any more nothing can be served.
-        let Ok((scope, _)) = service.place_of(&key.1) else { return };
+        // Of a registry that is not configured any more nothing can be served, and what is here stays.
+        let scope = service.place_of(&key.1).map(|(scope, _)| scope).ok();
         let platforms = self.platforms(key);
         if let Some(root) = root {
-            let closure = service.closure_here(root.manifests(), &scope, &platforms).await;
+            let closure = service.closure_here(root.manifests(), scope.as_ref(), &platforms).await;
             self.pinned.recall(key, root.clone(), Arc::new(closure));
-        } else if let Some(digest) = service.known_meaning(&key.1, &scope).await {
-            let closure = service.closure_here([digest], &scope, &platforms).await;
+        } else if let Some(digest) = service.known_meaning(&key.1, scope.as_ref()).await {
+            let closure = service.closure_here([digest], scope.as_ref(), &platforms).await;
             self.pinned.plan(key, Some(Arc::new(closure)));
         }
     }
@@ -257,7 +257,7 @@ impl Keeper {
         // What signed it once belongs to it, whoever can still say so.
         let root = merged(&survey, before);
         if before.is_some() {
-            survey.closure = service.closure_here(root.manifests(), &survey.scope, &platforms).await;
+            survey.closure = service.closure_here(root.manifests(), Some(&survey.scope), &platforms).await;
         }
         let closure = Arc::new(survey.closure.clone());
         self.pinned.plan(key, Some(Arc::clone(&closure)));
