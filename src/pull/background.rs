@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::answer::ManifestAnswer;
 use super::blob::Wanted;
-use super::error::{FillError, PullError, Subject};
+use super::error::{FillError, Prefix, PullError, Subject};
 use super::flight::{Entry, Progress};
 use super::freshness::{Freshness, freshness};
 use super::library::StoredManifest;
@@ -110,7 +110,7 @@ impl PullService {
         }
     }
 
-    /// Sees to it that a blob of this size is stored.
+    /// Sees to it that a blob of this size is stored. Where it is, that is no use of it.
     pub(super) async fn store_in_background(
         &self,
         scope: &Scope,
@@ -122,7 +122,7 @@ impl PullService {
         let wanted = Wanted::in_background(scope.clone(), Arc::clone(upstreams), request, size);
         let (mut last, mut stored) = (FillError::Abandoned, Stored::Already);
         for _ in 0..ENTRIES {
-            if self.shared.store.stat(&digest).await == Some(size) {
+            if matches!(self.shared.store.holds(&digest).await, Ok(Some(held)) if held == size) {
                 return Ok(stored);
             }
             let (follower, is_own) = match self.shared.flights.enter_for(&digest, scope, Purpose::Background) {
@@ -141,9 +141,14 @@ impl PullService {
                     break;
                 }
                 Progress::Failed(error) => last = error,
-                // All of it came and was stored. Where it is not there any more, somebody else needed the room.
-                _ if self.shared.store.stat(&digest).await != Some(size) => return Ok(Stored::NoRoom),
-                _ => stored = Stored::Now,
+                _ => match self.shared.store.holds(&digest).await {
+                    Ok(Some(held)) if held == size => stored = Stored::Now,
+                    // All of it came and was stored. Where it is not there any more, somebody else needed the room.
+                    Ok(_) => return Ok(Stored::NoRoom),
+                    Err(error) => {
+                        return Err(PullError::Fill(FillError::Store { error, prefix: Prefix::nothing(&digest) }));
+                    }
+                },
             }
         }
         match last {

@@ -89,6 +89,11 @@ impl PullService {
     ) -> Result<Option<String>, CollectError> {
         let meaning = self.meaning(image).await?;
         let survey = self.survey(image, meaning, platforms).await?;
+        // Who asks for it will come for it: what is here of it counts as used.
+        let content: Vec<Digest> = survey.closure.content().map(|(digest, _)| *digest).collect();
+        for digest in &content {
+            self.shared.store.stat(digest).await;
+        }
         self.fetch_all(&survey, progress).await?;
         Ok(survey.doubt.map(|error| format!("signatures could not be looked for: {error}")))
     }
@@ -216,7 +221,7 @@ impl PullService {
 
     /// Whether a manifest that was looked into is stored. One that is in memory alone is put where it belongs.
     async fn keep_manifest(&self, digest: &Digest) -> Result<Stored, StoreError> {
-        if self.shared.store.stat(digest).await.is_some() {
+        if matches!(self.shared.store.holds(digest).await, Ok(Some(_))) {
             return Ok(Stored::Already);
         }
         // What has left memory as well has found no room when it came.
