@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::answer::ManifestAnswer;
 use super::blob::Wanted;
-use super::error::{FillError, PullError, Subject};
+use super::error::{FillError, Prefix, PullError, Subject};
 use super::flight::{Entry, Progress};
 use super::freshness::{Freshness, freshness};
 use super::library::StoredManifest;
@@ -17,6 +17,7 @@ use super::{OPEN_TIMEOUT, PullService, Scope};
 use crate::config::Capability;
 use crate::oci::request::{BlobRequest, ManifestRequest, ReferrersRequest};
 use crate::oci::{Digest, Reference, Tag};
+use crate::store::StoreError;
 use crate::upstream::{Conclusion, Purpose, UpstreamSet};
 
 /// How often a blob is asked for: of the downloads of others, one may fail for reasons of its own.
@@ -29,7 +30,7 @@ pub(super) enum Stored {
     Already,
     /// It is now.
     Now,
-    /// It came, or would have, and the store could not take it.
+    /// It came, or would have, and the store has no room for it.
     NoRoom,
 }
 
@@ -109,7 +110,7 @@ impl PullService {
         }
     }
 
-    /// Sees to it that a blob of this size is stored.
+    /// Sees to it that a blob of this size is stored. Where it is, that is no use of it.
     pub(super) async fn store_in_background(
         &self,
         scope: &Scope,
@@ -121,7 +122,7 @@ impl PullService {
         let wanted = Wanted::in_background(scope.clone(), Arc::clone(upstreams), request, size);
         let (mut last, mut stored) = (FillError::Abandoned, Stored::Already);
         for _ in 0..ENTRIES {
-            if self.shared.store.stat(&digest).await == Some(size) {
+            if matches!(self.shared.store.holds(&digest).await, Ok(Some(held)) if held == size) {
                 return Ok(stored);
             }
             let (follower, is_own) = match self.shared.flights.enter_for(&digest, scope, Purpose::Background) {
@@ -132,15 +133,22 @@ impl PullService {
                 Entry::Follower(follower) => (follower, false),
             };
             match follower.landed().await {
-                Progress::Failed(FillError::Store { .. }) => return Ok(Stored::NoRoom),
+                Progress::Failed(FillError::Store { error: StoreError::Full { .. }, .. }) => return Ok(Stored::NoRoom),
+                // The store fails whoever fetches.
+                Progress::Failed(error @ FillError::Store { .. }) => return Err(PullError::Fill(error)),
                 Progress::Failed(error @ FillError::Upstream(_)) if is_own => {
                     last = error;
                     break;
                 }
                 Progress::Failed(error) => last = error,
-                // All of it came. Where it is not stored, the store could not take it.
-                _ if self.shared.store.stat(&digest).await != Some(size) => return Ok(Stored::NoRoom),
-                _ => stored = Stored::Now,
+                _ => match self.shared.store.holds(&digest).await {
+                    Ok(Some(held)) if held == size => stored = Stored::Now,
+                    // All of it came and was stored. Where it is not there any more, somebody else needed the room.
+                    Ok(_) => return Ok(Stored::NoRoom),
+                    Err(error) => {
+                        return Err(PullError::Fill(FillError::Store { error, prefix: Prefix::nothing(&digest) }));
+                    }
+                },
             }
         }
         match last {

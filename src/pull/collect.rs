@@ -14,6 +14,7 @@ use super::background::Stored;
 use super::error::PullError;
 use super::{PullService, Scope};
 use crate::oci::{Closure, Digest, ImageRef, Manifest, Reference, Tag, WantedPlatform};
+use crate::store::StoreError;
 use crate::upstream::UpstreamSet;
 
 /// How many blobs of an image are fetched at once: as many as most runtimes do.
@@ -41,6 +42,9 @@ pub enum CollectError {
     /// Something of it cannot be fetched.
     #[error("{0}")]
     Pull(#[from] PullError),
+    /// The store fails, for another reason than that it is full.
+    #[error("{0}")]
+    Store(StoreError),
     /// Nothing of it is for a wanted platform.
     #[error("The image is for none of the platforms that are wanted; it has: {}", .has.join(", "))]
     NoSuchPlatform {
@@ -50,7 +54,7 @@ pub enum CollectError {
     /// It is not an image that anybody made in earnest.
     #[error("The image has more than {} manifests", crate::oci::closure::MAX_MANIFESTS)]
     TooLarge,
-    /// The store cannot take it.
+    /// The store has no room for it.
     #[error("Not kept, store full: {missing} of {objects} blobs and manifests found no room within `store.max_size`")]
     Full {
         /// How many were not stored.
@@ -85,6 +89,11 @@ impl PullService {
     ) -> Result<Option<String>, CollectError> {
         let meaning = self.meaning(image).await?;
         let survey = self.survey(image, meaning, platforms).await?;
+        // Who asks for it will come for it: what is here of it counts as used.
+        let content: Vec<Digest> = survey.closure.content().map(|(digest, _)| *digest).collect();
+        for digest in &content {
+            self.shared.store.stat(digest).await;
+        }
         self.fetch_all(&survey, progress).await?;
         Ok(survey.doubt.map(|error| format!("signatures could not be looked for: {error}")))
     }
@@ -174,14 +183,18 @@ impl PullService {
     ) -> Result<(), CollectError> {
         let (of_objects, of_bytes) =
             survey.closure.content().fold((0, 0), |(objects, bytes), (_, size)| (objects + 1, bytes + size));
-        let (mut objects, mut bytes, mut missing) = (0, 0, 0);
+        let (mut objects, mut bytes, mut missing, mut failed) = (0, 0, 0, None);
         let mut kept = |size: u64| {
             objects += 1;
             bytes += size;
             progress(Amount { objects, of_objects, bytes, of_bytes });
         };
         for (digest, size) in survey.closure.manifests() {
-            if self.keeps_manifest(digest).await { kept(*size) } else { missing += 1 }
+            match self.keep_manifest(digest).await {
+                Ok(Stored::Already | Stored::Now) => kept(*size),
+                Ok(Stored::NoRoom) | Err(StoreError::Full { .. }) => missing += 1,
+                Err(error) => failed = Some(CollectError::Store(error)),
+            }
         }
         // The largest last: that many are here is more than that much is.
         let mut blobs: Vec<(Digest, u64)> =
@@ -191,51 +204,59 @@ impl PullService {
             (self.store_in_background(&survey.scope, &survey.upstreams, digest, size).await, size)
         });
         let mut fetches = stream::iter(fetches).buffer_unordered(AT_ONCE);
-        let mut failed = None;
         while let Some((stored, size)) = fetches.next().await {
             match stored {
                 Ok(Stored::Already | Stored::Now) => kept(size),
                 Ok(Stored::NoRoom) => missing += 1,
                 // The others go on: what is here by the next time need not be fetched again.
-                Err(error) => failed = Some(error),
+                Err(error) => failed = Some(error.into()),
             }
         }
         match (failed, missing) {
-            (Some(error), _) => Err(error.into()),
+            (Some(error), _) => Err(error),
             (None, 0) => Ok(()),
             (None, missing) => Err(CollectError::Full { missing, objects: of_objects }),
         }
     }
 
     /// Whether a manifest that was looked into is stored. One that is in memory alone is put where it belongs.
-    async fn keeps_manifest(&self, digest: &Digest) -> bool {
-        if self.shared.store.stat(digest).await.is_some() {
-            return true;
+    async fn keep_manifest(&self, digest: &Digest) -> Result<Stored, StoreError> {
+        if matches!(self.shared.store.holds(digest).await, Ok(Some(_))) {
+            return Ok(Stored::Already);
         }
-        let Some((manifest, _)) = self.shared.library.load(digest).await else { return false };
-        self.shared.store.put(digest, manifest.body.clone()).await.is_ok()
+        // What has left memory as well has found no room when it came.
+        let Some((manifest, _)) = self.shared.library.load(digest).await else { return Ok(Stored::NoRoom) };
+        self.shared.store.put(digest, manifest.body.clone()).await.map(|()| Stored::Now)
     }
 
-    /// What an image meant when that was last known here, whoever can be asked.
-    pub(super) async fn known_meaning(&self, image: &ImageRef, scope: &Scope) -> Option<Digest> {
-        match image.reference() {
-            Reference::Digest(digest) => Some(digest),
-            Reference::Tag(tag) => self.shared.tags.known(scope, &tag).await.map(|known| *known.digest()),
+    /// What an image meant when that was last known here, whoever can be asked. Without a `scope` there is nobody.
+    pub(super) async fn known_meaning(&self, image: &ImageRef, scope: Option<&Scope>) -> Option<Digest> {
+        match (image.reference(), scope) {
+            (Reference::Digest(digest), _) => Some(digest),
+            (Reference::Tag(tag), Some(scope)) => {
+                self.shared.tags.known(scope, &tag).await.map(|known| *known.digest())
+            }
+            (Reference::Tag(tag), None) => {
+                let record = self.shared.store.tags().read(&image.registry, &image.repository, &tag).await;
+                record.map(|record| record.digest)
+            }
         }
     }
 
-    /// As much of what `manifests` stand for as is known here, whoever can be asked.
+    /// As much of what `manifests` stand for as is known here, whoever can be asked; for `scope` to serve, if there is one.
     pub(super) async fn closure_here(
         &self,
         manifests: impl IntoIterator<Item = Digest>,
-        scope: &Scope,
+        scope: Option<&Scope>,
         platforms: &[WantedPlatform],
     ) -> Closure {
         let mut closure = Closure::new(manifests, platforms);
         while let Some(pending) = closure.next_manifest() {
             let Some((manifest, _)) = self.shared.library.load(&pending.digest).await else { continue };
             // The right to it was its own when it was fetched; a crash may have lost that, and not the pin.
-            self.shared.authority.recall(scope, &manifest);
+            if let Some(scope) = scope {
+                self.shared.authority.recall(scope, &manifest);
+            }
             closure.learn(pending, manifest.body.len() as u64, &manifest.view);
         }
         closure

@@ -70,7 +70,9 @@ impl Fill {
         let fetched = timeout(TOTAL_TIMEOUT, self.fetch_right(&mut permit)).await;
         match fetched.unwrap_or(Err(FillError::TooLong(TOTAL_TIMEOUT))) {
             Ok(spool) => {
-                self.keep(spool).await;
+                if let Err(error) = self.keep(spool).await {
+                    permit.not_kept(error);
+                }
                 drop(permit);
             }
             Err(error) => {
@@ -225,14 +227,18 @@ impl Fill {
     }
 
     /// Everybody has the blob by now; only its storage is left. Nothing that fails here reaches a client.
-    async fn keep(&self, spool: Spool) {
+    async fn keep(&self, spool: Spool) -> Result<(), FillError> {
         let (registry, digest, size) = (&self.errand.registry, self.errand.digest(), spool.written());
         match spool.publish().await {
             Ok(()) => {
                 self.errand.metrics.pull.stored.with_label_values(&[registry.as_str()]).inc();
                 tracing::info!(%registry, %digest, bytes = size, "stored");
+                Ok(())
             }
-            Err(error) => tracing::debug!(%registry, %digest, %error, "A blob was served but not stored"),
+            Err(error) => {
+                tracing::debug!(%registry, %digest, %error, "A blob was served but not stored");
+                Err(FillError::Store { error, prefix: Prefix { length: size, digest: *digest } })
+            }
         }
     }
 }

@@ -59,6 +59,8 @@ pub(super) struct Follower {
     ahead: Arc<Semaphore>,
     /// What those offer who follow on behalf of others.
     relief: Relief,
+    /// Why what was fetched could not be stored in the end.
+    unkept: Arc<OnceLock<FillError>>,
 }
 
 impl Follower {
@@ -68,11 +70,16 @@ impl Follower {
         self.purpose != Purpose::Background && *self.on_behalf_of == *scope
     }
 
-    /// Waits until the flight is over, and what it has fetched is stored or will never be.
+    /// Waits until the flight is over, and what it has fetched is stored or will never be: then it has failed, although all
+    /// of it could be read.
     pub(super) async fn landed(mut self) -> Progress {
         // The permit goes last, and with it what could say more.
         while self.progress.changed().await.is_ok() {}
-        self.progress.borrow().clone()
+        let progress = self.progress.borrow().clone();
+        match (progress, self.unkept.get()) {
+            (Progress::Complete(_), Some(error)) => Progress::Failed(error.clone()),
+            (progress, _) => progress,
+        }
     }
 
     /// Where those who follow on behalf of others offer to go on.
@@ -166,8 +173,8 @@ impl Flights {
 
 fn begin(on_behalf_of: Arc<Scope>, purpose: Purpose, relief: Relief) -> (watch::Sender<Progress>, Follower) {
     let (progress, watcher) = watch::channel(Progress::Opening);
-    let (opened, ahead) = (Arc::default(), Arc::new(Semaphore::new(AT_ONCE)));
-    (progress, Follower { on_behalf_of, purpose, progress: watcher, opened, ahead, relief })
+    let (opened, unkept, ahead) = (Arc::default(), Arc::default(), Arc::new(Semaphore::new(AT_ONCE)));
+    (progress, Follower { on_behalf_of, purpose, progress: watcher, opened, ahead, relief, unkept })
 }
 
 /// The duty to fetch one digest. The flight can be joined as long as the permit lives.
@@ -200,6 +207,12 @@ impl Permit {
     /// All `size` bytes may be read: they are the right ones.
     pub(super) fn complete(&self, size: u64) {
         self.progress.send_replace(Progress::Complete(size));
+    }
+
+    /// What was complete could not be stored. It can be read all the same, by those who read it now.
+    pub(super) fn not_kept(&self, error: FillError) {
+        // There is one leader, and it stores once.
+        let _ = self.follower.unkept.set(error);
     }
 
     /// The fetch begins anew: this flight fails with `error`, and another one stands in its place before anybody hears

@@ -26,7 +26,9 @@ impl Store {
     /// The size of a stored blob or manifest in bytes, here or in the bucket. Who asks is about to come for it, so it counts
     /// as used.
     pub async fn stat(&self, digest: &Digest) -> Option<u64> {
-        if let Some(size) = self.stat_here(digest).await {
+        // First: what is found to be there must not go in the next moment.
+        self.disk.index.lock().used(digest, self.disk.clock.now());
+        if let Ok(Some(size)) = self.stat_here(digest).await {
             return Some(size);
         }
         // A failure to look has been counted and logged, and is a miss.
@@ -35,18 +37,28 @@ impl Store {
         Some(size)
     }
 
-    async fn stat_here(&self, digest: &Digest) -> Option<u64> {
-        // First: what is found to be there must not go in the next moment.
-        self.disk.index.lock().used(digest, self.disk.clock.now());
+    /// The same for who looks after content and does not come for it: that is no use of it.
+    ///
+    /// # Errors
+    /// If it cannot be told.
+    pub async fn holds(&self, digest: &Digest) -> Result<Option<u64>, StoreError> {
+        let here = self.stat_here(digest).await;
+        match self.bucket() {
+            Some(bucket) if !matches!(here, Ok(Some(_))) => Box::pin(bucket.stat(digest)).await,
+            _ => here,
+        }
+    }
+
+    async fn stat_here(&self, digest: &Digest) -> Result<Option<u64>, StoreError> {
         let facts = match self.disk.stat(self.disk.layout.blob(digest)).await {
             Err(error) if error.is_not_found() => {
                 self.disk.lost(digest).await;
-                return None;
+                return Ok(None);
             }
-            facts => facts.ok()?,
+            facts => facts?,
         };
         let is_content = facts.is_file && (facts.length > 0 || digest.matches(b""));
-        (is_content && !self.disk.verified.is_condemned(digest, facts.stamp())).then_some(facts.length)
+        Ok((is_content && !self.disk.verified.is_condemned(digest, facts.stamp())).then_some(facts.length))
     }
 }
 

@@ -82,7 +82,7 @@ pub use error::{OpenError, StoreError};
 pub use files::Files;
 pub use holders::Holder;
 pub use links::Links;
-pub use pins::{PinName, PinRecord, PinRoots, Pins, Root};
+pub use pins::{PinName, PinRecord, PinRoots, Pins, PinsOnRecord, Root};
 pub use reclaim::Reclaimed;
 pub use spool::Spool;
 pub use tags::{TagRecord, Tags};

@@ -301,6 +301,22 @@ async fn a_leftover_that_could_not_be_removed_is_not_in_the_way() {
     assert_eq!(store.stat(&digest).await, Some(7));
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_looks_after_content_does_not_use_it() {
+    let root = TempDir::new().unwrap();
+    let store = open(root.path()).await;
+    let digest = Digest::of(b"content");
+    store.put(&digest, Bytes::from_static(b"content")).await.unwrap();
+    let used = || store.disk.index.lock().known(&digest).unwrap().used;
+    let stored = used();
+    tokio::time::advance(std::time::Duration::from_secs(60 * 60)).await;
+    assert_eq!(store.holds(&digest).await.unwrap(), Some(7));
+    assert_eq!(used(), stored);
+    assert_eq!(store.stat(&digest).await, Some(7));
+    assert!(used() > stored);
+    assert_eq!(store.holds(&Digest::of(b"other")).await.unwrap(), None);
+}
+
 #[tokio::test]
 async fn leftovers_go_at_start_and_foreign_files_stay() {
     let root = TempDir::new().unwrap();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -167,15 +168,26 @@ async fn c12_two_that_make_room_at_once_do_no_harm() {
     }
 }
 
+/// The records of a pin of an image, and of what came of it.
+fn pin_of(tag: &str, package: &Package) -> (Bytes, Bytes) {
+    let image = format!("up.test/{REPOSITORY}:{tag}");
+    let pin = json!({ "since": 1, "images": [image] });
+    let roots = json!({ "roots": { image: { "digest": package.digest(), "whole_at": 1 } } });
+    (pin.to_string().into(), roots.to_string().into())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_pinned_through_any_replica_does_not_go() {
     let upstream = ScriptedUpstream::start().await;
     let (bucket, packages) = with_ten_images(&upstream).await;
     for (number, (tag, package)) in packages.iter().enumerate().filter(|(number, _)| [1, 4].contains(number)) {
-        let image = format!("up.test/{REPOSITORY}:{tag}");
-        let roots = json!({ "roots": { image: { "digest": package.digest(), "whole_at": 1 } } });
-        bucket.plant(&format!("pins/_roots/pin-{number}"), roots.to_string().into());
+        let (pin, roots) = pin_of(tag, package);
+        bucket.plant(&format!("pins/pin-{number}"), pin);
+        bucket.plant(&format!("pins/_roots/pin-{number}"), roots);
     }
+    // What came of a pin that is gone keeps nothing.
+    let (tag, package) = &packages[7];
+    bucket.plant("pins/_roots/gone", pin_of(tag, package).1);
     let weir = TestWeir::before_with(&upstream, bounded(&bucket, "3MiB")).await;
     weir.metric_reaches(EVICTED, &[], 8).await;
     eventually("nothing more has to go", async || weir.metric("weir_bucket_bytes", &[]).await == bytes(&bucket)).await;
@@ -188,10 +200,19 @@ async fn what_is_pinned_through_any_replica_does_not_go() {
 async fn where_nobody_can_tell_what_is_pinned_nothing_goes() {
     let upstream = ScriptedUpstream::start().await;
     let (bucket, packages) = with_ten_images(&upstream).await;
-    bucket.plant("pins/_roots/some", "{}".into());
+    // Of a registry that is not configured: nothing new comes of it.
+    bucket.plant("pins/some", r#"{"since":1,"images":["elsewhere.test/a/b:1"]}"#.into());
+    bucket.plant("pins/_roots/some", r#"{"roots":{}}"#.into());
     bucket.fault_path("/pins/_roots/some", Fault::Refuse(403, "AccessDenied"));
     let weir = TestWeir::before_with(&upstream, bounded(&bucket, "3MiB")).await;
-    weir.metric_reaches("weir_store_errors_total", &[("operation", "get"), ("kind", "denied")], 1).await;
+    // Who keeps the image looks, and who makes room.
+    weir.metric_reaches("weir_store_errors_total", &[("operation", "get"), ("kind", "denied")], 2).await;
+    assert_eq!((kept(&bucket, &packages).len(), bucket.count(Operation::Delete)), (10, 0));
+    // Nor where what can be read is torn.
+    bucket.mend();
+    bucket.plant("pins/_roots/some", r#"{"roots":{"#.into());
+    let weir = weir.restart_with(json!({})).await;
+    weir.metric_reaches("weir_store_errors_total", &[("operation", "get"), ("kind", "unexpected")], 1).await;
     assert_eq!((kept(&bucket, &packages).len(), bucket.count(Operation::Delete)), (10, 0));
 }
 

@@ -1,6 +1,7 @@
 //! Pinned images: here, kept and served, whoever needs their room and whatever upstreams say.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -10,6 +11,7 @@ use crate::support::MIB;
 use crate::support::blob::{Blob, blob_of};
 use crate::support::bucket::{Fault as BucketFault, S3Server};
 use crate::support::eventually;
+use crate::support::faulty_files::{EIO, FaultyFiles, Operation};
 use crate::support::images::{Package, artifact, demo, image, index};
 use crate::support::process::{Said, WeirProcess, weir};
 use crate::support::upstream::{Fault, Kind, Requests, ScriptedUpstream};
@@ -169,6 +171,120 @@ async fn a_pinned_image_is_served_after_a_restart_although_upstream_has_deleted_
     setup.weir.manifest(REPOSITORY, "v1").await.assert_error(404, "MANIFEST_UNKNOWN");
     let again = setup.weir(&["unpin", &name("v1")]).await;
     assert_eq!((again.code, again.err.contains("is not pinned")), (1, true), "{}", again.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_cannot_be_read_costs_nothing_that_is_pinned() {
+    let setup = Setup::new().await;
+    let package = demo(1);
+    setup.upstream.push(REPOSITORY, "v1", &package);
+    setup.upstream.push(REPOSITORY, "v2", &demo(2));
+    assert_eq!(setup.pin(&[&name("v1"), "--name", "base"]).await.code, 0);
+    let protected = async |setup: &Setup| setup.weir.metric("weir_pinned_objects", &[]).await;
+    let ready = async |setup: &Setup| {
+        setup.weir.send(setup.weir.client().get(setup.weir.admin_url("/readyz?verbose"))).await.text()
+    };
+    let one = protected(&setup).await;
+    let record = setup.weir.store_path().join("pins/base");
+    let text = std::fs::read(&record).unwrap();
+    std::fs::remove_file(&record).unwrap();
+    std::fs::create_dir(&record).unwrap();
+    // Whoever pins has the records read again.
+    assert_eq!(setup.pin(&[&name("v2"), "--name", "other"]).await.code, 0);
+    let both = protected(&setup).await;
+    assert!(one > 0 && both > one, "{one}, {both}");
+    assert_eq!(setup.pinned(&name("v1")).await["state"], "whole");
+    let said = ready(&setup).await;
+    assert!(said.contains("[-]pins degraded: 1 pins have records that cannot be read; base is one"), "{said}");
+    // A process that never knew what is wanted keeps what was whole.
+    let setup = setup.restart_with(json!({})).await;
+    eventually("all of it is protected", async || protected(&setup).await == both).await;
+    std::fs::remove_dir(&record).unwrap();
+    std::fs::write(&record, text).unwrap();
+    assert_eq!(setup.pin(&[&name("v2"), "--name", "other"]).await.code, 0);
+    eventually("the pin is known", async || setup.pinned(&name("v1")).await["kept"] == json!(package.digest())).await;
+    assert_eq!(protected(&setup).await, both);
+    let said = ready(&setup).await;
+    assert!(!said.contains("cannot be read"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_of_a_pin_is_written_at_a_later_look_where_it_could_not_be() {
+    let not_found = json!({ "tags": { "on_upstream_not_found": "not_found", "max_stale": "1s" } });
+    let setup = Setup::with(not_found).await;
+    let package = demo(1);
+    setup.upstream.push(REPOSITORY, "v1", &package);
+    let directory = setup.weir.store_path().join("pins/_roots");
+    std::fs::create_dir_all(directory.parent().unwrap()).unwrap();
+    std::fs::write(&directory, "in the way").unwrap();
+    assert_eq!(setup.pin(&[&name("v1"), "--name", "base"]).await.code, 0);
+    std::fs::remove_file(&directory).unwrap();
+    assert_eq!(setup.pin(&[&name("v1"), "--name", "base"]).await.code, 0);
+    assert!(directory.join("base").exists());
+    setup.upstream.fault(Requests::all(), Fault::Status(StatusCode::NOT_FOUND));
+    let setup = setup.restart_with(json!({})).await;
+    eventually("the pin is known", async || setup.pinned(&name("v1")).await["kept"] == json!(package.digest())).await;
+    setup.assert_pullable("v1", &package).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pinned_image_is_not_called_whole_before_all_of_it_was_found() {
+    let setup = Setup::new().await;
+    let package = large(1, 2);
+    setup.upstream.push(REPOSITORY, "v1", &package);
+    assert_eq!(setup.pin(&[&name("v1")]).await.code, 0);
+    let missing = package.children[0].blobs.last().unwrap().digest();
+    std::fs::remove_file(stored_file(setup.weir.store_path(), missing)).unwrap();
+    // The tag is gone for now, and for long nothing is said of what may stand beside the image.
+    setup.upstream.fault(Requests::manifest("v1"), Fault::Status(StatusCode::NOT_FOUND));
+    setup.upstream.fault(Requests::blob(missing), Fault::Status(StatusCode::INTERNAL_SERVER_ERROR));
+    let gate = setup.upstream.hold_head(Requests::manifest(format!("sha256-{}.sig", package.digest().hex())));
+    let setup = setup.restart_with(json!({})).await;
+    gate.reached().await;
+    assert_eq!(setup.pinned(&name("v1")).await["state"], "waiting");
+    gate.open();
+    let said = setup.pin(&[&name("v1")]).await;
+    assert_eq!(said.code, 4, "{}{}", said.out, said.err);
+    assert_eq!(setup.pinned(&name("v1")).await["state"], "failed");
+    setup.upstream.heal();
+    assert_eq!(setup.pin(&[&name("v1")]).await.code, 0);
+    assert!(setup.weir.is_stored(missing));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_fails_is_not_called_full() {
+    for operation in [Operation::Create, Operation::Rename] {
+        let (setup, files) = (Setup::new().await, FaultyFiles::new());
+        setup.upstream.push(REPOSITORY, "v1", &demo(1));
+        let setup = Setup { weir: setup.weir.restart_on(Arc::clone(&files)).await, ..setup };
+        files.fail(operation, EIO);
+        let said = setup.weir(&["prefetch", &name("v1")]).await;
+        assert_eq!(said.code, 4, "{operation:?}: {}", said.out);
+        assert!(said.out.contains("The store") && !said.out.contains("store full"), "{operation:?}: {}", said.out);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_pinned_of_a_registry_that_is_not_configured_any_more_stays() {
+    let setup = Setup::new().await;
+    setup.upstream.push(REPOSITORY, "v1", &demo(1));
+    assert_eq!(setup.pin(&[&name("v1")]).await.code, 0);
+    let protected = async |setup: &Setup| setup.weir.metric("weir_pinned_objects", &[]).await;
+    let all = protected(&setup).await;
+    assert!(all > 0);
+    let Setup { upstream, mut weir, desk } = setup;
+    weir.drain().await;
+    let store = tempfile::tempdir().unwrap();
+    std::fs::remove_dir(store.path()).unwrap();
+    std::fs::rename(weir.store_path(), store.path()).unwrap();
+    let elsewhere = json!({
+        "server": { "default_registry": "elsewhere.test" },
+        "registries": { "elsewhere.test": registry(&[&upstream]) },
+    });
+    let weir = TestWeir::start_in(store, elsewhere).await;
+    let setup = Setup { upstream, weir, desk };
+    eventually("the pin was looked at", async || setup.pinned(&name("v1")).await["state"] == "failed").await;
+    assert_eq!(protected(&setup).await, all);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! The work behind pins: a task for each image, which sees to it that all of it is here and stays current.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,7 +13,7 @@ use super::state::{Consequences, Key, Pinned};
 use crate::oci::{Closure, ImageRef, WantedPlatform};
 use crate::pull::PullService;
 use crate::pull::collect::{CollectError, Survey};
-use crate::store::{PinName, PinRecord, PinRoots, Root, StoreError};
+use crate::store::{PinName, PinRecord, PinRoots, PinsOnRecord, Root, StoreError};
 use crate::telemetry::metrics::PinMetrics;
 use crate::upstream::{equal_jitter, fraction};
 
@@ -69,8 +69,9 @@ impl Keeper {
             {
                 let _records = self.records.lock().await;
                 // What fails is counted and logged by the store, and what was known counts on.
-                if let Ok(records) = self.service.shared.store.pins().all().await {
-                    self.take_over(records, &mut tasks).await;
+                match self.service.shared.store.pins().all().await {
+                    Ok(found) => self.take_over(found, &mut tasks).await,
+                    Err(error) => self.pinned.cannot_read(Some(format!("the pins cannot be listed: {error}"))),
                 }
             }
             tokio::select! {
@@ -97,6 +98,8 @@ impl Keeper {
     pub async fn unpin(&self, name: &PinName) -> Result<bool, StoreError> {
         let _records = self.records.lock().await;
         let removed = self.service.shared.store.pins().remove(name).await?;
+        // Who pins it anew finds nothing of it on record.
+        self.pinned.has_noted(name, PinRoots::default());
         self.wake.notify_one();
         Ok(removed)
     }
@@ -116,24 +119,62 @@ impl Keeper {
         self.pinned.report(&(name.clone(), image.clone()))
     }
 
-    /// Why not all that is pinned is kept, if it is not.
+    /// Why not all that is pinned is kept, or nobody can tell, if that is so.
     pub fn trouble(&self) -> Option<String> {
-        let (count, one) = self.pinned.not_kept()?;
-        Some(format!("{count} pinned images are not kept, store full; {one} is one"))
+        let not_kept = self.pinned.not_kept();
+        let not_kept =
+            not_kept.map(|(count, one)| format!("{count} pinned images are not kept, store full; {one} is one"));
+        let troubles: Vec<String> = not_kept.into_iter().chain(self.pinned.unread()).collect();
+        (!troubles.is_empty()).then(|| troubles.join("; "))
     }
 
-    async fn take_over(&self, records: BTreeMap<PinName, PinRecord>, tasks: &mut HashMap<Key, AbortOnDropHandle<()>>) {
-        let new = self.pinned.take_over(records);
-        tasks.retain(|key, _| self.pinned.report(key).is_some());
-        // What was whole before is protected before anything is fetched.
-        let mut roots = HashMap::new();
-        for (key, _) in &new {
-            if !roots.contains_key(&key.0) {
-                roots.insert(key.0.clone(), self.service.shared.store.pins().roots(&key.0).await);
+    /// What is on record is what is pinned from now on; what cannot be read stays as it was known.
+    async fn take_over(&self, found: PinsOnRecord, tasks: &mut HashMap<Key, AbortOnDropHandle<()>>) {
+        let PinsOnRecord { mut records, mut unread } = found;
+        let pins = self.service.shared.store.pins();
+        let mut spared = HashSet::new();
+        for name in unread.keys() {
+            if let Some(known) = self.pinned.record(name) {
+                records.insert(name.clone(), known);
+            } else if !records.contains_key(name) {
+                spared.extend(pins.content(name).await);
             }
-            let root = roots.get(&key.0).and_then(|roots: &PinRoots| roots.roots.get(&key.1));
-            self.recall(key, root).await;
         }
+        let new = self.pinned.take_over(records);
+        self.pinned.spare(spared);
+        tasks.retain(|key, _| self.pinned.report(key).is_some());
+        // What was whole before is protected before anything is fetched; also where that can be read only now.
+        let mut roots = HashMap::new();
+        let earlier = self.pinned.not_recalled().into_iter().map(|key| (key, false));
+        let keys: Vec<(Key, bool)> = new.iter().map(|(key, _)| (key.clone(), true)).chain(earlier).collect();
+        for &(ref key, is_new) in &keys {
+            if !roots.contains_key(&key.0) {
+                let read = pins.roots(&key.0).await;
+                if let Err(error) = &read {
+                    unread.insert(key.0.clone(), error.to_string());
+                }
+                roots.insert(key.0.clone(), read.ok());
+            }
+            let Some(roots) = &roots[&key.0] else {
+                self.pinned.set_recalled(key, false);
+                if is_new {
+                    self.recall(key, None).await;
+                }
+                continue;
+            };
+            self.pinned.set_recalled(key, true);
+            if is_new && self.service.shared.store.bucket().is_none() {
+                // With a bucket nobody can tell which of the two it was read from.
+                self.pinned.has_noted(&key.0, roots.clone());
+            }
+            let root = roots.roots.get(&key.1);
+            if is_new || root.is_some() {
+                self.recall(key, root).await;
+            }
+        }
+        self.pinned.cannot_read(unread.iter().next().map(|(name, error)| {
+            format!("{} pins have records that cannot be read; {name} is one: {error}", unread.len())
+        }));
         self.settle();
         for (key, now) in new {
             let task = self.service.shared.tasks.spawn(self.clone().look_after(key.clone(), now));
@@ -144,14 +185,14 @@ impl Keeper {
     /// What is known of an image that was pinned before: what was whole, else what of it may be here.
     async fn recall(&self, key: &Key, root: Option<&Root>) {
         let service = self.service.in_force();
-        // Of a registry that is not configured any more nothing can be served.
-        let Ok((scope, _)) = service.place_of(&key.1) else { return };
+        // Of a registry that is not configured any more nothing can be served, and what is here stays.
+        let scope = service.place_of(&key.1).map(|(scope, _)| scope).ok();
         let platforms = self.platforms(key);
         if let Some(root) = root {
-            let closure = service.closure_here(root.manifests(), &scope, &platforms).await;
-            self.pinned.hold(key, root.clone(), Arc::new(closure));
-        } else if let Some(digest) = service.known_meaning(&key.1, &scope).await {
-            let closure = service.closure_here([digest], &scope, &platforms).await;
+            let closure = service.closure_here(root.manifests(), scope.as_ref(), &platforms).await;
+            self.pinned.recall(key, root.clone(), Arc::new(closure));
+        } else if let Some(digest) = service.known_meaning(&key.1, scope.as_ref()).await {
+            let closure = service.closure_here([digest], scope.as_ref(), &platforms).await;
             self.pinned.plan(key, Some(Arc::new(closure)));
         }
     }
@@ -167,6 +208,8 @@ impl Keeper {
             let Ok(place) = self.places.acquire().await else { return };
             let all = looked.is_none_or(|looked: Instant| looked.elapsed() >= LOOK_AGAIN);
             let outcome = self.look(&key, all).await;
+            // Once more, if that has failed before.
+            self.note(&key.0).await;
             drop(place);
             self.settle();
             let pause = match outcome {
@@ -194,17 +237,17 @@ impl Keeper {
         let service = self.service.in_force();
         let (turn, held, platforms) = (self.pinned.turn(key), self.pinned.held(key), self.platforms(key));
         let before = held.as_ref().map(|(root, _)| root);
-        let meaning = match (service.meaning(&key.1).await, before) {
-            (Ok(digest), _) => digest,
-            // What is kept stays: whether the rest of it is here can still be seen.
-            (Err(error), Some(root)) => {
-                self.pinned.set_state(key, turn, PinState::Whole, Some(format!("Served as it was kept: {error}")));
-                root.digest
-            }
+        let (meaning, as_kept) = match (service.meaning(&key.1).await, before) {
+            (Ok(digest), _) => (digest, None),
+            // What is kept stays: whether all of it is here can still be seen.
+            (Err(error), Some(root)) => (root.digest, Some(format!("Served as it was kept: {error}"))),
             (Err(error), None) => return self.failed(key, turn, &error.into()),
         };
         let before = before.filter(|root| root.digest == meaning);
         if !all && before.is_some() && self.is_whole(key) {
+            if as_kept.is_some() {
+                self.pinned.set_state(key, turn, PinState::Whole, as_kept);
+            }
             return Ok(Looked::AtTag);
         }
         let mut survey = match service.survey(&key.1, meaning, &platforms).await {
@@ -214,7 +257,7 @@ impl Keeper {
         // What signed it once belongs to it, whoever can still say so.
         let root = merged(&survey, before);
         if before.is_some() {
-            survey.closure = service.closure_here(root.manifests(), &survey.scope, &platforms).await;
+            survey.closure = service.closure_here(root.manifests(), Some(&survey.scope), &platforms).await;
         }
         let closure = Arc::new(survey.closure.clone());
         self.pinned.plan(key, Some(Arc::clone(&closure)));
@@ -226,7 +269,8 @@ impl Keeper {
         }
         match service.fetch_all(&survey, &|amount| self.pinned.progress(key, amount)).await {
             Ok(()) => {
-                let note = survey.doubt.as_ref().map(|error| format!("Signatures could not be looked for: {error}"));
+                let doubt = survey.doubt.as_ref().map(|error| format!("Signatures could not be looked for: {error}"));
+                let note = as_kept.or(doubt);
                 self.found_whole(key, root, before, closure).await;
                 self.pinned.set_state(key, turn, PinState::Whole, note);
                 Ok(Looked::AtAll)
@@ -245,11 +289,19 @@ impl Keeper {
             let (pin, image, digest, bytes) = (&key.0, &key.1, root.digest, content_bytes(&closure));
             tracing::info!(%pin, %image, %digest, bytes, "A pinned image is here");
         }
+        // What has not changed since has been whole for as long.
+        let root = before.filter(|_| !is_new).cloned().unwrap_or(root);
         self.pinned.hold(key, root, closure);
-        if is_new {
-            let _writing = self.writing.lock().await;
-            // Counted and logged by the store; what is here is protected all the same, until a restart.
-            let _ = self.service.shared.store.pins().write_roots(&key.0, &self.pinned.roots(&key.0)).await;
+        self.note(&key.0).await;
+    }
+
+    /// Writes what came of a pin, unless that is what has been written.
+    async fn note(&self, name: &PinName) {
+        let _writing = self.writing.lock().await;
+        let Some(roots) = self.pinned.to_note(name) else { return };
+        // Failures are counted and logged by the store; what is here is protected all the same, until a restart.
+        if self.service.shared.store.pins().write_roots(name, &roots).await.is_ok() {
+            self.pinned.has_noted(name, roots);
         }
     }
 

@@ -1,6 +1,6 @@
 //! What is known of pinned images, and what follows from it. No I/O and no clock.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -30,6 +30,8 @@ struct Image {
     now: Arc<Notify>,
     /// How often that was asked for.
     turn: u64,
+    /// Whether it could be read what was whole before.
+    is_recalled: bool,
 }
 
 impl Image {
@@ -48,6 +50,12 @@ pub(super) struct Pinned(Mutex<Inner>);
 struct Inner {
     records: BTreeMap<PinName, PinRecord>,
     images: HashMap<Key, Image>,
+    /// What has been written of what came of pins.
+    noted: HashMap<PinName, PinRoots>,
+    /// What stays besides: the content of pins whose records could never be read.
+    spared: HashSet<Digest>,
+    /// What cannot be read, in words.
+    unread: Option<String>,
     /// For how many bytes the consequences were last drawn; `None` if something has changed since.
     settled: Option<u64>,
 }
@@ -65,7 +73,7 @@ enum Changed {
 #[derive(Debug)]
 pub(super) struct Consequences {
     /// What is not to be evicted.
-    pub(super) protected: std::collections::HashSet<Digest>,
+    pub(super) protected: HashSet<Digest>,
     pub(super) board: Kept,
 }
 
@@ -89,6 +97,7 @@ impl Pinned {
                 }
             }
         }
+        inner.noted.retain(|name, _| records.contains_key(name));
         inner.records = records;
         let all = inner
             .records
@@ -105,6 +114,7 @@ impl Pinned {
                 next: None,
                 now: Arc::clone(&now),
                 turn: 0,
+                is_recalled: true,
             };
             inner.images.insert(key.clone(), image).is_none().then_some((key, now))
         });
@@ -147,6 +157,46 @@ impl Pinned {
         });
     }
 
+    /// `root` and `closure` are what was here of an image before, unless more is known by now.
+    pub(super) fn recall(&self, key: &Key, root: Root, closure: Arc<Closure>) {
+        self.change_image(key, |image| {
+            image.held.get_or_insert((root, closure));
+            Changed::Content
+        });
+    }
+
+    /// Whether it could be read what was whole of an image before.
+    pub(super) fn set_recalled(&self, key: &Key, is_recalled: bool) {
+        self.change_image(key, |image| {
+            image.is_recalled = is_recalled;
+            Changed::Words
+        });
+    }
+
+    /// The images of which that could not be read.
+    pub(super) fn not_recalled(&self) -> Vec<Key> {
+        let inner = self.0.lock();
+        let missing = inner.images.iter().filter(|(_, image)| !image.is_recalled);
+        missing.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Exactly this stays, besides what is known of pins.
+    pub(super) fn spare(&self, content: HashSet<Digest>) {
+        let mut inner = self.0.lock();
+        if inner.spared != content {
+            (inner.spared, inner.settled) = (content, None);
+        }
+    }
+
+    /// What of the records of pins cannot be read, in words.
+    pub(super) fn cannot_read(&self, what: Option<String>) {
+        self.0.lock().unread = what;
+    }
+
+    pub(super) fn unread(&self) -> Option<String> {
+        self.0.lock().unread.clone()
+    }
+
     /// `next` is to take the place of what was whole. `None`: it is not.
     pub(super) fn plan(&self, key: &Key, next: Option<Arc<Closure>>) {
         self.change_image(key, |image| {
@@ -183,11 +233,25 @@ impl Pinned {
         }
     }
 
-    /// What came of a pin, for the record.
-    pub(super) fn roots(&self, name: &PinName) -> PinRoots {
+    /// What came of a pin, for the record. `None` if it is on record, and while the record may know more.
+    pub(super) fn to_note(&self, name: &PinName) -> Option<PinRoots> {
         let inner = self.0.lock();
-        let held = inner.images.iter().filter(|((of, _), _)| of == name);
-        PinRoots { roots: held.filter_map(|((_, image), kept)| Some((image.clone(), kept.held.clone()?.0))).collect() }
+        if !inner.records.contains_key(name) {
+            return None;
+        }
+        let images: Vec<_> = inner.images.iter().filter(|((of, _), _)| of == name).collect();
+        if images.iter().any(|(_, image)| image.held.is_none() && !image.is_recalled) {
+            return None;
+        }
+        let held = images.iter().filter_map(|((_, image), kept)| Some((image.clone(), kept.held.clone()?.0)));
+        let roots = PinRoots { roots: held.collect() };
+        let is_noted = inner.noted.get(name).map_or(roots.roots.is_empty(), |noted| *noted == roots);
+        (!is_noted).then_some(roots)
+    }
+
+    /// That is on record now.
+    pub(super) fn has_noted(&self, name: &PinName, roots: PinRoots) {
+        self.0.lock().noted.insert(name.clone(), roots);
     }
 
     /// All pins, the oldest first.
@@ -244,9 +308,9 @@ impl Pinned {
         let held = order.iter().filter_map(|(_, key)| Some(((*key, false), &inner.images[*key].held.as_ref()?.1)));
         let next = order.iter().filter_map(|(_, key)| Some(((*key, true), inner.images[*key].next.as_ref()?)));
         let wanted = held.chain(next).map(|(key, closure)| (key, closure.content()));
-        let (fit, protected) = fitting(wanted, room);
-        let fit: std::collections::HashSet<(Key, bool)> =
-            fit.into_iter().map(|(key, is_next)| (key.clone(), is_next)).collect();
+        let (fit, mut protected) = fitting(wanted, room);
+        protected.extend(&inner.spared);
+        let fit: HashSet<(Key, bool)> = fit.into_iter().map(|(key, is_next)| (key.clone(), is_next)).collect();
         let mut board = Kept::default();
         for (key, image) in &mut inner.images {
             if let Some((root, _)) = &image.held {
@@ -345,7 +409,28 @@ mod tests {
         pinned.hold(&key("a"), root("a"), closure("a", 1));
         assert!(pinned.take_over(BTreeMap::from([record(1, "b")])).is_empty(), "what is known is not new");
         assert!(pinned.report(&key("a")).is_none() && pinned.settle(u64::MAX).unwrap().protected.is_empty());
-        assert!(pinned.roots(&key("a").0).roots.is_empty());
+        assert_eq!(pinned.to_note(&key("a").0), None);
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_neither_forgotten_nor_written_over() {
+        let pinned = Pinned::default();
+        pinned.take_over(BTreeMap::from([record(1, "a")]));
+        let name = key("a").0;
+        pinned.set_recalled(&key("a"), false);
+        assert_eq!((pinned.not_recalled(), pinned.to_note(&name)), (vec![key("a")], None));
+        pinned.hold(&key("a"), root("new"), closure("new", 1));
+        pinned.recall(&key("a"), root("old"), closure("old", 1));
+        let roots = pinned.to_note(&name).unwrap();
+        assert_eq!(roots.roots[&key("a").1], root("new"), "what is known by now is not taken back");
+        assert!(pinned.to_note(&name).is_some(), "not before it is written");
+        pinned.has_noted(&name, roots);
+        assert_eq!(pinned.to_note(&name), None);
+        let spared = Digest::of(b"spared");
+        pinned.spare(HashSet::from([spared]));
+        assert!(pinned.settle(u64::MAX).unwrap().protected.contains(&spared));
+        pinned.spare(HashSet::new());
+        assert!(!pinned.settle(u64::MAX).unwrap().protected.contains(&spared));
     }
 
     #[test]

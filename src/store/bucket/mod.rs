@@ -131,6 +131,11 @@ impl Bucket {
         Ok(Some(record.into()))
     }
 
+    /// The record of this name is there, and nobody can tell what it says.
+    pub(super) fn makes_no_sense(&self, name: &str, error: &serde_json::Error) -> StoreError {
+        self.failed("get", Failure::new(FailureKind::Unexpected, format!("the record {name} makes no sense: {error}")))
+    }
+
     /// Whether there is a record.
     pub(super) async fn has_record(&self, path: &Path) -> Result<bool, StoreError> {
         let options = GetOptions { head: true, ..GetOptions::default() };

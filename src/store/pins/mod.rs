@@ -12,7 +12,7 @@ mod record;
 mod seed;
 mod shared;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,11 +23,21 @@ use serde::de::DeserializeOwned;
 use super::Disk;
 use super::error::StoreError;
 use super::eviction::read_whole;
+use crate::oci::Digest;
 
 pub use record::{InvalidPinName, PinName, PinRecord, PinRoots, Root};
 
 /// The largest record that is read: ten thousand images.
 pub(super) const MAX_RECORD_BYTES: usize = 4 * 1024 * 1024;
+
+/// The pins that are on record.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PinsOnRecord {
+    /// What could be read.
+    pub records: BTreeMap<PinName, PinRecord>,
+    /// Those that are there and cannot be read now, with the reason: what was known of them counts on.
+    pub unread: BTreeMap<PinName, String>,
+}
 
 /// The pins of a store.
 #[derive(Debug, Clone)]
@@ -44,10 +54,21 @@ impl Pins {
     ///
     /// # Errors
     /// If nobody can tell which pins there are.
-    pub async fn all(&self) -> Result<BTreeMap<PinName, PinRecord>, StoreError> {
-        self.share().await;
+    pub async fn all(&self) -> Result<PinsOnRecord, StoreError> {
+        let unread_there = self.share().await;
         let disk = Arc::clone(&self.disk);
-        self.disk.pool.run("list", move || disk.pin_records()).await.inspect_err(|error| self.disk.health.record(error))
+        let listed = self.disk.pool.run("list", move || disk.pin_records()).await;
+        let mut pins = listed.inspect_err(|error| self.disk.health.record(error))?;
+        pins.unread.extend(unread_there);
+        Ok(pins)
+    }
+
+    /// What is here of all that was whole of a pin, for whichever platform: what is to be protected where only the pin's
+    /// own record cannot be read.
+    pub async fn content(&self, name: &PinName) -> HashSet<Digest> {
+        let roots = self.roots(name).await.unwrap_or_default();
+        let disk = Arc::clone(&self.disk);
+        self.disk.pool.run("read", move || Ok(disk.content_of(&roots))).await.unwrap_or_default()
     }
 
     /// Pins what `record` says, in place of what had the name. On return it is there for good.
@@ -79,18 +100,28 @@ impl Pins {
         Ok(removed.inspect_err(|error| self.disk.health.record(error))? || was_shared)
     }
 
-    /// What came of a pin so far. What cannot be read is not known.
-    pub async fn roots(&self, name: &PinName) -> PinRoots {
+    /// What came of a pin so far. What makes no sense is not known, and will be written anew.
+    ///
+    /// # Errors
+    /// If there may be more than can be read now.
+    pub async fn roots(&self, name: &PinName) -> Result<PinRoots, StoreError> {
         let (disk, path) = (Arc::clone(&self.disk), self.disk.layout.pin_roots(name));
-        let here = self.disk.pool.run("read", move || Ok(disk.read_json(&path))).await.ok().flatten();
+        let read = move || match disk.read_json(&path) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
+            read => read,
+        };
+        let here = self.disk.pool.run("read", read).await.inspect_err(|error| self.disk.health.record(error))?;
         self.with_shared_roots(name, here.unwrap_or_default()).await
     }
 
     /// Remembers what came of a pin.
+    ///
+    /// # Errors
+    /// If it is not here or not in the bucket: then it is to be written again.
     pub async fn write_roots(&self, name: &PinName, roots: &PinRoots) -> Result<(), StoreError> {
-        self.write_record(self.disk.layout.pin_roots(name), roots).await?;
-        self.share_roots(name, roots).await;
-        Ok(())
+        let here = self.write_record(self.disk.layout.pin_roots(name), roots).await;
+        let there = self.share_roots(name, roots).await;
+        here.and(there)
     }
 
     async fn write_record<T: Serialize + Sync>(&self, path: PathBuf, record: &T) -> Result<(), StoreError> {
@@ -105,34 +136,37 @@ impl Pins {
 
 impl Disk {
     /// The pins on record here. Blocks.
-    fn pin_records(&self) -> io::Result<BTreeMap<PinName, PinRecord>> {
-        let mut pins = BTreeMap::new();
+    fn pin_records(&self) -> io::Result<PinsOnRecord> {
+        let mut pins = PinsOnRecord::default();
         // Those that are here alone come last, and count.
         for directory in [self.layout.shared_pins(), self.layout.pins()] {
             for name in self.files.list(&directory)? {
                 let Ok(name) = name.parse::<PinName>() else { continue };
-                if let Some(record) = self.read_json(&directory.join(name.as_str())) {
-                    pins.insert(name, record);
+                match self.read_json(&directory.join(name.as_str())) {
+                    Ok(Some(record)) => {
+                        pins.unread.remove(&name);
+                        pins.records.insert(name, record);
+                    }
+                    // Taken away since it was listed.
+                    Ok(None) => {}
+                    Err(error) => drop(pins.unread.insert(name, error.to_string())),
                 }
             }
         }
         Ok(pins)
     }
 
-    /// A record, if it can be read. Blocks.
-    fn read_json<T: DeserializeOwned>(&self, path: &Path) -> Option<T> {
-        let text = match read_whole(&self.files, path, MAX_RECORD_BYTES) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "A record of a pin cannot be read");
-                return None;
-            }
+    /// A record; `None` if there is none, and only then. What fails is logged. Blocks.
+    fn read_json<T: DeserializeOwned>(&self, path: &Path) -> io::Result<Option<T>> {
+        let no_sense = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+        let read = match read_whole(&self.files, path, MAX_RECORD_BYTES) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read.and_then(|text| serde_json::from_slice(&text).map_err(no_sense)),
         };
-        let parsed = serde_json::from_slice(&text);
-        parsed
-            .inspect_err(|error| tracing::warn!(path = %path.display(), %error, "A record of a pin makes no sense"))
-            .ok()
+        let logged = |error: &io::Error| {
+            tracing::warn!(path = %path.display(), %error, "A record of a pin cannot be read, and counts as last known");
+        };
+        read.map(Some).inspect_err(logged)
     }
 
     /// Puts a record where it belongs, in place of what was there. Blocks.

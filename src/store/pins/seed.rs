@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{PinRecord, PinRoots};
+use super::{PinName, PinRecord, PinRoots, Root};
 use crate::oci::{Closure, Digest, ImageRef, MAX_MANIFEST_BYTES, Manifest, Reference, WantedPlatform};
 use crate::store::Disk;
 use crate::store::eviction::read_whole;
@@ -17,16 +17,24 @@ impl Disk {
             Err(error) => return tracing::warn!(%error, "The pins cannot be listed"),
         };
         let mut pinned = HashSet::new();
-        for (name, PinRecord { images, platforms, .. }) in &pins {
-            let PinRoots { roots } = self.read_json(&self.layout.pin_roots(name)).unwrap_or_default();
+        for (name, PinRecord { images, platforms, .. }) in &pins.records {
+            let PinRoots { roots } = self.roots_here(name);
             for image in images {
                 let known = roots.get(image).map(|root| root.manifests().collect());
                 let begin = known.unwrap_or_else(|| self.meaning(image).into_iter().collect::<Vec<_>>());
                 pinned.extend(self.closure_here(begin, platforms).content().map(|(digest, _)| *digest));
             }
         }
-        if !pins.is_empty() {
-            tracing::info!(pins = pins.len(), objects = pinned.len(), "Protected what is pinned");
+        // What they are for cannot be told now, and what was whole of them can.
+        for name in pins.unread.keys() {
+            pinned.extend(self.content_of(&self.roots_here(name)));
+        }
+        if !pinned.is_empty() {
+            tracing::info!(
+                pins = pins.records.len() + pins.unread.len(),
+                objects = pinned.len(),
+                "Protected what is pinned"
+            );
         }
         let mut protected = self.protected.lock();
         if !*protected {
@@ -35,13 +43,24 @@ impl Disk {
         }
     }
 
+    /// What came of a pin, as far as that can be read here. Blocks.
+    fn roots_here(&self, name: &PinName) -> PinRoots {
+        self.read_json(&self.layout.pin_roots(name)).ok().flatten().unwrap_or_default()
+    }
+
+    /// What is here of images that were whole, for whichever platform. Blocks.
+    pub(super) fn content_of(&self, roots: &PinRoots) -> HashSet<Digest> {
+        let begin = roots.roots.values().flat_map(Root::manifests).collect();
+        self.closure_here(begin, &[]).content().map(|(digest, _)| *digest).collect()
+    }
+
     /// What an image means, as far as is known here.
     fn meaning(&self, image: &ImageRef) -> Option<Digest> {
         let tag = match image.reference() {
             Reference::Digest(digest) => return Some(digest),
             Reference::Tag(tag) => tag,
         };
-        let record: TagRecord = self.read_json(&self.layout.tag(&image.registry, &image.repository, &tag))?;
+        let record: TagRecord = self.read_json(&self.layout.tag(&image.registry, &image.repository, &tag)).ok()??;
         Some(record.digest)
     }
 

@@ -10,33 +10,35 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{MAX_RECORD_BYTES, PinName, PinRecord, PinRoots, Pins, removed, removed_all};
+use super::{MAX_RECORD_BYTES, PinName, PinRecord, PinRoots, Pins, PinsOnRecord, removed, removed_all};
 use crate::store::bucket::Bucket;
 use crate::store::error::StoreError;
 
 impl Pins {
     /// Brings the copies here up to date, and what is here alone to the bucket. A bucket that is away changes nothing.
-    pub(super) async fn share(&self) {
+    /// Returns the pins whose records are in the bucket and make no sense there, with the reasons.
+    pub(super) async fn share(&self) -> BTreeMap<PinName, String> {
         // Who has laid it out is looked at first, and why it is left alone has been logged.
-        let Some(Ok(bucket)) = self.disk.bucket_to_write().await else { return };
+        let Some(Ok(bucket)) = self.disk.bucket_to_write().await else { return BTreeMap::new() };
         let disk = Arc::clone(&self.disk);
         let own = self.disk.pool.run("list", move || {
             let names = disk.files.list(&disk.layout.pins())?;
             let names = names.iter().filter_map(|name| name.parse::<PinName>().ok());
             Ok(names
-                .filter_map(|name| Some((disk.read_json(&disk.layout.pin(&name))?, name)))
+                .filter_map(|name| Some((disk.read_json(&disk.layout.pin(&name)).ok()??, name)))
                 .collect::<Vec<(PinRecord, _)>>())
         });
         for (record, name) in own.await.unwrap_or_default() {
             self.share_pin(&name, &record).await;
         }
         // Counted and logged by the bucket.
-        let Ok(there) = pins_in(bucket).await else { return };
-        let disk = Arc::clone(&self.disk);
+        let Ok(there) = pins_in(bucket).await else { return BTreeMap::new() };
+        let (disk, unread) = (Arc::clone(&self.disk), there.unread.clone());
         let copy = move || disk.copy_shared(&there);
         if let Err(error) = self.disk.pool.run_any(copy).await {
             self.disk.health.record(&error);
         }
+        unread
     }
 
     /// Tells the other replicas of a pin. If that fails, the next time that pins are read does.
@@ -71,37 +73,48 @@ impl Pins {
         Ok(was_there)
     }
 
-    /// What came of a pin here or elsewhere, whichever was found whole later.
-    pub(super) async fn with_shared_roots(&self, name: &PinName, mut here: PinRoots) -> PinRoots {
-        let Some(bucket) = self.disk.bucket() else { return here };
-        let read = bucket.read_record(&bucket.layout().pin_roots(name), MAX_RECORD_BYTES as u64).await;
-        let there = read.ok().flatten().and_then(|text| serde_json::from_slice::<PinRoots>(&text).ok());
+    /// What came of a pin here or elsewhere, whichever was found whole later. While the bucket is away, what is known here
+    /// has to do.
+    ///
+    /// # Errors
+    /// If nothing is known here and the bucket cannot be asked.
+    pub(super) async fn with_shared_roots(&self, name: &PinName, mut here: PinRoots) -> Result<PinRoots, StoreError> {
+        let Some(bucket) = self.disk.bucket() else { return Ok(here) };
+        let read = match bucket.read_record(&bucket.layout().pin_roots(name), MAX_RECORD_BYTES as u64).await {
+            Ok(read) => read,
+            Err(error) if here.roots.is_empty() => return Err(error),
+            Err(_) => None,
+        };
+        let there = read.and_then(|text| serde_json::from_slice::<PinRoots>(&text).ok());
         for (image, root) in there.unwrap_or_default().roots {
             if here.roots.get(&image).is_none_or(|known| known.whole_at < root.whole_at) {
                 here.roots.insert(image, root);
             }
         }
-        here
+        Ok(here)
     }
 
-    pub(super) async fn share_roots(&self, name: &PinName, roots: &PinRoots) {
-        let Some(Ok(bucket)) = self.disk.bucket_to_write().await else { return };
-        // Counted and logged by the bucket; the next time that the image is looked at writes it again.
-        let _ = bucket.write_record(&bucket.layout().pin_roots(name), json(roots)).await;
+    /// Tells the other replicas what came of a pin. What fails is counted and logged by the bucket.
+    pub(super) async fn share_roots(&self, name: &PinName, roots: &PinRoots) -> Result<(), StoreError> {
+        let Some(bucket) = self.disk.bucket_to_write().await.transpose()? else { return Ok(()) };
+        bucket.write_record(&bucket.layout().pin_roots(name), json(roots)).await
     }
 }
 
 /// All pins in a bucket.
-async fn pins_in(bucket: &Bucket) -> Result<BTreeMap<PinName, PinRecord>, StoreError> {
+async fn pins_in(bucket: &Bucket) -> Result<PinsOnRecord, StoreError> {
     let names = bucket.list_records(&bucket.layout().pins()).await?;
-    let mut pins = BTreeMap::new();
+    let mut pins = PinsOnRecord::default();
     for name in names.iter().filter_map(|name| name.parse::<PinName>().ok()) {
         let Some(text) = bucket.read_record(&bucket.layout().pin(&name), MAX_RECORD_BYTES as u64).await? else {
             continue;
         };
         match serde_json::from_slice(&text) {
-            Ok(record) => drop(pins.insert(name, record)),
-            Err(error) => tracing::warn!(%name, %error, "The record of a pin in the bucket makes no sense"),
+            Ok(record) => drop(pins.records.insert(name, record)),
+            Err(error) => {
+                tracing::warn!(%name, %error, "The record of a pin in the bucket makes no sense");
+                pins.unread.insert(name, format!("in the bucket, {error}"));
+            }
         }
     }
     Ok(pins)
@@ -109,22 +122,26 @@ async fn pins_in(bucket: &Bucket) -> Result<BTreeMap<PinName, PinRecord>, StoreE
 
 impl super::Disk {
     /// Makes the copies here those that are `there`. Blocks.
-    fn copy_shared(&self, there: &BTreeMap<PinName, PinRecord>) -> Result<(), StoreError> {
+    fn copy_shared(&self, there: &PinsOnRecord) -> Result<(), StoreError> {
         let failed = |source: io::Error| StoreError::Io { operation: "write", source: Arc::new(source) };
         let directory = self.layout.shared_pins();
         let here = self.files.list(&directory).map_err(failed)?;
         let here: BTreeSet<PinName> = here.iter().filter_map(|name| name.parse().ok()).collect();
-        for name in here.iter().filter(|name| !there.contains_key(name)) {
+        let is_there = |name: &PinName| there.records.contains_key(name) || there.unread.contains_key(name);
+        for name in here.iter().filter(|name| !is_there(name)) {
             let gone = [directory.join(Path::new(name.as_str())), self.layout.pin_roots(name)];
             removed_all(self.files.as_ref(), &gone).map_err(failed)?;
         }
-        for (name, record) in there {
+        let mut outcome = Ok(());
+        for (name, record) in &there.records {
             let path = self.layout.shared_pin(name);
-            if !here.contains(name) || self.read_json::<PinRecord>(&path).as_ref() != Some(record) {
-                self.replace_record(&path, &json(record))?;
+            let known = if here.contains(name) { self.read_json::<PinRecord>(&path).ok().flatten() } else { None };
+            if known.as_ref() != Some(record) {
+                // One that cannot be replaced costs the others nothing.
+                outcome = self.replace_record(&path, &json(record)).and(outcome);
             }
         }
-        Ok(())
+        outcome
     }
 }
 

@@ -1,8 +1,8 @@
 //! What is pinned, as the bucket says it: whoever makes room looks again before each batch, as an image may have been
 //! pinned through any replica in the meantime.
 //!
-//! Read are the roots of pins, and all that their manifests name; for every platform, which may be more than is pinned.
-//! What a pin has only begun to fetch is too young to go.
+//! Read are the roots of the pins that there are, and all that their manifests name; for every platform, which may be
+//! more than is pinned. What a pin has only begun to fetch is too young to go.
 
 use std::collections::{HashMap, HashSet};
 
@@ -49,14 +49,17 @@ impl Pinned {
     /// When it cannot be told. Then nothing may go.
     pub(super) async fn look(&mut self, bucket: &Bucket) -> Result<&HashSet<Digest>, StoreError> {
         let directory = bucket.layout().roots_of_pins();
-        let records = bucket.records(&directory, MOST_PINS).await?;
+        let mut records = bucket.records(&directory, MOST_PINS).await?;
+        // What came of a pin may outlive it where it could not be taken away with it.
+        let pins: HashSet<String> = bucket.list_records(&bucket.layout().pins()).await?.into_iter().collect();
+        records.retain(|record| pins.contains(&record.name));
         if records == self.records {
             return Ok(&self.content);
         }
         let mut content = HashSet::new();
         for record in &records {
             if let Some(text) = bucket.read_record(&directory.join(&record.name), MOST_BYTES).await? {
-                content.extend(roots(&text));
+                content.extend(roots(&text).map_err(|error| bucket.makes_no_sense(&record.name, &error))?);
             }
         }
         self.close(&mut content, bucket).await?;
@@ -83,10 +86,10 @@ impl Pinned {
     }
 }
 
-/// The manifests that are pinned by `text`. What does not read as a record pins nothing.
-fn roots(text: &[u8]) -> Vec<Digest> {
-    let PinRoots { roots } = serde_json::from_slice(text).unwrap_or_default();
-    roots.values().flat_map(Root::manifests).collect()
+/// The manifests that are pinned by `text`.
+fn roots(text: &[u8]) -> Result<Vec<Digest>, serde_json::Error> {
+    let PinRoots { roots } = serde_json::from_slice(text)?;
+    Ok(roots.values().flat_map(Root::manifests).collect())
 }
 
 /// What `digest` names, if it is a manifest.
@@ -107,19 +110,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_root_of_a_pin_counts_and_what_cannot_be_read_pins_nothing() {
+    fn every_root_of_a_pin_counts_and_what_cannot_be_read_is_no_answer() {
         let (image, signature, manifest, list) =
             (Digest::of(b"1"), Digest::of(b"2"), Digest::of(b"3"), Digest::of(b"4"));
         let text = serde_json::json!({ "roots": {
             "reg.test/app:v1": { "digest": image, "beside": [signature], "whole_at": 7, "later": true },
             "reg.test/app:v2": { "digest": manifest, "referrers": { manifest.to_string(): list }, "whole_at": 7 },
         }});
-        let mut found = roots(text.to_string().as_bytes());
+        let mut found = roots(text.to_string().as_bytes()).unwrap();
         found.sort();
         let mut expected = vec![image, signature, manifest, list];
         expected.sort();
         assert_eq!(found, expected);
-        assert_eq!(roots(b"{}"), []);
-        assert_eq!(roots(b"torn"), []);
+        assert_eq!(roots(br#"{"roots":{}}"#).unwrap(), []);
+        let whole = text.to_string();
+        for torn in ["", "torn", "{}", "[]", &whole[..whole.len() - 1]] {
+            assert!(roots(torn.as_bytes()).is_err(), "{torn:?} pins nothing");
+        }
     }
 }

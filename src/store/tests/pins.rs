@@ -45,7 +45,7 @@ async fn a_pin_is_what_was_acknowledged_or_later_wherever_the_machine_dies() {
         let metrics = Metrics::new().unwrap();
         let store = try_open(Path::new(ROOT), machine.clone(), &metrics).await.unwrap();
         settle(&store).await;
-        let found = store.pins().all().await.unwrap().remove(&pin_name());
+        let found = store.pins().all().await.unwrap().records.remove(&pin_name());
         let meaning = found.as_ref().map(|found| found.since);
         assert!(begun.contains(&meaning), "seed {seed}: {meaning:?} is neither {acknowledged:?} nor of {begun:?}");
         assert!(found.is_none_or(|found| found == record(found.since)), "seed {seed}: it is torn");
@@ -87,7 +87,7 @@ async fn what_was_whole_is_protected_from_the_first_moment_and_the_rest_of_the_i
         let root = Root { digest, beside, referrers: std::collections::BTreeMap::new(), whole_at: 1 };
         let roots = PinRoots { roots: [(pin.images[0].clone(), root)].into() };
         store.pins().write_roots(&pin_name(), &roots).await.unwrap();
-        assert_eq!(store.pins().roots(&pin_name()).await, roots);
+        assert_eq!(store.pins().roots(&pin_name()).await.unwrap(), roots);
     }
     let Kept { store, .. } = Kept::open(root.path(), Mortal::immortal()).await;
     for (content, is_protected) in [
@@ -104,6 +104,30 @@ async fn what_was_whole_is_protected_from_the_first_moment_and_the_rest_of_the_i
     // Who knows better has the last word.
     store.protect(std::iter::empty());
     assert!(!store.is_protected(&Digest::of(&index)));
+    drop(store);
+    // Where it cannot be read what is wanted, all that was whole stays.
+    let record = root.path().join("pins").join(pin_name().as_str());
+    std::fs::remove_file(&record).unwrap();
+    std::fs::create_dir(&record).unwrap();
+    let Kept { store, .. } = Kept::open(root.path(), Mortal::immortal()).await;
+    for content in [&index, &amd64, &signature, &arm64] {
+        assert!(store.is_protected(&Digest::of(content)), "{content:?}");
+    }
+    let found = store.pins().all().await.unwrap();
+    assert!(found.records.is_empty() && found.unread.contains_key(&pin_name()), "{found:?}");
+}
+
+#[tokio::test]
+async fn what_came_of_a_pin_is_not_nothing_because_it_cannot_be_read() {
+    let root = TempDir::new().unwrap();
+    let Kept { store, .. } = Kept::open(root.path(), Mortal::immortal()).await;
+    assert_eq!(store.pins().roots(&pin_name()).await.unwrap(), PinRoots::default());
+    let path = root.path().join("pins/_roots").join(pin_name().as_str());
+    std::fs::create_dir_all(&path).unwrap();
+    assert!(store.pins().roots(&pin_name()).await.is_err());
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::write(&path, "{").unwrap();
+    assert_eq!(store.pins().roots(&pin_name()).await.unwrap(), PinRoots::default(), "it will be written anew");
 }
 
 #[tokio::test]
@@ -114,7 +138,8 @@ async fn a_record_that_makes_no_sense_is_left_alone_and_costs_the_others_nothing
     std::fs::write(root.path().join("pins/torn"), "{").unwrap();
     std::fs::write(root.path().join("pins/Not A Name"), "{}").unwrap();
     let all = store.pins().all().await.unwrap();
-    assert_eq!(all.keys().collect::<Vec<_>>(), [&pin_name()]);
+    assert_eq!(all.records.keys().collect::<Vec<_>>(), [&pin_name()]);
+    assert_eq!(all.unread.keys().map(PinName::as_str).collect::<Vec<_>>(), ["torn"]);
     assert!(root.path().join("pins/torn").exists());
     assert!(store.pins().remove(&pin_name()).await.unwrap());
     assert!(!store.pins().remove(&pin_name()).await.unwrap());
