@@ -163,10 +163,10 @@ async fn c13_wrong_bytes_in_the_bucket_reach_nobody_whole_and_are_replaced() {
     weir.assert_invariants().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_larger_than_the_directory_passes_through_from_the_bucket() {
+/// A layer of this size in a bucket, and before it a Weir whose directory is too small for it, which has its manifest.
+async fn before_a_larger_bucket(size: u64) -> (ScriptedUpstream, S3Server, TestWeir, Package) {
     let (upstream, bucket) = (ScriptedUpstream::start().await, S3Server::in_memory().await);
-    let package = image("amd64", vec![blob_of(8 * MIB, 1)]);
+    let package = image("amd64", vec![blob_of(size, 1)]);
     let layer = &package.blobs[1];
     upstream.push(REPOSITORY, "v1", &package);
     bucket.plant(&key(layer), layer.bytes());
@@ -174,6 +174,13 @@ async fn what_is_larger_than_the_directory_passes_through_from_the_bucket() {
     config["store"]["max_size"] = json!("4MiB");
     let weir = TestWeir::before_with(&upstream, config).await;
     weir.manifest(REPOSITORY, "v1").await.assert_is(package.digest());
+    (upstream, bucket, weir, package)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_larger_than_the_directory_passes_through_from_the_bucket() {
+    let (upstream, _bucket, weir, package) = before_a_larger_bucket(8 * MIB).await;
+    let layer = &package.blobs[1];
     for _ in 0..2 {
         weir.blob(REPOSITORY, layer.digest()).await.assert_is(layer.digest());
     }
@@ -235,15 +242,8 @@ async fn a_range_far_ahead_comes_from_the_bucket_if_it_is_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_range_of_what_is_larger_than_the_directory_costs_no_more_than_the_range() {
-    let (upstream, bucket) = (ScriptedUpstream::start().await, S3Server::in_memory().await);
-    let package = image("amd64", vec![blob_of(32 * MIB, 1)]);
+    let (upstream, bucket, weir, package) = before_a_larger_bucket(32 * MIB).await;
     let layer = &package.blobs[1];
-    upstream.push(REPOSITORY, "v1", &package);
-    bucket.plant(&key(layer), layer.bytes());
-    let mut config = with(&bucket.config());
-    config["store"]["max_size"] = json!("4MiB");
-    let weir = TestWeir::before_with(&upstream, config).await;
-    weir.manifest(REPOSITORY, "v1").await.assert_is(package.digest());
     let path = blob_path(REPOSITORY, layer.digest());
     let answer = weir.get_with(&path, ("range", "bytes=20000000-20000099")).await;
     assert_eq!(answer.bytes(), layer.bytes_of(20_000_000..20_000_100));

@@ -13,7 +13,7 @@ use http::HeaderMap;
 use url::form_urlencoded;
 
 use super::guard::Guard;
-use super::lines::Lines;
+use super::lines::{Lines, Unread};
 use super::problem::Problem;
 use crate::config;
 use crate::pull::Upkeep;
@@ -42,15 +42,7 @@ async fn verify(
 ) -> Result<Response, Problem> {
     housekeeping.guard.admit(&headers)?;
     let wanted = Verification::of(query.as_deref().unwrap_or_default())?;
-    let (lines, answer) = Lines::answer();
-    tokio::spawn(async move {
-        tokio::select! {
-            // Whoever does not read it any more does not want it.
-            _unread = wanted.run(&housekeeping.upkeep, &lines) => {}
-            () = lines.unread() => {}
-        }
-    });
-    Ok(answer)
+    Ok(told(async move |lines| wanted.run(&housekeeping.upkeep, &lines).await))
 }
 
 async fn gc(
@@ -60,14 +52,23 @@ async fn gc(
 ) -> Result<Response, Problem> {
     housekeeping.guard.admit(&headers)?;
     let wanted = Collection::of(query.as_deref().unwrap_or_default())?;
+    Ok(told(async move |lines| wanted.run(&housekeeping.upkeep, &lines).await))
+}
+
+/// Answers with the lines that `work` says. Whoever does not read them any more does not want it.
+fn told<F>(work: impl FnOnce(Lines) -> F) -> Response
+where
+    F: Future<Output = Result<(), Unread>> + Send + 'static,
+{
     let (lines, answer) = Lines::answer();
+    let work = work(lines.clone());
     tokio::spawn(async move {
         tokio::select! {
-            _unread = wanted.run(&housekeeping.upkeep, &lines) => {}
+            _unread = work => {}
             () = lines.unread() => {}
         }
     });
-    Ok(answer)
+    answer
 }
 
 impl Verification {
