@@ -459,13 +459,34 @@ async fn only_who_shows_the_token_pins_and_what_makes_no_sense_is_explained() {
     let said = setup.pin(&[&name("v1"), "--platform", "linux"]).await;
     assert_eq!((said.code, said.err.contains("linux/arm/v7")), (2, true), "{}", said.err);
     let said = setup.pin(&[&name("v1"), "--name", "../x"]).await;
-    assert_eq!((said.code, said.err.contains("A pin has a name")), (1, true), "{}", said.err);
+    assert_eq!((said.code, said.err.contains("A pin has a name")), (2, true), "{}", said.err);
     let said = setup.pin(&["elsewhere.test/a/b:1"]).await;
     assert_eq!(said.code, 4, "{}", said.err);
     assert!(said.out.contains("not configured here"), "{}", said.out);
     let unknown = setup.weir.admin_url("/api/v1/pins/nobody");
     let answer = setup.weir.send(setup.weir.client().delete(unknown).bearer_auth(TOKEN)).await;
     assert_eq!(answer.status, StatusCode::NOT_FOUND, "{}", answer.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_pins_those_that_can_be_let_go_of_are_and_the_exit_code_tells_of_the_others() {
+    let bucket = S3Server::in_memory().await;
+    let setup = Setup::with(json!({ "store": { "kind": "s3", "s3": bucket.config() } })).await;
+    setup.upstream.push(REPOSITORY, "v1", &demo(1));
+    for pin in ["a", "b", "c"] {
+        assert_eq!(setup.pin(&[&name("v1"), "--name", pin]).await.code, 0);
+    }
+    bucket.fault_path("/pins/b", BucketFault::Refuse(403, "AccessDenied"));
+    let said = setup.weir(&["unpin", "a", "b", "c"]).await;
+    assert_eq!((said.code, &*said.out), (4, "Unpinned a\nUnpinned c\n"), "{}", said.err);
+    assert!(said.err.starts_with("b: "), "{}", said.err);
+    let said = setup.weir(&["unpin", "b"]).await;
+    assert_eq!(said.code, 1, "{}", said.out);
+    bucket.mend();
+    let said = setup.weir(&["unpin", "b"]).await;
+    assert_eq!(said.code, 0, "{}", said.err);
+    let said = setup.weir(&["ls", "--pinned", "-o", "json"]).await;
+    assert_eq!(serde_json::from_str::<Value>(&said.out).unwrap()["pins"], json!([]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -275,7 +275,10 @@ async fn only_who_shows_the_token_looks_after_the_store_and_what_is_asked_wrongl
         assert_eq!(by_get.status, http::StatusCode::METHOD_NOT_ALLOWED, "{path}");
     }
     let said = setup.on_server(&["verify", "--sample", "half"]).await;
-    assert!(said.code == 1 && said.err.contains("5%"), "{}: {}", said.code, said.err);
+    assert!(said.code == 2 && said.err.contains("5%"), "{}: {}", said.code, said.err);
+    let url = setup.weir.admin_url("/api/v1/verify?sample=half");
+    let answer = setup.weir.send(setup.weir.client().post(&url).bearer_auth(TOKEN)).await;
+    assert_eq!(answer.status, http::StatusCode::BAD_REQUEST, "{}", answer.text());
     let said = setup.on_server(&["gc", "--target-size", "half"]).await;
     assert!(said.code == 2 && said.err.contains("80GiB"), "{}: {}", said.code, said.err);
 }
