@@ -31,6 +31,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch::Sender;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Lifecycle, Phase};
@@ -57,6 +58,9 @@ use tls::Terminator;
 const ADMIN_CONNECTIONS: usize = 64;
 /// How long answers of the admin listener may go on once everything else has ended.
 const ADMIN_DRAIN: Duration = Duration::from_secs(1);
+
+/// How long the disk may take to end what it was asked for.
+const CLOSING: Duration = Duration::from_secs(5);
 
 /// A server that listens.
 ///
@@ -208,6 +212,9 @@ fn serve(
             // Last, so that probes see the drain to its end.
             admin.begin();
             admin.finish_within(ADMIN_DRAIN, &TaskTracker::new()).await;
+            if timeout(CLOSING, parts.closing).await.is_err() {
+                tracing::warn!("The disk hangs, and the store is left as it is");
+            }
             drained
         }
     });
