@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::support::MIB;
 use crate::support::blob::{Blob, blob_of};
 use crate::support::bucket::{Fault as BucketFault, S3Server};
+use crate::support::desk::{Desk, TOKEN};
 use crate::support::eventually;
 use crate::support::faulty_files::{EIO, FaultyFiles, Operation};
 use crate::support::images::{Package, artifact, demo, image, index};
-use crate::support::process::{Said, WeirProcess, weir};
+use crate::support::process::{Said, WeirProcess};
 use crate::support::upstream::{Fault, Kind, Requests, ScriptedUpstream};
 use crate::support::weir::{
     REGISTRY, TestWeir, assert_blobs_hash_to_their_names, blob_path, config_for, manifest_path, merge, registry,
@@ -21,13 +21,12 @@ use crate::support::weir::{
 };
 
 const REPOSITORY: &str = "library/demo";
-const TOKEN: &str = "CANARY-operators";
 
 /// Weir before one upstream, and an operator with a token.
 struct Setup {
     upstream: ScriptedUpstream,
     weir: TestWeir,
-    desk: TempDir,
+    desk: Desk,
 }
 
 impl Setup {
@@ -37,11 +36,10 @@ impl Setup {
 
     async fn with(more: Value) -> Self {
         let upstream = ScriptedUpstream::start().await;
-        let desk = tempfile::tempdir().unwrap();
-        let token = desk.path().join("token");
-        std::fs::write(&token, format!("{TOKEN}\n")).unwrap();
+        let desk = Desk::new();
+        let mut config = desk.config();
         // Tags are never believed without asking.
-        let mut config = json!({ "admin": { "token_file": token }, "tags": { "fresh": "0" } });
+        merge(&mut config, json!({ "tags": { "fresh": "0" } }));
         merge(&mut config, more);
         let weir = TestWeir::before_with(&upstream, config).await;
         Self { upstream, weir, desk }
@@ -53,7 +51,7 @@ impl Setup {
 
     /// A command to this server.
     async fn weir(&self, arguments: &[&str]) -> Said {
-        command(&self.weir.admin_url(""), self.desk.path(), arguments).await
+        self.desk.command(&self.weir.admin_url(""), arguments).await
     }
 
     async fn pin(&self, arguments: &[&str]) -> Said {
@@ -74,11 +72,6 @@ impl Setup {
     }
 }
 
-async fn command(admin: &str, desk: &Path, arguments: &[&str]) -> Said {
-    let token = desk.join("token").display().to_string();
-    weir(&[arguments, &["--admin-url", admin, "--token-file", &token]].concat()).await
-}
-
 async fn pinned(admin: &str, image: &str) -> Value {
     let answer = reqwest::get(format!("{admin}/api/v1/pins")).await.unwrap();
     let pins: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
@@ -88,10 +81,6 @@ async fn pinned(admin: &str, image: &str) -> Value {
 
 fn name(tag: &str) -> String {
     format!("{REGISTRY}/{REPOSITORY}:{tag}")
-}
-
-fn events(said: &Said) -> Vec<Value> {
-    said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 fn bounds(max_size: u64) -> Value {
@@ -110,7 +99,7 @@ async fn a_pinned_image_is_fetched_whole_and_outlives_a_flood_with_the_upstream_
     setup.upstream.push(REPOSITORY, "v1", &package);
     let said = setup.pin(&[&name("v1"), "--reason", "release 1.4"]).await;
     assert_eq!(said.code, 0, "{}{}", said.out, said.err);
-    assert_eq!(events(&said).last().unwrap(), &json!({ "event": "end", "done": 1, "failed": 0 }));
+    assert_eq!(said.events().last().unwrap(), &json!({ "event": "end", "done": 1, "failed": 0 }));
     let blobs: Vec<Blob> = (0..through).map(|number| blob_of(MIB, 1_000_000 + number)).collect();
     // Old enough to go, were it not pinned.
     let setup = setup.restart_with(json!({})).await;
@@ -401,18 +390,18 @@ async fn pins_survive_a_kill_in_the_middle_of_their_download() {
     upstream.push(REPOSITORY, "v1", &package);
     let held = package.children[0].blobs.last().unwrap();
     let gate = upstream.hold(Requests::blob(held.digest()).get(), MIB / 2);
-    let desk = tempfile::tempdir().unwrap();
-    let (store, token, file) = (desk.path().join("store"), desk.path().join("token"), desk.path().join("weir.yaml"));
-    std::fs::write(&token, TOKEN).unwrap();
-    let config = json!({ "admin": { "token_file": token }, "registries": { REGISTRY: registry(&[&upstream]) }, "log": { "level": "info" } });
+    let desk = Desk::new();
+    let (store, file) = (desk.path().join("store"), desk.path().join("weir.yaml"));
+    let mut config = desk.config();
+    merge(&mut config, json!({ "registries": { REGISTRY: registry(&[&upstream]) }, "log": { "level": "info" } }));
     std::fs::write(&file, config_for(&store, config).to_string()).unwrap();
 
     let mut server = WeirProcess::serve(&file).await;
     let admin = format!("http://{}", server.admin);
     let image = name("v1");
     let pinning = tokio::spawn({
-        let (admin, desk, image) = (admin.clone(), desk.path().to_owned(), image.clone());
-        async move { command(&admin, &desk, &["pin", &image]).await }
+        let (admin, desk, image) = (admin.clone(), desk.clone(), image.clone());
+        async move { desk.command(&admin, &["pin", &image]).await }
     });
     gate.reached().await;
     eventually("the other blobs are stored", async || {
@@ -485,8 +474,11 @@ async fn of_several_pins_those_that_can_be_let_go_of_are_and_the_exit_code_tells
     bucket.mend();
     let said = setup.weir(&["unpin", "b"]).await;
     assert_eq!(said.code, 0, "{}", said.err);
-    let said = setup.weir(&["ls", "--pinned", "-o", "json"]).await;
-    assert_eq!(serde_json::from_str::<Value>(&said.out).unwrap()["pins"], json!([]));
+    eventually("nothing is pinned", async || {
+        let said = setup.weir(&["ls", "--pinned", "-o", "json"]).await;
+        serde_json::from_str::<Value>(&said.out).unwrap()["pins"] == json!([])
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -502,7 +494,8 @@ async fn a_pin_that_one_replica_makes_in_a_bucket_is_kept_and_served_by_another(
     }
     first.weir.metric_becomes("weir_store_pending_uploads", &[], 0).await;
     first.upstream.down().await;
-    let mut config = json!({ "admin": { "token_file": first.desk.path().join("token") }, "tags": { "fresh": "0" } });
+    let mut config = first.desk.config();
+    merge(&mut config, json!({ "tags": { "fresh": "0" } }));
     merge(&mut config, store);
     let second = TestWeir::before_with(&first.upstream, config).await;
     let admin = second.admin_url("");
@@ -510,13 +503,13 @@ async fn a_pin_that_one_replica_makes_in_a_bucket_is_kept_and_served_by_another(
     second.pull_all(REPOSITORY, "v1", &package).await;
     // While the bucket is away, nobody can say that a pin is gone; and what is known stays.
     bucket.fault_all(&BucketFault::Refuse(500, "InternalError"));
-    let said = command(&admin, first.desk.path(), &["unpin", "base"]).await;
+    let said = first.desk.command(&admin, &["unpin", "base"]).await;
     assert_eq!(said.code, 1, "{}", said.out);
     let second = second.restart_with(json!({})).await;
     let admin = second.admin_url("");
     eventually("the pin is known", async || !pinned(&admin, &image).await.is_null()).await;
     // A pin that is made meanwhile gets there when the bucket is back.
-    let said = command(&admin, first.desk.path(), &["pin", &image, "--name", "later"]).await;
+    let said = first.desk.command(&admin, &["pin", &image, "--name", "later"]).await;
     assert!([0, 4].contains(&said.code), "{}", said.err);
     assert!(bucket.object("pins/later").is_none());
     bucket.mend();
@@ -524,7 +517,7 @@ async fn a_pin_that_one_replica_makes_in_a_bucket_is_kept_and_served_by_another(
     eventually("the pin is in the bucket", async || bucket.object("pins/later").is_some()).await;
     let admin = second.admin_url("");
     eventually("the pins are known", async || !pinned(&admin, &image).await.is_null()).await;
-    let said = command(&admin, first.desk.path(), &["unpin", "base"]).await;
+    let said = first.desk.command(&admin, &["unpin", "base"]).await;
     assert_eq!(said.code, 0, "{}", said.err);
     assert!(bucket.object("pins/base").is_none());
     // The other replica may have been writing what came of it, and looks after that whether the pin is still there.
