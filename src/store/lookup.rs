@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::blob::{BlobFile, OpenFile};
 use super::error::StoreError;
 use super::files::FileFacts;
+use super::hashing::open_unnoticed;
 use super::{Disk, Store};
 use crate::oci::Digest;
 
@@ -63,6 +64,18 @@ impl Store {
 }
 
 impl Disk {
+    /// Opens a blob or manifest in the directory for who looks after it and serves nobody with it: that is no use of it.
+    /// `None` if it is not stored, or was found not to be what its name says.
+    pub(super) async fn open_to_tend(self: &Arc<Self>, digest: &Digest) -> Result<Option<BlobFile>, StoreError> {
+        let opened = open_unnoticed(&self.files, &self.pool, self.layout.blob(digest)).await;
+        let Some((handle, stamp)) = opened.inspect_err(|error| self.health.record(error))? else {
+            self.lost(digest).await;
+            return Ok(None);
+        };
+        let open = Arc::new(OpenFile::stored(handle, *digest, stamp));
+        Ok((!self.verified.is_condemned(digest, stamp)).then(|| BlobFile::new(Arc::clone(self), open)))
+    }
+
     /// Notes that a blob is read, once a minute: this is on the way of every request.
     fn note_use(&self, digest: &Digest, open: &OpenFile) {
         let now = self.clock.now();
