@@ -72,16 +72,17 @@ impl Size {
     const UNKNOWN: Self = Self([u8::MAX; 5]);
 
     fn of(grant: Grant) -> Self {
-        match grant.size.map(u64::to_le_bytes) {
-            Some([a, b, c, d, e, 0, 0, 0]) => Self([a, b, c, d, e]),
-            _ => Self::UNKNOWN,
+        let mut size = Self::UNKNOWN;
+        if let Some(bytes) = grant.size.filter(|bytes| *bytes < 1 << 40) {
+            size.0.copy_from_slice(&bytes.to_le_bytes()[..5]);
         }
+        size
     }
 
     fn grant(self) -> Grant {
-        let [a, b, c, d, e] = self.0;
-        let size = u64::from_le_bytes([a, b, c, d, e, 0, 0, 0]);
-        Grant { size: (self != Self::UNKNOWN).then_some(size) }
+        let mut bytes = [0; 8];
+        bytes[..5].copy_from_slice(&self.0);
+        Grant { size: (self != Self::UNKNOWN).then_some(u64::from_le_bytes(bytes)) }
     }
 }
 
@@ -138,12 +139,11 @@ impl Generation {
         };
         let (half, size) = (half(digest), Size::of(grant));
         let hash = self.key.hash_one((scope, half));
-        match self.rights.find_mut(hash, |right| right.is(scope, &half)) {
-            Some(right) => right.size = size,
-            None => {
-                let hash_of = |right: &Right| self.key.hash_one((right.scope, right.half));
-                self.rights.insert_unique(hash, Right { half, scope, size }, hash_of);
-            }
+        if let Some(right) = self.rights.find_mut(hash, |right| right.is(scope, &half)) {
+            right.size = size;
+        } else {
+            let hash_of = |right: &Right| self.key.hash_one((right.scope, right.half));
+            self.rights.insert_unique(hash, Right { half, scope, size }, hash_of);
         }
     }
 }

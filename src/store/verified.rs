@@ -85,11 +85,10 @@ impl Verified {
         let name = self.key.hash_one(digest);
         let seen = Seen { name, stamp: short(stamp), sound };
         let mut files = self.files.lock();
-        match files.find_mut(name, |seen| seen.name == name) {
-            Some(before) => *before = seen,
-            None => {
-                files.insert_unique(name, seen, |seen| seen.name);
-            }
+        if let Some(before) = files.find_mut(name, |seen| seen.name == name) {
+            *before = seen;
+        } else {
+            files.insert_unique(name, seen, |seen| seen.name);
         }
     }
 

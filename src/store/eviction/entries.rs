@@ -25,13 +25,15 @@ struct Size([u8; 6]);
 
 impl Size {
     fn of(bytes: u64) -> Self {
-        let [a, b, c, d, e, f, _, _] = bytes.min((1 << 48) - 1).to_le_bytes();
-        Self([a, b, c, d, e, f])
+        let mut size = [0; 6];
+        size.copy_from_slice(&bytes.min((1 << 48) - 1).to_le_bytes()[..6]);
+        Self(size)
     }
 
     fn bytes(self) -> u64 {
-        let [a, b, c, d, e, f] = self.0;
-        u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
+        let mut bytes = [0; 8];
+        bytes[..6].copy_from_slice(&self.0);
+        u64::from_le_bytes(bytes)
     }
 }
 

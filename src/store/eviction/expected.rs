@@ -30,9 +30,9 @@ impl Expected {
     pub(super) fn take(&mut self, blob: &Half) -> Option<Membership> {
         let [young, old] = [&mut self.young, &mut self.old].map(|generation| {
             let found = generation.remove(blob);
-            if generation.is_empty() {
-                // When all have come, as they do, no room is kept for them.
-                *generation = HashMap::new();
+            // When nearly all have come, as they do, no room is kept for them.
+            if generation.len() < generation.capacity() / 8 {
+                generation.shrink_to(2 * generation.len());
             }
             found
         });
@@ -48,6 +48,25 @@ impl Expected {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_come_leaves_no_room_behind() {
+        let mut expected = Expected::default();
+        let blob = |number: u16| {
+            let mut half = [0; 16];
+            half[..2].copy_from_slice(&number.to_le_bytes());
+            half
+        };
+        for number in 0..10_000 {
+            expected.insert(blob(number), (1, Cost::of(1, 1)));
+        }
+        let most = expected.memory();
+        for number in 0..9_900 {
+            assert!(expected.take(&blob(number)).is_some());
+        }
+        assert!(expected.memory() < most / 32, "{} of {most}", expected.memory());
+        assert!((9_900..10_000).all(|number| expected.take(&blob(number)).is_some()));
+    }
 
     #[test]
     fn what_never_comes_is_forgotten() {

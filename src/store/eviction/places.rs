@@ -1,9 +1,9 @@
-//! Numbered places that never move: growing copies none of them, and takes a thousand at a time.
+//! Numbered places that never move: growing copies none of them, and takes 64 KiB at a time.
 
 use std::num::NonZeroU32;
 
-/// How many places are made at once.
-const CHUNK: usize = 1024;
+/// The bytes of the places that are made at once: as much as an allocator has a size of its own for.
+const CHUNK: usize = 64 * 1024;
 
 /// The number of a place. It is kept as one more, so that "none" takes no room of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,20 +33,23 @@ impl<T> Default for Places<T> {
 }
 
 impl<T> Places<T> {
+    /// How many places are made at once.
+    const MADE: usize = CHUNK / size_of::<T>();
+
     /// How many there are.
     pub(super) fn len(&self) -> u32 {
-        let full = self.chunks.len().saturating_sub(1) * CHUNK;
+        let full = self.chunks.len().saturating_sub(1) * Self::MADE;
         u32::try_from(full + self.chunks.last().map_or(0, Vec::len)).unwrap_or(u32::MAX)
     }
 
     pub(super) fn get(&self, slot: Slot) -> &T {
         let index = slot.index() as usize;
-        &self.chunks[index / CHUNK][index % CHUNK]
+        &self.chunks[index / Self::MADE][index % Self::MADE]
     }
 
     pub(super) fn get_mut(&mut self, slot: Slot) -> &mut T {
         let index = slot.index() as usize;
-        &mut self.chunks[index / CHUNK][index % CHUNK]
+        &mut self.chunks[index / Self::MADE][index % Self::MADE]
     }
 
     /// Adds one at the end. `None` after four billion of them.
@@ -55,8 +58,8 @@ impl<T> Places<T> {
         if index == u32::MAX {
             return None;
         }
-        if index as usize == self.chunks.len() * CHUNK {
-            self.chunks.push(Vec::with_capacity(CHUNK));
+        if index as usize == self.chunks.len() * Self::MADE {
+            self.chunks.push(Vec::with_capacity(Self::MADE));
         }
         self.chunks.last_mut()?.push(content);
         Some(Slot::at(index))
@@ -64,7 +67,7 @@ impl<T> Places<T> {
 
     /// How many bytes of memory they take.
     pub(super) fn memory(&self) -> usize {
-        self.chunks.len() * CHUNK * size_of::<T>() + self.chunks.capacity() * size_of::<Vec<T>>()
+        self.chunks.len() * CHUNK + self.chunks.capacity() * size_of::<Vec<T>>()
     }
 }
 
@@ -78,7 +81,7 @@ mod tests {
         assert_eq!(places.len(), 0);
         let first = places.push(0_usize).unwrap();
         let at: *const usize = places.get(first);
-        for index in 1..5 * CHUNK {
+        for index in 1..5 * Places::<usize>::MADE {
             assert_eq!(places.push(index).map(|slot| slot.index() as usize), Some(index));
             assert_eq!(places.len() as usize, index + 1);
         }
@@ -87,7 +90,7 @@ mod tests {
             *places.get_mut(Slot::at(index)) += 1;
         }
         assert_eq!((*places.get(first), std::ptr::from_ref(places.get(first))), (1, at));
-        assert!(places.memory() < 6 * CHUNK * size_of::<usize>());
+        assert!(places.memory() < 6 * CHUNK);
     }
 
     #[test]
