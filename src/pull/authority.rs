@@ -138,31 +138,19 @@ mod tests {
     use tokio_util::task::TaskTracker;
 
     use super::*;
-    use crate::config::{SizeLimit, StoreConfig};
-    use crate::store::disk::DiskFiles;
-    use crate::telemetry::Metrics;
+    use crate::pull::fixtures::{scope, store};
 
     #[tokio::test]
     async fn a_search_that_its_client_left_is_made_again_by_the_next() {
         let root = TempDir::new().unwrap();
-        let config = StoreConfig {
-            path: root.path().to_owned(),
-            max_size: SizeLimit::Percent(80.0),
-            keep_free: SizeLimit::Bytes(0),
-            ..StoreConfig::default()
-        };
-        let (metrics, background) = (Metrics::new().unwrap(), TaskTracker::new());
-        let store = Store::open(&config, std::sync::Arc::new(DiskFiles), &metrics, background.clone()).await.unwrap();
+        let background = TaskTracker::new();
+        let (store, metrics) = store(root.path(), background.clone()).await;
         let layer = Digest::of(b"layer");
         let descriptor = json!({ "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": layer, "size": 5 });
         let manifest = json!({ "schemaVersion": 2, "config": descriptor, "layers": [descriptor] }).to_string();
         let digest = Digest::of(manifest.as_bytes());
         store.put(&digest, Bytes::from(manifest)).await.unwrap();
-        let scope = Scope {
-            registry: "reg.test".parse().unwrap(),
-            repository: "team/app".parse().unwrap(),
-            generation: crate::upstream::Generation::FIRST,
-        };
+        let scope = scope("team/app");
         // The link of the layer was lost in a crash, that of the manifest was not.
         store.links().insert_in_background(&scope.registry, &scope.repository, &[digest]);
         background.close();

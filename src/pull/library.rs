@@ -18,6 +18,10 @@ use crate::upstream::FetchedManifest;
 /// How many bytes of manifests, and of what was read out of them, are held in memory.
 const MEMORY_BYTES: u64 = 8 * 1024 * 1024;
 
+/// The most bytes of one of them. An image of a hundred layers has a fifth of that; what is larger would take the room of
+/// dozens, and is read again for each request.
+const MOST_BYTES_OF_ONE: u32 = 128 * 1024;
+
 /// How long an image that was found whole is taken for it without another look at every file.
 const WHOLE_FOR: Duration = Duration::from_secs(60);
 
@@ -46,6 +50,12 @@ impl StoredManifest {
         Self { digest, body: Bytes::copy_from_slice(body), view, noted: OncePerMinute::default() }
     }
 
+    /// How many bytes of memory it takes.
+    fn memory(&self) -> u32 {
+        let view = self.view.descriptors().count() * size_of::<Descriptor>();
+        u32::try_from(self.body.len() + view + 512).unwrap_or(u32::MAX)
+    }
+
     /// The media type to serve it with.
     pub fn media_type(&self) -> &MediaType {
         &self.view.media_type
@@ -72,10 +82,7 @@ pub(super) struct Library {
 
 impl Library {
     pub(super) fn new(store: Store, metrics: Metrics) -> Self {
-        let weigher = |_: &Digest, manifest: &Arc<StoredManifest>| {
-            let view = manifest.view.descriptors().count() * size_of::<Descriptor>();
-            u32::try_from(manifest.body.len() + view + 512).unwrap_or(u32::MAX)
-        };
+        let weigher = |_: &Digest, manifest: &Arc<StoredManifest>| manifest.memory();
         Self {
             store,
             metrics,
@@ -102,8 +109,14 @@ impl Library {
         // A manifest whose type only its upstream knew cannot be served without it.
         let view = Manifest::parse(None, &body).ok()?;
         let manifest = Arc::new(StoredManifest::new(*digest, &body, view));
-        self.memory.insert(*digest, Arc::clone(&manifest)).await;
+        self.remember(&manifest).await;
         Some((manifest, source))
+    }
+
+    async fn remember(&self, manifest: &Arc<StoredManifest>) {
+        if manifest.memory() <= MOST_BYTES_OF_ONE {
+            self.memory.insert(manifest.digest, Arc::clone(manifest)).await;
+        }
     }
 
     async fn read_here(&self, digest: &Digest) -> Here {
@@ -130,7 +143,7 @@ impl Library {
             blobs: Vec::new(),
         });
         let manifest = Arc::new(StoredManifest::new(digest, &body, view));
-        self.memory.insert(digest, Arc::clone(&manifest)).await;
+        self.remember(&manifest).await;
         if self.store.put(&digest, body).await.is_ok() {
             self.metrics.pull.stored.with_label_values(&[registry]).inc();
         }
@@ -201,5 +214,36 @@ impl Library {
             }
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tempfile::TempDir;
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+    use crate::pull::fixtures::store;
+
+    #[tokio::test]
+    async fn a_manifest_that_would_take_the_room_of_dozens_is_read_again_each_time() {
+        let root = TempDir::new().unwrap();
+        let (store, metrics) = store(root.path(), TaskTracker::new()).await;
+        let library = Library::new(store.clone(), metrics);
+        for (layers, again) in [(127, Source::Memory), (1000, Source::Disk)] {
+            let layer = |number: u32| {
+                json!({ "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "size": 1,
+                    "digest": Digest::of(&number.to_le_bytes()) })
+            };
+            let layers: Vec<_> = (0..layers).map(layer).collect();
+            let manifest = json!({ "schemaVersion": 2, "config": layers[0], "layers": layers }).to_string();
+            let digest = Digest::of(manifest.as_bytes());
+            store.put(&digest, manifest.clone().into()).await.unwrap();
+            for source in [Source::Disk, again] {
+                let (read, from) = library.load(&digest).await.unwrap();
+                assert_eq!((&*read.body, from), (manifest.as_bytes(), source), "{} layers", layers.len());
+            }
+        }
     }
 }

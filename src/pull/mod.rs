@@ -33,6 +33,8 @@ mod elsewhere;
 mod errand;
 pub mod error;
 mod fill;
+#[cfg(test)]
+mod fixtures;
 mod flight;
 mod freshness;
 mod grants;

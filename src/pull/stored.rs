@@ -89,23 +89,17 @@ pub(super) async fn take(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use tempfile::TempDir;
     use tokio_util::task::TaskTracker;
 
     use super::*;
-    use crate::config::StoreConfig;
     use crate::oci::Digest;
+    use crate::pull::fixtures;
     use crate::store::Store;
-    use crate::store::disk::DiskFiles;
-    use crate::telemetry::Metrics;
 
     /// A stored blob of so many bytes, which is believed as `trust` says.
     async fn stored(root: &TempDir, length: usize, trust: impl FnOnce(&Store, &BlobFile) -> Trust) -> Stored {
-        let config = StoreConfig { path: root.path().to_owned(), ..StoreConfig::default() };
-        let (metrics, background) = (Metrics::new().unwrap(), TaskTracker::new());
-        let store = Store::open(&config, Arc::new(DiskFiles), &metrics, background).await.unwrap();
+        let (store, _) = fixtures::store(root.path(), TaskTracker::new()).await;
         let content = Bytes::from(vec![7; length]);
         let digest = Digest::of(&content);
         store.put(&digest, content).await.unwrap();

@@ -209,31 +209,17 @@ mod tests {
     use tokio_util::task::TaskTracker;
 
     use super::*;
-    use crate::config::{SizeLimit, StoreConfig};
     use crate::oci::MediaType;
-    use crate::store::Store;
-    use crate::store::disk::DiskFiles;
-    use crate::telemetry::Metrics;
+    use crate::pull::fixtures::{scope, store};
 
     const HALF_A_SECOND: Duration = Duration::from_millis(500);
 
     #[tokio::test(start_paused = true)]
     async fn tags_that_failed_together_do_not_come_back_together() {
         let root = TempDir::new().unwrap();
-        let config = StoreConfig {
-            path: root.path().to_owned(),
-            max_size: SizeLimit::Percent(80.0),
-            keep_free: SizeLimit::Bytes(0),
-            ..StoreConfig::default()
-        };
-        let metrics = Metrics::new().unwrap();
-        let store = Store::open(&config, Arc::new(DiskFiles), &metrics, TaskTracker::new()).await.unwrap();
+        let (store, _) = store(root.path(), TaskTracker::new()).await;
         let memory = TagMemory::new(store.tags());
-        let scope = Scope {
-            registry: "reg.test".parse().unwrap(),
-            repository: "a/b".parse().unwrap(),
-            generation: Generation::FIRST,
-        };
+        let scope = scope("a/b");
         let tags: Vec<Tag> = (0..100).map(|number| format!("v{number}").parse().unwrap()).collect();
         for tag in &tags {
             let record = TagRecord {
