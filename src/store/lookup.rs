@@ -7,12 +7,13 @@ use std::sync::Arc;
 use super::blob::{BlobFile, OpenFile};
 use super::error::StoreError;
 use super::files::FileFacts;
+use super::hashing::open_unnoticed;
 use super::{Disk, Store};
 use crate::oci::Digest;
 
 impl Store {
-    /// Opens a blob or manifest in the directory for reading. `None` if it is not stored there; a failure to look counts as that, too, and so
-    /// does a file that was found not to be what its name says.
+    /// Opens a blob or manifest in the directory for reading. `None` if it is not stored there; a failure to look counts as
+    /// that, too, and so does a file that was found not to be what its name says.
     pub async fn open_blob(&self, digest: &Digest) -> Option<BlobFile> {
         let open = match self.disk.open.get(digest) {
             Some(open) => open,
@@ -21,6 +22,19 @@ impl Store {
         let (_, stamp) = open.stored?;
         self.disk.note_use(digest, &open);
         (!self.disk.verified.is_condemned(digest, stamp)).then(|| BlobFile::new(Arc::clone(&self.disk), open))
+    }
+
+    /// The same for who looks after content and does not come for it: that is no use of it, and leaves no trace.
+    pub async fn open_unused(&self, digest: &Digest) -> Option<BlobFile> {
+        let disk = &self.disk;
+        let opened = open_unnoticed(&disk.files, &disk.pool, disk.layout.blob(digest)).await;
+        let Some((handle, stamp)) = opened.inspect_err(|error| disk.health.record(error)).ok()? else {
+            disk.lost(digest).await;
+            return None;
+        };
+        let is_content = stamp.length > 0 || digest.matches(b"");
+        (is_content && !disk.verified.is_condemned(digest, stamp))
+            .then(|| BlobFile::new(Arc::clone(disk), Arc::new(OpenFile::stored(handle, *digest, stamp))))
     }
 
     /// The size of a stored blob or manifest in bytes, here or in the bucket. Who asks is about to come for it, so it counts
@@ -49,7 +63,7 @@ impl Store {
         }
     }
 
-    async fn stat_here(&self, digest: &Digest) -> Result<Option<u64>, StoreError> {
+    pub(super) async fn stat_here(&self, digest: &Digest) -> Result<Option<u64>, StoreError> {
         let facts = match self.disk.stat(self.disk.layout.blob(digest)).await {
             Err(error) if error.is_not_found() => {
                 self.disk.lost(digest).await;

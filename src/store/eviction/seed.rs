@@ -107,9 +107,9 @@ impl Disk {
     }
 }
 
-/// All of a file of at most `most` bytes.
+/// All of a file of at most `most` bytes. That is no use of it.
 pub(in crate::store) fn read_whole(files: &Arc<dyn Files>, path: &Path, most: usize) -> io::Result<Vec<u8>> {
-    let handle = files.open(path)?;
+    let handle = files.open_unnoticed(path)?;
     let length = usize::try_from(handle.length()?).unwrap_or(usize::MAX);
     if length > most {
         return Err(io::ErrorKind::FileTooLarge.into());
