@@ -25,7 +25,7 @@ pub use guard::Guard;
 pub use images::Images;
 pub use lines::{Event, Lines, SoFar};
 pub use probes::{Check, CheckState, Lifecycle, Phase};
-pub use upkeep::Housekeeping;
+pub use upkeep::{Housekeeping, Sample};
 pub use upstreams::Operations;
 
 use probes::Report;

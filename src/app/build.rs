@@ -34,6 +34,8 @@ pub(super) struct Parts {
     pub(super) beside: Vec<BoxFuture<'static, ()>>,
     /// Downloads and records that outlive their clients; the drain waits for them.
     pub(super) background: TaskTracker,
+    /// What is done last, when all of that has ended.
+    pub(super) closing: BoxFuture<'static, ()>,
 }
 
 /// What of it follows the configuration.
@@ -82,6 +84,10 @@ pub(super) async fn build(
         metrics,
         beside: vec![Box::pin(pull.upstream_health().clone().watch()), Box::pin(keeper.run())],
         background,
+        closing: {
+            let store = store.clone();
+            Box::pin(async move { store.close().await })
+        },
     };
     Ok((parts, Adjustable { api, guard, pull, store }))
 }

@@ -31,6 +31,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch::Sender;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Lifecycle, Phase};
@@ -57,6 +58,13 @@ use tls::Terminator;
 const ADMIN_CONNECTIONS: usize = 64;
 /// How long answers of the admin listener may go on once everything else has ended.
 const ADMIN_DRAIN: Duration = Duration::from_secs(1);
+/// How long a thread that has waited for the disk waits for more of that. They come by the dozen with a storm of pulls,
+/// take some 60 KiB each, and have their turns one after the other: in the ten seconds of the default a few reads in each
+/// of them keep them all.
+const IDLE_THREAD: Duration = Duration::from_secs(1);
+
+/// How long the disk may take to end what it was asked for.
+const CLOSING: Duration = Duration::from_secs(5);
 
 /// A server that listens.
 ///
@@ -107,7 +115,8 @@ async fn start_reloadable(
 /// The first SIGTERM or SIGINT begins the drain, and the process ends with 0 when that is over, on time or not. A
 /// second one ends it at once, with the code shells give to a process ended by that signal: 143 or 130.
 pub fn run(config: Config, origin: Origin, started: impl FnOnce(&Running)) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("Cannot start threads")?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.enable_all().thread_keep_alive(IDLE_THREAD).build().context("Cannot start threads")?;
     let code = runtime.block_on(async {
         let mut signals = Signals::listen().context("Cannot listen for signals")?;
         let hangups = signal(SignalKind::hangup()).context("Cannot listen for signals")?;
@@ -208,6 +217,9 @@ fn serve(
             // Last, so that probes see the drain to its end.
             admin.begin();
             admin.finish_within(ADMIN_DRAIN, &TaskTracker::new()).await;
+            if timeout(CLOSING, parts.closing).await.is_err() {
+                tracing::warn!("The disk hangs, and the store is left as it is");
+            }
             drained
         }
     });

@@ -22,8 +22,8 @@ use crate::app::reload::Status;
 use crate::app::shutdown::Drain;
 use crate::app::{ADMIN_CONNECTIONS, bind};
 use crate::config::{Config, Secret};
-use crate::store::Initiative;
 use crate::store::disk::DiskFiles;
+use crate::store::{Initiative, Store};
 
 /// How long is waited for what is being stored.
 const PATIENCE: Duration = Duration::from_secs(5 * 60);
@@ -34,6 +34,7 @@ pub struct Offline {
     address: SocketAddr,
     admin: Drain,
     background: TaskTracker,
+    store: Store,
     _limits: Sender<Limits>,
 }
 
@@ -45,7 +46,7 @@ impl Offline {
         // Nothing is served, so nothing is encrypted.
         config.server.tls = None;
         config.admin.token = Some(token);
-        let (parts, _) = build(&config, Arc::new(DiskFiles), &Status::default(), Initiative::None)
+        let (parts, adjustable) = build(&config, Arc::new(DiskFiles), &Status::default(), Initiative::None)
             .await
             .context("Cannot work on the store here; if a server uses it, leave out `--offline` to ask that")?;
         let listener = bind((Ipv4Addr::LOCALHOST, 0).into(), "--offline").await?;
@@ -56,7 +57,7 @@ impl Offline {
         let (followed, drain) = (limits.subscribe(), admin.clone());
         admin.spawn(accept::accept(listener, Security::Plain, parts.admin, followed, places, drain, uncounted));
         parts.lifecycle.enter(Phase::Serving);
-        Ok(Self { address, admin, background: parts.background, _limits: limits })
+        Ok(Self { address, admin, background: parts.background, store: adjustable.store, _limits: limits })
     }
 
     /// Where it listens.
@@ -68,5 +69,6 @@ impl Offline {
     pub async fn close(self) {
         self.admin.begin();
         self.admin.finish_within(PATIENCE, &self.background).await;
+        self.store.close().await;
     }
 }

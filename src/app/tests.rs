@@ -44,6 +44,7 @@ fn parts(router: Router) -> Parts {
         metrics,
         beside: Vec::new(),
         background: TaskTracker::new(),
+        closing: Box::pin(async {}),
     }
 }
 

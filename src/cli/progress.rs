@@ -5,17 +5,43 @@
 use std::collections::HashMap;
 use std::io::{self, IsTerminal};
 
+use clap::Args;
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
-use super::admin::{Admin, AdminError, Outcome, Question};
+use super::Sources;
+use super::admin::{Admin, AdminError, Outcome, Question, Server};
+use super::error::CliError;
 use super::output::{self, Form};
 use crate::admin::{Event, SoFar};
 
 const BAR: &str = "{prefix} {wide_bar:.cyan/blue} {bytes}/{total_bytes} {msg}";
 const SPINNER: &str = "{prefix} {spinner} {bytes} {msg}";
 
+/// What long work is asked for with.
+#[derive(Debug, Args)]
+pub(super) struct Following {
+    #[command(flatten)]
+    server: Server,
+
+    /// How progress is shown: bars and words, or lines of JSON. Without it: as fits a terminal, or what is none
+    #[arg(short, long, value_enum, value_name = "FORM", env = "WEIR_OUTPUT")]
+    output: Option<Form>,
+}
+
+impl Following {
+    /// Has the server do something, and shows how it goes.
+    pub(super) fn follow(&self, question: &Question<'_>, sources: &Sources) -> Result<Outcome, CliError> {
+        self.show(&Admin::of(&self.server, sources)?, question)
+    }
+
+    /// The same with the server `admin`, whichever is named.
+    pub(super) fn show(&self, admin: &Admin, question: &Question<'_>) -> Result<Outcome, CliError> {
+        Ok(follow(admin, question, self.output)?)
+    }
+}
+
 /// Has the server do something, and shows how it goes: as `form` says, else as fits what stdout is.
-pub(super) fn follow(admin: &Admin, question: &Question<'_>, form: Option<Form>) -> Result<Outcome, AdminError> {
+fn follow(admin: &Admin, question: &Question<'_>, form: Option<Form>) -> Result<Outcome, AdminError> {
     match form.unwrap_or_else(|| if io::stdout().is_terminal() { Form::Table } else { Form::Json }) {
         Form::Json => admin.follow(question, |_, line| output::result(line)),
         Form::Table => {

@@ -7,10 +7,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::admin::{Admin, Outcome, Question, Server};
+use super::Sources;
+use super::admin::{Admin, Outcome, Question};
 use super::error::CliError;
-use super::output::Form;
-use super::{Sources, progress};
+use super::progress::Following;
+use crate::admin::Sample;
 use crate::app::Offline;
 use crate::config::{self, Secret};
 
@@ -18,15 +19,11 @@ use crate::config::{self, Secret};
 #[derive(Debug, Args)]
 struct Where {
     #[command(flatten)]
-    server: Server,
+    following: Following,
 
     /// Work on the directory of `store.path` itself, whatever server is named. None may be using it
     #[arg(long)]
     offline: bool,
-
-    /// How it is shown; without it, bars on a terminal and lines of JSON elsewhere
-    #[arg(short, long, value_name = "FORM")]
-    output: Option<Form>,
 }
 
 /// `weir verify`.
@@ -40,7 +37,7 @@ pub(super) struct VerifyArgs {
     repair: bool,
 
     /// Look at a share of all, chosen anew each time, such as 5%
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", value_parser = share)]
     sample: Option<String>,
 }
 
@@ -61,6 +58,12 @@ pub(super) struct GcArgs {
 
 fn size(text: &str) -> Result<u64, String> {
     config::bytes(text).ok_or_else(|| "it is no size such as 512MiB, 80GiB or 1TB".to_owned())
+}
+
+/// As it was said: the server reads it by the same rule.
+fn share(text: &str) -> Result<String, String> {
+    let share = Sample::parse(text).map(|_| text.to_owned());
+    share.ok_or_else(|| "it is no share such as 5%, which is more than 0% and at most 100%".to_owned())
 }
 
 /// Runs `weir verify`.
@@ -86,7 +89,7 @@ impl Where {
         let outcome = if self.offline {
             self.follow_offline(question, sources)?
         } else {
-            progress::follow(&Admin::of(&self.server, sources)?, question, self.output)?
+            self.following.follow(question, sources)?
         };
         Ok(outcome.exit_code())
     }
@@ -102,9 +105,9 @@ impl Where {
         let offline =
             runtime.block_on(Offline::open(config, Secret::new(token.as_str()))).map_err(CliError::Offline)?;
         let admin = Admin::at(offline.address(), Secret::new(token))?;
-        let outcome = progress::follow(&admin, question, self.output);
+        let outcome = self.following.show(&admin, question);
         runtime.block_on(offline.close());
-        Ok(outcome?)
+        outcome
     }
 }
 
@@ -113,8 +116,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_read_before_anybody_is_asked() {
+    fn sizes_and_shares_are_read_before_anybody_is_asked() {
         assert_eq!(size("80GiB"), Ok(80 << 30));
         assert!(size("5%").is_err() && size("80").is_ok());
+        assert_eq!(share("5%"), Ok("5%".to_owned()));
+        assert!(share("5").is_err() && share("0%").is_err() && share("101%").is_err());
     }
 }

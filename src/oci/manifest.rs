@@ -219,7 +219,10 @@ impl<'a> Fields<'a> {
 /// Descriptors that can be read; others (unknown digest algorithms, odd types) cannot be pulled through Weir anyway.
 fn descriptors<'a>(entries: impl IntoIterator<Item = &'a RawValue>) -> Vec<Descriptor> {
     let entries = entries.into_iter().take(MAX_DESCRIPTORS);
-    entries.filter_map(|entry| serde_json::from_str(entry.get()).ok()).collect()
+    let mut descriptors: Vec<_> = entries.filter_map(|entry| serde_json::from_str(entry.get()).ok()).collect();
+    // They are kept for long, and as many again would fit in.
+    descriptors.shrink_to_fit();
+    descriptors
 }
 
 #[cfg(test)]

@@ -4,13 +4,15 @@
 //! is full it becomes the older, which is forgotten; what is asked for in the meantime moves over.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 
+use hashbrown::HashTable;
 use parking_lot::Mutex;
 
 use super::Scope;
 use crate::oci::Digest;
 
-/// How many rights one generation holds: as many as a table of 2^17 places takes, some 5 MiB.
+/// How many rights one generation holds: as many as a table of 2^17 places takes, some 3 MiB.
 const MOST: usize = 114_688;
 
 /// A right to serve a digest.
@@ -31,13 +33,57 @@ pub(super) struct Grants {
 #[derive(Debug, Default)]
 struct Generation {
     /// Few, and long: each is kept once.
-    scopes: HashMap<Scope, u32>,
-    grants: HashMap<Key, Grant>,
+    scopes: HashMap<Scope, ScopeNumber>,
+    rights: HashTable<Right>,
+    /// What rights are found by.
+    key: RandomState,
 }
 
-/// A scope of this generation and the first half of a digest. Whoever wants to be served another blob than the one a
-/// right is for has to find one whose hash begins with the same 128 bits.
-type Key = (u32, [u8; 16]);
+/// A right as it is kept.
+#[derive(Debug, Clone, Copy)]
+struct Right {
+    /// The first half of a digest. Whoever wants to be served another blob than the one a right is for has to find one
+    /// whose hash begins with the same 128 bits.
+    half: [u8; 16],
+    scope: ScopeNumber,
+    size: Size,
+}
+
+const _: () = assert!(size_of::<Right>() == 24, "There are a hundred thousand of them");
+
+/// A scope of a generation, which has no more of them than rights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct ScopeNumber([u8; 3]);
+
+const _: () = assert!(MOST < 1 << 24, "Each scope has a number of its own");
+
+impl ScopeNumber {
+    fn of(number: usize) -> Self {
+        let [a, b, c, ..] = number.to_le_bytes();
+        Self([a, b, c])
+    }
+}
+
+/// The size of a blob in five bytes. One of a terabyte and more is kept as unknown, which costs a check and no right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Size([u8; 5]);
+
+impl Size {
+    const UNKNOWN: Self = Self([u8::MAX; 5]);
+
+    fn of(grant: Grant) -> Self {
+        match grant.size.map(u64::to_le_bytes) {
+            Some([a, b, c, d, e, 0, 0, 0]) => Self([a, b, c, d, e]),
+            _ => Self::UNKNOWN,
+        }
+    }
+
+    fn grant(self) -> Grant {
+        let [a, b, c, d, e] = self.0;
+        let size = u64::from_le_bytes([a, b, c, d, e, 0, 0, 0]);
+        Grant { size: (self != Self::UNKNOWN).then_some(size) }
+    }
+}
 
 impl Default for Grants {
     fn default() -> Self {
@@ -67,7 +113,7 @@ impl Grants {
     }
 
     fn put(&self, generations: &mut [Generation; 2], scope: &Scope, digest: &Digest, grant: Grant) {
-        if generations[0].grants.len() >= self.most {
+        if generations[0].rights.len() >= self.most {
             generations.swap(0, 1);
             generations[0] = Generation::default();
         }
@@ -77,20 +123,34 @@ impl Grants {
 
 impl Generation {
     fn get(&self, scope: &Scope, digest: &Digest) -> Option<Grant> {
-        let scope = self.scopes.get(scope)?;
-        self.grants.get(&(*scope, half(digest))).copied()
+        let (scope, half) = (*self.scopes.get(scope)?, half(digest));
+        let right = self.rights.find(self.key.hash_one((scope, half)), |right| right.is(scope, &half))?;
+        Some(right.size.grant())
     }
 
     fn insert(&mut self, scope: &Scope, digest: &Digest, grant: Grant) {
         let scope = if let Some(scope) = self.scopes.get(scope) {
             *scope
         } else {
-            // A generation has no more scopes than rights.
-            let number = u32::try_from(self.scopes.len()).unwrap_or(u32::MAX);
+            let number = ScopeNumber::of(self.scopes.len());
             self.scopes.insert(scope.clone(), number);
             number
         };
-        self.grants.insert((scope, half(digest)), grant);
+        let (half, size) = (half(digest), Size::of(grant));
+        let hash = self.key.hash_one((scope, half));
+        match self.rights.find_mut(hash, |right| right.is(scope, &half)) {
+            Some(right) => right.size = size,
+            None => {
+                let hash_of = |right: &Right| self.key.hash_one((right.scope, right.half));
+                self.rights.insert_unique(hash, Right { half, scope, size }, hash_of);
+            }
+        }
+    }
+}
+
+impl Right {
+    fn is(&self, scope: ScopeNumber, half: &[u8; 16]) -> bool {
+        self.scope == scope && self.half == *half
     }
 }
 
@@ -124,6 +184,25 @@ mod tests {
         assert_eq!(grants.get(&scope("team/other"), &digest), None);
         assert_eq!(grants.get(&scope("nobody"), &digest), None);
         assert_eq!(grants.get(&scope("team/other"), &Digest::of(b"y")), Some(UNSIZED));
+    }
+
+    #[test]
+    fn sizes_come_out_as_they_went_in_and_what_has_none_is_another_thing_than_nothing() {
+        let (grants, scope, digest) = (Grants::default(), scope("team/app"), Digest::of(b"x"));
+        for size in [None, Some(0), Some(1), Some(u64::from(u32::MAX) + 1), Some((1 << 40) - 2)] {
+            grants.insert(&scope, &digest, Grant { size });
+            assert_eq!(grants.get(&scope, &digest), Some(Grant { size }));
+        }
+        for size in [(1 << 40) - 1, 1 << 40, u64::MAX] {
+            grants.insert(&scope, &digest, Grant { size: Some(size) });
+            assert_eq!(grants.get(&scope, &digest), Some(UNSIZED), "nobody has such blobs");
+        }
+    }
+
+    #[test]
+    fn each_scope_of_a_full_generation_has_a_number_of_its_own() {
+        let numbers: std::collections::HashSet<_> = (0..MOST).map(ScopeNumber::of).collect();
+        assert_eq!(numbers.len(), MOST);
     }
 
     #[test]

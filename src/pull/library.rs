@@ -41,6 +41,11 @@ pub struct StoredManifest {
 }
 
 impl StoredManifest {
+    fn new(digest: Digest, body: &[u8], view: Manifest) -> Self {
+        // What came piece by piece lies in twice the memory that it takes, and would be counted as if it did not.
+        Self { digest, body: Bytes::copy_from_slice(body), view, noted: OncePerMinute::default() }
+    }
+
     /// The media type to serve it with.
     pub fn media_type(&self) -> &MediaType {
         &self.view.media_type
@@ -129,7 +134,7 @@ impl Library {
         };
         // A manifest whose type only its upstream knew cannot be served without it.
         let view = Manifest::parse(None, &body).ok()?;
-        let manifest = Arc::new(StoredManifest { digest: *digest, body, view, noted: OncePerMinute::default() });
+        let manifest = Arc::new(StoredManifest::new(*digest, &body, view));
         self.memory.insert(*digest, Arc::clone(&manifest)).await;
         Some((manifest, source))
     }
@@ -161,7 +166,7 @@ impl Library {
             manifests: Vec::new(),
             blobs: Vec::new(),
         });
-        let manifest = Arc::new(StoredManifest { digest, body: body.clone(), view, noted: OncePerMinute::default() });
+        let manifest = Arc::new(StoredManifest::new(digest, &body, view));
         self.memory.insert(digest, Arc::clone(&manifest)).await;
         if self.store.put(&digest, body).await.is_ok() {
             self.metrics.pull.stored.with_label_values(&[registry]).inc();

@@ -69,13 +69,25 @@ where
         if let Some((list, _)) = known.as_ref().filter(|_| age < config.fresh) {
             return Ok(Found { list: list.clone(), result: CacheResult::Hit, warning: None });
         }
-        // A task that died has said nothing, like an upstream that does not answer.
-        let shared = self.questions.run(key.clone(), ask).await;
-        match (shared.map_or_else(|| Err(Attempts::default()), |shared| shared.answer), known) {
-            (Ok(list), _) => {
-                self.memory.insert(key, (list.clone(), Instant::now())).await;
-                Ok(Found { list, result: CacheResult::Miss, warning: None })
+        let (memory, question, fresh) = (self.memory.clone(), key.clone(), config.fresh);
+        let ask = || {
+            let asked = ask();
+            async move {
+                // Between the look and this question another one may have ended.
+                match memory.get(&question).await {
+                    Some((list, when)) if when.elapsed() < fresh => Ok(list),
+                    _ => {
+                        let list = asked.await?;
+                        memory.insert(question, (list.clone(), Instant::now())).await;
+                        Ok(list)
+                    }
+                }
             }
+        };
+        // A task that died has said nothing, like an upstream that does not answer.
+        let shared = self.questions.run(key, ask).await;
+        match (shared.map_or_else(|| Err(Attempts::default()), |shared| shared.answer), known) {
+            (Ok(list), _) => Ok(Found { list, result: CacheResult::Miss, warning: None }),
             (Err(attempts), Some((list, _))) if may_serve_stale(config, age, attempts.conclusion()) => {
                 let warning = format!("The list cannot be confirmed upstream and is served as last seen: {attempts}");
                 Ok(Found { list, result: CacheResult::Stale, warning: Some(warning) })

@@ -1,5 +1,6 @@
 //! The walk of a manifest: by tag (believe, confirm, or serve stale) and by digest (authority, store, upstream).
 
+use std::ops::ControlFlow::{self, Break, Continue};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,46 +28,60 @@ impl PullService {
         tag: Tag,
     ) -> Result<ManifestAnswer, PullError> {
         let known = self.shared.tags.known(&scope, &tag).await;
-        match &known {
-            Some(known) => {
-                let is_fresh = match freshness(&self.terms.tags, &tag, known.age()) {
-                    Freshness::Fresh => true,
-                    Freshness::Stretched => upstreams.is_scarce(&scope.repository),
-                    Freshness::Expired => false,
-                };
-                if is_fresh
-                    && (known.was_said_to(&scope) || self.terms.tags.is_immutable(&tag))
-                    && let Some((manifest, source)) = self.shared.library.load(known.digest()).await
-                    // However long a tag is believed, its image may have become impossible to get since: some of it
-                    // may have been evicted, and the upstreams may be gone.
-                    && (known.was_confirmed_within(self.terms.tags.fresh.min(CONFIRMED_FOR))
-                        || self.can_be_finished(&scope, &manifest).await)
-                {
-                    self.shared.authority.recall(&scope, &manifest);
-                    let of = Tagged { scope: &scope, upstreams: &upstreams, tag: &tag };
-                    let (result, warning) = (CacheResult::Hit, of.stand_in(known.author()));
-                    return Ok(ManifestAnswer { manifest, result, source, upstream: None, warning });
-                }
-                match known.recent_trouble() {
-                    Some(Trouble::Unanswered(attempts)) => {
-                        return Box::pin(self.stale(&scope, &tag, known, Use::Counts, attempts.clone())).await;
-                    }
-                    Some(Trouble::Drift(said)) => {
-                        let of = Tagged { scope: &scope, upstreams: &upstreams, tag: &tag };
-                        if let Some(answer) = Box::pin(self.contest(of, known, said)).await {
-                            return answer;
-                        }
-                    }
-                    None => {}
-                }
-            }
-            None => self.check_negative(Subject::Manifest, &scope, &Reference::Tag(tag.clone())).await?,
+        let of = Tagged { scope: &scope, upstreams: &upstreams, tag: &tag };
+        if let Break(answer) = self.remembered(of, known.as_ref()).await {
+            return answer;
         }
         let key = (scope.clone(), tag.clone());
         let service = self.clone();
-        let resolve = || async move { service.resolve(scope, upstreams, tag, known, None).await };
+        let resolve = || async move {
+            // Between the look and this question another one may have ended, and left its answer in memory.
+            let known = service.shared.tags.in_memory(&scope, &tag).await.or(known);
+            let of = Tagged { scope: &scope, upstreams: &upstreams, tag: &tag };
+            match service.remembered(of, known.as_ref()).await {
+                Break(answer) => answer,
+                Continue(()) => service.resolve(scope, upstreams, tag, known, None).await,
+            }
+        };
         // Boxed: what every request carries with it should be what a hit needs.
         shared(Box::pin(self.shared.resolutions.run(key, resolve)).await)
+    }
+
+    /// Answers out of what is known of a tag, if that will do.
+    async fn remembered(
+        &self,
+        of: Tagged<'_>,
+        known: Option<&KnownTag>,
+    ) -> ControlFlow<Result<ManifestAnswer, PullError>> {
+        let Tagged { scope, upstreams, tag } = of;
+        let Some(known) = known else {
+            let absent = self.check_negative(Subject::Manifest, scope, &Reference::Tag(tag.clone())).await;
+            return absent.map_or_else(|absent| Break(Err(absent)), Continue);
+        };
+        let is_fresh = match freshness(&self.terms.tags, tag, known.age()) {
+            Freshness::Fresh => true,
+            Freshness::Stretched => upstreams.is_scarce(&scope.repository),
+            Freshness::Expired => false,
+        };
+        if is_fresh
+            && (known.was_said_to(scope) || self.terms.tags.is_immutable(tag))
+            && let Some((manifest, source)) = self.shared.library.load(known.digest()).await
+            // However long a tag is believed, its image may have become impossible to get since: some of it may have
+            // been evicted, and the upstreams may be gone.
+            && (known.was_confirmed_within(self.terms.tags.fresh.min(CONFIRMED_FOR))
+                || self.can_be_finished(scope, &manifest).await)
+        {
+            self.shared.authority.recall(scope, &manifest);
+            let (result, warning) = (CacheResult::Hit, of.stand_in(known.author()));
+            return Break(Ok(ManifestAnswer { manifest, result, source, upstream: None, warning }));
+        }
+        match known.recent_trouble() {
+            Some(Trouble::Unanswered(attempts)) => {
+                Break(Box::pin(self.stale(scope, tag, known, Use::Counts, attempts.clone())).await)
+            }
+            Some(Trouble::Drift(said)) => Box::pin(self.contest(of, known, said)).await.map_or(Continue(()), Break),
+            None => Continue(()),
+        }
     }
 
     pub(super) async fn manifest_by_digest(
@@ -265,6 +280,11 @@ impl PullService {
         let Some((manifest, source)) = self.shared.library.load(&digest).await else {
             return self.fetch(scope, upstreams, request, Purpose::Miss).await;
         };
+        // Between the look and this question another one may have ended.
+        if self.shared.authority.was_confirmed(scope, &digest).await {
+            let result = CacheResult::Hit;
+            return Ok(ManifestAnswer { manifest, result, source, upstream: None, warning: None });
+        }
         // The bytes are here: a HEAD tells whether this repository may serve them, and whether the rest can be had.
         match upstreams.resolve(&request, Purpose::Revalidation, within(CONFIRM_TIMEOUT)).await {
             Ok(resolved) if resolved.digest == Some(digest) => {

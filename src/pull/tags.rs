@@ -133,15 +133,19 @@ impl TagMemory {
 
     /// What `tag` means, if it is known.
     pub(super) async fn known(&self, scope: &Scope, tag: &Tag) -> Option<KnownTag> {
-        let key = (scope.clone(), tag.clone());
-        if let Some(known) = self.memory.get(&key).await {
+        if let Some(known) = self.in_memory(scope, tag).await {
             return Some(known);
         }
         let record = Box::pin(self.records.read(&scope.registry, &scope.repository, tag)).await?;
         let (age, since) = (record.age(SystemTime::now()), Instant::now());
         let known = KnownTag { age, record: Arc::new(record), since, from_record: true, trouble: None };
-        self.memory.insert(key, known.clone()).await;
+        self.memory.insert((scope.clone(), tag.clone()), known.clone()).await;
         Some(known)
+    }
+
+    /// What `tag` means, if that was known or learned a while ago.
+    pub(super) async fn in_memory(&self, scope: &Scope, tag: &Tag) -> Option<KnownTag> {
+        self.memory.get(&(scope.clone(), tag.clone())).await
     }
 
     /// `tag` still means what it did, by the word of `author`.

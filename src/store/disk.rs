@@ -100,7 +100,7 @@ impl Files for DiskFiles {
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Any + Send + Sync>>> {
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Box::new(file))),
+            Ok(()) => Ok(Some(Box::new(Locked(file)))),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
@@ -113,6 +113,17 @@ impl Files for DiskFiles {
 
     fn boot(&self) -> io::Result<String> {
         Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+    }
+}
+
+/// The lock of a directory. It is given up by name: a process that is just being started may have the file, too, and would
+/// keep the lock until it becomes another program.
+struct Locked(File);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // Where that fails, the file is closed all the same.
+        let _ = self.0.unlock();
     }
 }
 
@@ -189,5 +200,22 @@ impl FileHandle for File {
 
     fn sync(&self) -> io::Result<()> {
         self.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_with_its_guard_also_where_a_child_has_its_file() {
+        let root = tempfile::TempDir::new().unwrap();
+        let path = root.path().join("LOCK");
+        let guard = DiskFiles.lock(&path).unwrap().unwrap();
+        let of_the_child = guard.downcast_ref::<Locked>().unwrap().0.try_clone().unwrap();
+        assert!(DiskFiles.lock(&path).unwrap().is_none());
+        drop(guard);
+        assert!(DiskFiles.lock(&path).unwrap().is_some());
+        drop(of_the_child);
     }
 }

@@ -24,17 +24,9 @@ impl Store {
         (!self.disk.verified.is_condemned(digest, stamp)).then(|| BlobFile::new(Arc::clone(&self.disk), open))
     }
 
-    /// The same for who looks after content and does not come for it: that is no use of it, and leaves no trace.
+    /// The same for who looks after content and does not come for it: that is no use of it.
     pub async fn open_unused(&self, digest: &Digest) -> Option<BlobFile> {
-        let disk = &self.disk;
-        let opened = open_unnoticed(&disk.files, &disk.pool, disk.layout.blob(digest)).await;
-        let Some((handle, stamp)) = opened.inspect_err(|error| disk.health.record(error)).ok()? else {
-            disk.lost(digest).await;
-            return None;
-        };
-        let is_content = stamp.length > 0 || digest.matches(b"");
-        (is_content && !disk.verified.is_condemned(digest, stamp))
-            .then(|| BlobFile::new(Arc::clone(disk), Arc::new(OpenFile::stored(handle, *digest, stamp))))
+        self.disk.open_to_tend(digest).await.ok().flatten()
     }
 
     /// The size of a stored blob or manifest in bytes, here or in the bucket. Who asks is about to come for it, so it counts
@@ -77,6 +69,20 @@ impl Store {
 }
 
 impl Disk {
+    /// Opens a blob or manifest in the directory for who looks after it and serves nobody with it: that is no use of it.
+    /// `None` if it is not stored, or was found not to be what its name says.
+    pub(super) async fn open_to_tend(self: &Arc<Self>, digest: &Digest) -> Result<Option<BlobFile>, StoreError> {
+        let opened = open_unnoticed(&self.files, &self.pool, self.layout.blob(digest)).await;
+        let Some((handle, stamp)) = opened.inspect_err(|error| self.health.record(error))? else {
+            self.lost(digest).await;
+            return Ok(None);
+        };
+        let is_content = stamp.length > 0 || digest.matches(b"");
+        let open = Arc::new(OpenFile::stored(handle, *digest, stamp));
+        let is_good = is_content && !self.verified.is_condemned(digest, stamp);
+        Ok(is_good.then(|| BlobFile::new(Arc::clone(self), open)))
+    }
+
     /// Notes that a blob is read, once a minute: this is on the way of every request.
     fn note_use(&self, digest: &Digest, open: &OpenFile) {
         let now = self.clock.now();

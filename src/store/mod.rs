@@ -26,6 +26,7 @@ mod breaker;
 pub mod bucket;
 pub mod capacity;
 pub mod catalog;
+mod closing;
 pub mod disk;
 mod elsewhere;
 pub mod error;
@@ -155,7 +156,7 @@ struct Disk {
     /// Numbers for temporary files that have no other name.
     temporaries: AtomicU64,
     /// Held as long as the store is open: one writer per directory.
-    lock: Option<Lock>,
+    lock: Mutex<Option<Lock>>,
 }
 
 /// What a configuration asks of a store, and the file system that shares in it are of.
@@ -238,12 +239,12 @@ impl Store {
             quarantine: Mutex::default(),
             background,
             temporaries: AtomicU64::new(0),
-            lock: prepared.lock,
+            lock: prepared.lock.into(),
         });
         if let Some(error) = prepared.trouble {
             disk.health.record(&error);
         }
-        if disk.lock.is_some() {
+        if disk.check_lock().is_ok() {
             tokio::spawn(probe::probe(Arc::downgrade(&disk), disk.health.probe_times()));
         } else {
             disk.health.never_writes();
@@ -466,7 +467,7 @@ impl Disk {
 
     /// Whether this process may write at all.
     fn check_lock(&self) -> Result<(), StoreError> {
-        self.lock.as_ref().map(|_| ()).ok_or(StoreError::NotLocked)
+        self.lock.lock().as_ref().map(|_| ()).ok_or(StoreError::NotLocked)
     }
 
     /// Whether writing is worth a try.

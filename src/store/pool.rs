@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::error::StoreError;
 
 /// How many operations may wait for the disk at once.
-const THREADS: usize = 64;
+const THREADS: u32 = 64;
 
 #[derive(Debug, Clone)]
 pub(super) struct Pool {
@@ -24,12 +24,20 @@ pub(super) struct Pool {
 impl Pool {
     /// Operations are timed in `durations`, their wait for a thread included.
     pub(super) fn new(durations: HistogramVec) -> Self {
-        Self { permits: Arc::new(Semaphore::new(THREADS)), durations }
+        Self { permits: Arc::new(Semaphore::new(THREADS as usize)), durations }
+    }
+
+    /// Returns when all that is under way has ended. Nothing is begun any more: whoever asks for something waits for ever.
+    pub(super) async fn stop(&self) {
+        // The semaphore is never closed.
+        if let Ok(all) = self.permits.acquire_many(THREADS).await {
+            all.forget();
+        }
     }
 
     /// Whether many wait for the disk.
     pub(super) fn is_pressed(&self) -> bool {
-        self.permits.available_permits() < THREADS / 2
+        self.permits.available_permits() < THREADS as usize / 2
     }
 
     /// Runs a blocking `task` and names a failure after what was tried.

@@ -255,6 +255,17 @@ async fn a_second_process_is_kept_out() {
 }
 
 #[tokio::test]
+async fn a_closed_store_has_given_its_directory_up_whoever_still_holds_it() {
+    let root = TempDir::new().unwrap();
+    let held = open(root.path()).await;
+    held.clone().close().await;
+    let refused = held.put(&Digest::of(b"x"), Bytes::from_static(b"x")).await;
+    assert!(matches!(refused, Err(StoreError::NotLocked)));
+    let next = open(root.path()).await;
+    next.put(&Digest::of(b"x"), Bytes::from_static(b"x")).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_disk_that_cannot_be_written_does_not_keep_the_server_from_starting() {
     for fails in ["create", "flush"] {
         let root = TempDir::new().unwrap();

@@ -229,9 +229,14 @@ impl Disk {
         let store = Store { disk: Arc::clone(&self) };
         let Some(bucket) = self.bucket_to_write().await else { return Uploaded::Settled };
         let Ok(bucket) = bucket else { return Uploaded::NotYet };
-        let Some(file) = store.open_unused(&digest).await else {
-            self.unmark(&digest).await;
-            return Uploaded::Settled;
+        // That is no use of it: what earlier processes left would seem to be used at every start.
+        let file = match self.open_to_tend(&digest).await {
+            Err(error) if error.is_out_of_descriptors() => return Uploaded::NotYet,
+            Ok(Some(file)) => file,
+            _ => {
+                self.unmark(&digest).await;
+                return Uploaded::Settled;
+            }
         };
         if let Some(id) = self.noted_upload(&digest).await {
             bucket.give_up(&digest, id).await;

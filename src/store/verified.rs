@@ -4,41 +4,52 @@
 //! everything again once per interval, because disks forget. The record is in memory only: after a restart nothing is
 //! believed.
 
-use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use hashbrown::HashTable;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::files::Stamp;
 use crate::oci::Digest;
 
-/// A record of which files were hashed when, and what came of it. It costs some 60 bytes per blob.
+/// A record of which files were hashed when, and what came of it. It costs some 20 bytes per blob.
 #[derive(Debug)]
 pub(super) struct Verified {
     started: Instant,
     /// In seconds: how long a blob is believed.
     interval: AtomicU64,
-    /// By the first half of a digest: that is long enough to tell blobs apart, and whoever makes two of them meet gains
-    /// that one of them is hashed later.
-    files: Mutex<HashMap<u128, Seen>>,
+    files: Mutex<HashTable<Seen>>,
+    /// What names are made with, so that nobody can make two blobs of one name.
+    key: RandomState,
 }
 
 /// What is known about the file of a digest.
 #[derive(Debug, Clone, Copy)]
 struct Seen {
+    /// Instead of the digest. Of two that share one, by a chance of one in a trillion among a million, one is hashed again
+    /// whenever it is read after the other: their files differ.
+    name: u64,
     /// Which file: another one under the same name, or the same one changed, is another matter.
     stamp: u32,
-    /// When it was hashed, in seconds after the start; `None` if it is not what its name says, or cannot be read.
-    sound: Option<u32>,
+    /// When it was hashed; `None` if it is not what its name says, or cannot be read.
+    sound: Option<Second>,
 }
+
+const _: () = assert!(size_of::<Seen>() == 16, "There are a million of them");
+
+/// In seconds after the start, from 1 on.
+#[derive(Debug, Clone, Copy)]
+struct Second(NonZeroU32);
 
 impl Verified {
     /// Content is believed for `interval` after it was hashed.
     pub(super) fn new(interval: Duration) -> Self {
-        Self { started: Instant::now(), interval: AtomicU64::new(seconds(interval)), files: Mutex::default() }
+        let interval = AtomicU64::new(seconds(interval));
+        Self { started: Instant::now(), interval, files: Mutex::default(), key: RandomState::new() }
     }
 
     /// Content is believed for so long from now on, whenever it was hashed.
@@ -64,17 +75,28 @@ impl Verified {
 
     /// There is no file of `digest` any more.
     pub(super) fn forget(&self, digest: &Digest) {
-        self.files.lock().remove(&key(digest));
+        let name = self.key.hash_one(digest);
+        if let Ok(seen) = self.files.lock().find_entry(name, |seen| seen.name == name) {
+            seen.remove();
+        }
     }
 
-    fn note(&self, digest: &Digest, stamp: Stamp, sound: Option<u32>) {
-        self.files.lock().insert(key(digest), Seen { stamp: short(stamp), sound });
+    fn note(&self, digest: &Digest, stamp: Stamp, sound: Option<Second>) {
+        let name = self.key.hash_one(digest);
+        let seen = Seen { name, stamp: short(stamp), sound };
+        let mut files = self.files.lock();
+        match files.find_mut(name, |seen| seen.name == name) {
+            Some(before) => *before = seen,
+            None => {
+                files.insert_unique(name, seen, |seen| seen.name);
+            }
+        }
     }
 
     /// Whether this file was hashed a short enough while ago.
     pub(super) fn contains(&self, digest: &Digest, stamp: Stamp) -> bool {
         let Some(at) = self.seen(digest, stamp).and_then(|seen| seen.sound) else { return false };
-        u64::from(self.now().saturating_sub(at)) < self.interval.load(Ordering::Relaxed)
+        u64::from(self.now().0.get().saturating_sub(at.0.get())) < self.interval.load(Ordering::Relaxed)
     }
 
     /// Whether this file is known not to be what its name says.
@@ -83,11 +105,14 @@ impl Verified {
     }
 
     fn seen(&self, digest: &Digest, stamp: Stamp) -> Option<Seen> {
-        self.files.lock().get(&key(digest)).copied().filter(|seen| seen.stamp == short(stamp))
+        let name = self.key.hash_one(digest);
+        let seen = self.files.lock().find(name, |seen| seen.name == name).copied();
+        seen.filter(|seen| seen.stamp == short(stamp))
     }
 
-    fn now(&self) -> u32 {
-        u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX)
+    fn now(&self) -> Second {
+        let seconds = u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX);
+        Second(NonZeroU32::MIN.saturating_add(seconds))
     }
 }
 
@@ -101,12 +126,6 @@ fn short(stamp: Stamp) -> u32 {
     let mut hasher = DefaultHasher::new();
     stamp.hash(&mut hasher);
     u32::try_from(hasher.finish() >> 32).unwrap_or_default()
-}
-
-fn key(digest: &Digest) -> u128 {
-    let mut half = [0; 16];
-    half.copy_from_slice(&digest.hash_bytes()[..16]);
-    u128::from_le_bytes(half)
 }
 
 #[cfg(test)]

@@ -1,15 +1,17 @@
 //! Many clients, one blob, one fetch.
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
+use serde_json::json;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+use super::store_faults::{REPOSITORY, on_faulty_disk};
 use crate::support::blob::{Blob, blob_of};
+use crate::support::faulty_files::{ENOENT, Operation};
 use crate::support::images::image;
 use crate::support::upstream::{Requests, ScriptedUpstream};
 use crate::support::weir::{TestWeir, blob_path};
-use crate::support::{MIB, raw};
-
-const REPOSITORY: &str = "library/demo";
+use crate::support::{MIB, eventually, raw, within};
 
 async fn with_blob(size: u64, seed: u64) -> (ScriptedUpstream, TestWeir, Blob) {
     let upstream = ScriptedUpstream::start().await;
@@ -175,14 +177,46 @@ async fn many_clients_ask_for_a_cold_tag_and_the_upstream_is_asked_once() {
     upstream.push(REPOSITORY, "v1", &package);
     let weir = TestWeir::before(&upstream).await;
     let gate = upstream.hold_head(Requests::manifest("v1").get());
-    let pulls = futures_util::future::join_all((0..32).map(|_| weir.manifest(REPOSITORY, "v1")));
+    let pulls = join_all((0..32).map(|_| weir.manifest(REPOSITORY, "v1")));
     let opener = async {
         gate.reached().await;
         gate.open();
     };
-    let (answers, ()) = futures_util::future::join(pulls, opener).await;
+    let (answers, ()) = join(pulls, opener).await;
     for answer in answers {
         answer.assert_is(package.digest());
     }
     assert_eq!(upstream.count_of(&Requests::manifest("v1").get()), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_looked_before_an_answer_came_and_asks_after_it_is_given_that_answer() {
+    let (upstream, files, weir) = on_faulty_disk(json!({})).await;
+    let package = crate::support::images::demo(7);
+    upstream.push(REPOSITORY, "v1", &package);
+    let gate = upstream.hold_head(Requests::manifest("v1").get());
+    let (answered, was_answered) = oneshot::channel();
+    let first = async {
+        let answer = weir.manifest(REPOSITORY, "v1").await;
+        answered.send(()).unwrap();
+        answer
+    };
+    let second = async {
+        gate.reached().await;
+        // Whether the tag is known takes it so long to find out that it joins nobody.
+        let disk = files.hang(Operation::Open);
+        let release = async {
+            eventually("the second client looks", async || files.hanging() > 0).await;
+            gate.open();
+            was_answered.await.unwrap();
+            // It finds what was there when it began.
+            files.fail(Operation::Open, ENOENT);
+            drop(disk);
+        };
+        join(weir.manifest(REPOSITORY, "v1"), release).await.0
+    };
+    let (first, second) = within("both answers", join(first, second)).await;
+    first.assert_is(package.digest());
+    second.assert_is(package.digest());
+    assert_eq!(upstream.count_of(&Requests::manifest("v1")), 1);
 }

@@ -2,22 +2,21 @@
 
 use http::StatusCode;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
+use crate::support::desk::{Desk, TOKEN};
 use crate::support::images::demo;
 use crate::support::process::{Said, weir};
 use crate::support::upstream::{Fault, Requests, ScriptedUpstream};
-use crate::support::weir::{REGISTRY, TestWeir, registry, upstream_entry};
+use crate::support::weir::{REGISTRY, TestWeir, merge, registry, upstream_entry};
 
 const REPOSITORY: &str = "library/demo";
-const TOKEN: &str = "CANARY-operators";
 
 /// Weir with two upstreams that have the same tag, which is never believed without asking, and an operator's token.
 struct Setup {
     first: ScriptedUpstream,
     second: ScriptedUpstream,
     weir: TestWeir,
-    desk: TempDir,
+    desk: Desk,
 }
 
 impl Setup {
@@ -30,22 +29,19 @@ impl Setup {
         for upstream in [&first, &second] {
             upstream.push(REPOSITORY, "v1", &demo(1));
         }
-        let desk = tempfile::tempdir().unwrap();
-        let token = desk.path().join("token");
-        std::fs::write(&token, format!("{TOKEN}\n")).unwrap();
-        let mut config = json!({
-            "admin": { "token_file": token },
-            "tags": { "fresh": "0" },
-            "registries": { REGISTRY: registry(&[&first, &second]) },
-        });
-        crate::support::weir::merge(&mut config, more);
+        let desk = Desk::new();
+        let mut config = desk.config();
+        merge(
+            &mut config,
+            json!({ "tags": { "fresh": "0" }, "registries": { REGISTRY: registry(&[&first, &second]) } }),
+        );
+        merge(&mut config, more);
         let weir = TestWeir::start(config).await;
         Self { first, second, weir, desk }
     }
 
     async fn upstream(&self, arguments: &[&str]) -> Said {
-        let token = self.desk.path().join("token");
-        self.upstream_with(&token.display().to_string(), arguments).await
+        self.desk.command(&self.weir.admin_url(""), &[&["upstream"], arguments].concat()).await
     }
 
     async fn upstream_with(&self, token: &str, arguments: &[&str]) -> Said {

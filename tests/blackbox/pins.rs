@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::support::MIB;
 use crate::support::blob::{Blob, blob_of};
+use crate::support::bucket::{Fault as BucketFault, S3Server};
+use crate::support::desk::{Desk, TOKEN};
 use crate::support::eventually;
 use crate::support::faulty_files::{EIO, FaultyFiles, Operation};
 use crate::support::images::{Package, artifact, demo, image, index};
-use crate::support::process::{Said, WeirProcess, weir};
+use crate::support::process::{Said, WeirProcess};
 use crate::support::upstream::{Fault, Kind, Requests, ScriptedUpstream};
 use crate::support::weir::{
     REGISTRY, TestWeir, assert_blobs_hash_to_their_names, blob_path, config_for, manifest_path, merge, registry,
@@ -20,13 +21,12 @@ use crate::support::weir::{
 };
 
 pub(super) const REPOSITORY: &str = "library/demo";
-pub(super) const TOKEN: &str = "CANARY-operators";
 
 /// Weir before one upstream, and an operator with a token.
 pub(super) struct Setup {
     pub(super) upstream: ScriptedUpstream,
     pub(super) weir: TestWeir,
-    pub(super) desk: TempDir,
+    pub(super) desk: Desk,
 }
 
 impl Setup {
@@ -36,11 +36,10 @@ impl Setup {
 
     pub(super) async fn with(more: Value) -> Self {
         let upstream = ScriptedUpstream::start().await;
-        let desk = tempfile::tempdir().unwrap();
-        let token = desk.path().join("token");
-        std::fs::write(&token, format!("{TOKEN}\n")).unwrap();
+        let desk = Desk::new();
+        let mut config = desk.config();
         // Tags are never believed without asking.
-        let mut config = json!({ "admin": { "token_file": token }, "tags": { "fresh": "0" } });
+        merge(&mut config, json!({ "tags": { "fresh": "0" } }));
         merge(&mut config, more);
         let weir = TestWeir::before_with(&upstream, config).await;
         Self { upstream, weir, desk }
@@ -52,7 +51,7 @@ impl Setup {
 
     /// A command to this server.
     pub(super) async fn weir(&self, arguments: &[&str]) -> Said {
-        command(&self.weir.admin_url(""), self.desk.path(), arguments).await
+        self.desk.command(&self.weir.admin_url(""), arguments).await
     }
 
     pub(super) async fn pin(&self, arguments: &[&str]) -> Said {
@@ -73,11 +72,6 @@ impl Setup {
     }
 }
 
-pub(super) async fn command(admin: &str, desk: &Path, arguments: &[&str]) -> Said {
-    let token = desk.join("token").display().to_string();
-    weir(&[arguments, &["--admin-url", admin, "--token-file", &token]].concat()).await
-}
-
 pub(super) async fn pinned(admin: &str, image: &str) -> Value {
     let answer = reqwest::get(format!("{admin}/api/v1/pins")).await.unwrap();
     let pins: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
@@ -87,10 +81,6 @@ pub(super) async fn pinned(admin: &str, image: &str) -> Value {
 
 pub(super) fn name(tag: &str) -> String {
     format!("{REGISTRY}/{REPOSITORY}:{tag}")
-}
-
-pub(super) fn events(said: &Said) -> Vec<Value> {
-    said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 pub(super) fn bounds(max_size: u64) -> Value {
@@ -109,7 +99,7 @@ async fn a_pinned_image_is_fetched_whole_and_outlives_a_flood_with_the_upstream_
     setup.upstream.push(REPOSITORY, "v1", &package);
     let said = setup.pin(&[&name("v1"), "--reason", "release 1.4"]).await;
     assert_eq!(said.code, 0, "{}{}", said.out, said.err);
-    assert_eq!(events(&said).last().unwrap(), &json!({ "event": "end", "done": 1, "failed": 0 }));
+    assert_eq!(said.events().last().unwrap(), &json!({ "event": "end", "done": 1, "failed": 0 }));
     let blobs: Vec<Blob> = (0..through).map(|number| blob_of(MIB, 1_000_000 + number)).collect();
     // Old enough to go, were it not pinned.
     let setup = setup.restart_with(json!({})).await;
@@ -400,18 +390,18 @@ async fn pins_survive_a_kill_in_the_middle_of_their_download() {
     upstream.push(REPOSITORY, "v1", &package);
     let held = package.children[0].blobs.last().unwrap();
     let gate = upstream.hold(Requests::blob(held.digest()).get(), MIB / 2);
-    let desk = tempfile::tempdir().unwrap();
-    let (store, token, file) = (desk.path().join("store"), desk.path().join("token"), desk.path().join("weir.yaml"));
-    std::fs::write(&token, TOKEN).unwrap();
-    let config = json!({ "admin": { "token_file": token }, "registries": { REGISTRY: registry(&[&upstream]) }, "log": { "level": "info" } });
+    let desk = Desk::new();
+    let (store, file) = (desk.path().join("store"), desk.path().join("weir.yaml"));
+    let mut config = desk.config();
+    merge(&mut config, json!({ "registries": { REGISTRY: registry(&[&upstream]) }, "log": { "level": "info" } }));
     std::fs::write(&file, config_for(&store, config).to_string()).unwrap();
 
     let mut server = WeirProcess::serve(&file).await;
     let admin = format!("http://{}", server.admin);
     let image = name("v1");
     let pinning = tokio::spawn({
-        let (admin, desk, image) = (admin.clone(), desk.path().to_owned(), image.clone());
-        async move { command(&admin, &desk, &["pin", &image]).await }
+        let (admin, desk, image) = (admin.clone(), desk.clone(), image.clone());
+        async move { desk.command(&admin, &["pin", &image]).await }
     });
     gate.reached().await;
     eventually("the other blobs are stored", async || {
@@ -458,13 +448,37 @@ async fn only_who_shows_the_token_pins_and_what_makes_no_sense_is_explained() {
     let said = setup.pin(&[&name("v1"), "--platform", "linux"]).await;
     assert_eq!((said.code, said.err.contains("linux/arm/v7")), (2, true), "{}", said.err);
     let said = setup.pin(&[&name("v1"), "--name", "../x"]).await;
-    assert_eq!((said.code, said.err.contains("A pin has a name")), (1, true), "{}", said.err);
+    assert_eq!((said.code, said.err.contains("A pin has a name")), (2, true), "{}", said.err);
     let said = setup.pin(&["elsewhere.test/a/b:1"]).await;
     assert_eq!(said.code, 4, "{}", said.err);
     assert!(said.out.contains("not configured here"), "{}", said.out);
     let unknown = setup.weir.admin_url("/api/v1/pins/nobody");
     let answer = setup.weir.send(setup.weir.client().delete(unknown).bearer_auth(TOKEN)).await;
     assert_eq!(answer.status, StatusCode::NOT_FOUND, "{}", answer.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_pins_those_that_can_be_let_go_of_are_and_the_exit_code_tells_of_the_others() {
+    let bucket = S3Server::in_memory().await;
+    let setup = Setup::with(json!({ "store": { "kind": "s3", "s3": bucket.config() } })).await;
+    setup.upstream.push(REPOSITORY, "v1", &demo(1));
+    for pin in ["a", "b", "c"] {
+        assert_eq!(setup.pin(&[&name("v1"), "--name", pin]).await.code, 0);
+    }
+    bucket.fault_path("/pins/b", BucketFault::Refuse(403, "AccessDenied"));
+    let said = setup.weir(&["unpin", "a", "b", "c"]).await;
+    assert_eq!((said.code, &*said.out), (4, "Unpinned a\nUnpinned c\n"), "{}", said.err);
+    assert!(said.err.starts_with("b: "), "{}", said.err);
+    let said = setup.weir(&["unpin", "b"]).await;
+    assert_eq!(said.code, 1, "{}", said.out);
+    bucket.mend();
+    let said = setup.weir(&["unpin", "b"]).await;
+    assert_eq!(said.code, 0, "{}", said.err);
+    eventually("nothing is pinned", async || {
+        let said = setup.weir(&["ls", "--pinned", "-o", "json"]).await;
+        serde_json::from_str::<Value>(&said.out).unwrap()["pins"] == json!([])
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -478,11 +492,11 @@ async fn a_tag_that_has_moved_is_noticed_while_large_images_are_being_fetched() 
         setup.upstream.push(REPOSITORY, &format!("v{number}"), &package);
         gates.push(setup.upstream.hold(Requests::blob(package.blobs[1].digest()).get(), MIB / 2));
     }
-    let (admin, desk) = (setup.weir.admin_url(""), setup.desk.path().to_owned());
+    let (admin, desk) = (setup.weir.admin_url(""), setup.desk.clone());
     let images = ["v1", "v2", "v3"].map(name);
     let pinning = tokio::spawn({
         let (admin, desk) = (admin.clone(), desk.clone());
-        async move { command(&admin, &desk, &["pin", &images[0], &images[1], &images[2]]).await }
+        async move { desk.command(&admin, &["pin", &images[0], &images[1], &images[2]]).await }
     });
     for gate in &gates {
         gate.reached().await;
@@ -491,7 +505,7 @@ async fn a_tag_that_has_moved_is_noticed_while_large_images_are_being_fetched() 
     let moved = demo(2);
     setup.upstream.push(REPOSITORY, "v0", &moved);
     // Whoever pins it once more has it looked at now.
-    let again = tokio::spawn(async move { command(&admin, &desk, &["pin", &name("v0")]).await });
+    let again = tokio::spawn(async move { desk.command(&admin, &["pin", &name("v0")]).await });
     setup.upstream.received(&Requests::manifest("v0"), asked + 1).await;
     gates.iter().for_each(crate::support::upstream::Gate::open);
     assert_eq!((pinning.await.unwrap().code, again.await.unwrap().code), (0, 0));

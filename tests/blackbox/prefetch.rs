@@ -2,35 +2,27 @@
 
 use http::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
+use crate::support::desk::Desk;
 use crate::support::images::demo;
-use crate::support::process::{Said, weir};
+use crate::support::process::Said;
 use crate::support::upstream::{Fault, Kind, Requests, ScriptedUpstream};
 use crate::support::weir::{REGISTRY, TestWeir};
 
 const REPOSITORY: &str = "library/demo";
 
 /// Weir before an upstream with two images, and an operator with a token.
-async fn setup() -> (ScriptedUpstream, TestWeir, TempDir) {
+async fn setup() -> (ScriptedUpstream, TestWeir, Desk) {
     let upstream = ScriptedUpstream::start().await;
     upstream.push(REPOSITORY, "v1", &demo(1));
     upstream.push("team/app", "v2", &demo(2));
-    let desk = tempfile::tempdir().unwrap();
-    let token = desk.path().join("token");
-    std::fs::write(&token, "CANARY-operators").unwrap();
-    let weir = TestWeir::before_with(&upstream, json!({ "admin": { "token_file": token } })).await;
+    let desk = Desk::new();
+    let weir = TestWeir::before_with(&upstream, desk.config()).await;
     (upstream, weir, desk)
 }
 
-async fn command(server: &TestWeir, desk: &TempDir, arguments: &[&str]) -> Said {
-    let token = desk.path().join("token").display().to_string();
-    weir(&[arguments, &["--admin-url", &server.admin_url(""), "--token-file", &token]].concat()).await
-}
-
-fn events(said: &Said, kind: &str) -> Vec<Value> {
-    let events = said.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    events.filter(|event| event["event"] == kind).collect()
+async fn command(server: &TestWeir, desk: &Desk, arguments: &[&str]) -> Said {
+    desk.command(&server.admin_url(""), arguments).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -42,11 +34,11 @@ async fn images_of_a_list_are_fetched_whole_and_those_that_fail_are_named() {
     let missing = format!("{REGISTRY}/{REPOSITORY}:missing");
     let said = command(&server, &desk, &["prefetch", &missing, "-f", &list, "--jobs", "3"]).await;
     assert_eq!((said.code, said.err.as_str()), (4, ""), "{}", said.out);
-    assert_eq!(events(&said, "end"), [json!({ "event": "end", "done": 2, "failed": 1 })]);
-    let failed = events(&said, "failed");
+    assert_eq!(said.events_of("end"), [json!({ "event": "end", "done": 2, "failed": 1 })]);
+    let failed = said.events_of("failed");
     assert_eq!(failed[0]["task"], json!(missing));
     assert!(failed[0]["reason"].as_str().unwrap().contains("No upstream has this manifest"), "{}", said.out);
-    for event in events(&said, "done") {
+    for event in said.events_of("done") {
         assert_eq!((&event["objects"], &event["of_objects"]), (&json!(8), &json!(8)), "{event}");
     }
     upstream.down().await;

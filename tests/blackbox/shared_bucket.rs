@@ -1,6 +1,8 @@
 //! Replicas that share nothing but a bucket: what one has fetched all serve, and a bucket that fails fails no pull.
 
 use std::collections::HashSet;
+use std::fs::{self, File, FileTimes};
+use std::time::{Duration, SystemTime};
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -10,7 +12,7 @@ use crate::support::blob::{Blob, blob_of};
 use crate::support::bucket::{Asked, Fault, Operation, S3Server};
 use crate::support::images::{Package, demo, image};
 use crate::support::upstream::{Kind, ScriptedUpstream};
-use crate::support::weir::{TestWeir, blob_path};
+use crate::support::weir::{TestWeir, blob_path, files_below};
 use crate::support::{MIB, eventually, raw};
 
 const REPOSITORY: &str = "library/demo";
@@ -119,6 +121,40 @@ async fn c5_c6_a_bucket_that_fails_fails_no_pull_and_gets_what_it_missed_after_a
     is_uploaded(&weir, &bucket, &package).await;
     let marks = std::fs::read_dir(weir.store_path().join("pending")).unwrap().count();
     assert_eq!(marks, 0);
+}
+
+/// The walk at start reads manifests, and what an earlier process left is read to be uploaded: neither is a use.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_and_the_uploads_that_it_goes_on_with_change_no_time_of_use() {
+    let (upstream, bucket) = (ScriptedUpstream::start().await, S3Server::in_memory().await);
+    let package = demo(3);
+    upstream.push(REPOSITORY, "v1", &package);
+    bucket.fault_all(&Fault::Refuse(503, "SlowDown"));
+    let mut weir = replica(&upstream, &bucket).await;
+    weir.pull_all(REPOSITORY, "v1", &package).await;
+    weir.drain().await;
+    // As if it had been stored and used ten days ago: whoever reads it as everybody does leaves another time behind.
+    let then = SystemTime::now() - Duration::from_secs(10 * 24 * 60 * 60);
+    let files = files_below(&weir.store_path().join("blobs"));
+    assert!(files.len() > 3);
+    for path in &files {
+        let file = File::options().write(true).open(path).unwrap();
+        file.set_times(FileTimes::new().set_modified(then).set_accessed(then)).unwrap();
+    }
+    bucket.mend();
+    let weir = weir.restart_with(json!({})).await;
+    is_uploaded(&weir, &bucket, &package).await;
+    // The list of images reads manifests, too, and knows what the walk has found when that has ended.
+    eventually("everything there is known and of long ago", async || {
+        let listed = weir.send(weir.client().get(weir.admin_url("/api/v1/images"))).await.json();
+        let ago = listed["images"][0]["used_seconds_ago"].as_u64();
+        assert!(ago.is_none_or(|ago| ago >= 9 * 24 * 60 * 60), "{listed}");
+        ago.is_some()
+    })
+    .await;
+    for path in &files {
+        assert_eq!(fs::metadata(path).unwrap().accessed().unwrap(), then, "{}", path.display());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,68 +6,35 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tokio::process::Command;
 
 use crate::support::blob::{Blob, blob_of};
+use crate::support::desk::{Desk, TOKEN};
 use crate::support::images::{Package, demo};
-use crate::support::process::weir_binary;
+use crate::support::process::{Said, weir, weir_in};
 use crate::support::upstream::ScriptedUpstream;
 use crate::support::weir::{REGISTRY, TestWeir, config_for, files_below, registry, stored_file};
-use crate::support::{MIB, eventually, within};
+use crate::support::{MIB, eventually};
 
 const REPOSITORY: &str = "library/demo";
-const TOKEN: &str = "CANARY-upkeep";
 
 /// A server with an operator's token, and an image that it has stored.
 struct Setup {
     upstream: ScriptedUpstream,
     weir: TestWeir,
     package: Package,
-    desk: TempDir,
+    desk: Desk,
 }
 
-/// How a command ended, and what it said.
-struct Said {
-    code: i32,
-    events: Vec<Value>,
-    err: String,
-}
-
-impl Said {
-    /// What the last line says.
-    fn end(&self) -> (u64, u64) {
-        let last = self.events.last().unwrap_or_else(|| panic!("nothing was said: {}", self.err));
-        assert_eq!(last["event"], "end", "{last}");
-        (last["done"].as_u64().unwrap(), last["failed"].as_u64().unwrap())
-    }
-
-    fn of<'a>(&'a self, event: &'a str, task: &str) -> Vec<&'a Value> {
-        self.events.iter().filter(|line| line["event"] == event && line["task"] == task).collect()
-    }
-}
-
-async fn weir(arguments: &[&str]) -> Said {
-    weir_with(arguments, &[]).await
-}
-
-async fn weir_with(arguments: &[&str], environment: &[[&str; 2]]) -> Said {
-    let mut command = Command::new(weir_binary());
-    let environment = environment.iter().map(|[name, value]| (name, value));
-    command.args(arguments).env_remove("WEIR_CONFIG").envs(environment).kill_on_drop(true);
-    let output = within("the end of weir", command.output()).await.unwrap();
-    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
-    let events = out.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")));
-    Said { code: output.status.code().unwrap(), events: events.collect(), err }
+/// The lines of one kind about one task.
+fn told(said: &Said, event: &str, task: &str) -> Vec<Value> {
+    said.events_of(event).into_iter().filter(|line| line["task"] == task).collect()
 }
 
 impl Setup {
     async fn new() -> Self {
         let upstream = ScriptedUpstream::start().await;
-        let desk = tempfile::tempdir().unwrap();
-        let token = desk.path().join("token");
-        fs::write(&token, TOKEN).unwrap();
-        let weir = TestWeir::before_with(&upstream, json!({ "admin": { "token_file": token } })).await;
+        let desk = Desk::new();
+        let weir = TestWeir::before_with(&upstream, desk.config()).await;
         let package = demo(1);
         upstream.push(REPOSITORY, "v1", &package);
         weir.pull_all(REPOSITORY, "v1", &package).await;
@@ -76,9 +43,7 @@ impl Setup {
 
     /// Runs a command on the server.
     async fn on_server(&self, arguments: &[&str]) -> Said {
-        let (url, token) = (self.weir.admin_url(""), self.desk.path().join("token"));
-        let server = ["--admin-url", &url, "--token-file", token.to_str().unwrap()];
-        weir(&[arguments, &server].concat()).await
+        self.desk.command(&self.weir.admin_url(""), arguments).await
     }
 
     /// A configuration file over the store.
@@ -96,7 +61,7 @@ impl Setup {
 
     /// The same, with more in the environment.
     async fn offline_with(&self, arguments: &[&str], environment: &[[&str; 2]]) -> Said {
-        weir_with(&[arguments, &["--offline", "-c", self.config().to_str().unwrap()]].concat(), environment).await
+        weir_in(environment, &[arguments, &["--offline", "-c", self.config().to_str().unwrap()]].concat()).await
     }
 
     /// A layer, and how many blobs and manifests there are.
@@ -133,7 +98,7 @@ async fn a_sound_store_is_verified_on_a_server_and_without_one() {
     let (_, count) = setup.content();
     let said = setup.on_server(&["verify"]).await;
     assert_eq!((said.code, said.end()), (0, (count, 0)), "{}", said.err);
-    let whole = said.of("done", "verify")[0];
+    let whole = &told(&said, "done", "verify")[0];
     assert_eq!((&whole["objects"], &whole["of_objects"]), (&json!(count), &json!(count)));
     assert_eq!((&whole["bytes"], &whole["of_bytes"]), (&json!(stored(setup.weir.store_path())), &whole["bytes"]));
     let some = setup.on_server(&["verify", "--sample", "0.0001%"]).await;
@@ -155,7 +120,7 @@ async fn what_is_damaged_is_set_aside_and_named_and_the_command_says_so() {
     rot(setup.weir.store_path(), layer);
     let said = setup.on_server(&["verify"]).await;
     assert_eq!((said.code, said.end()), (4, (count - 1, 1)), "{}", said.err);
-    let failed = said.of("failed", &layer.digest().to_string());
+    let failed = told(&said, "failed", &layer.digest().to_string());
     assert!(failed[0]["reason"].as_str().unwrap().contains("does not hash to its name"), "{failed:?}");
     assert!(!setup.weir.is_stored(layer.digest()));
     assert_eq!(setup.weir.metric("weir_verify_corrupt_objects_total", &[]).await, 1);
@@ -172,9 +137,9 @@ async fn what_is_damaged_is_fetched_again_when_that_is_asked_for() {
         rot(setup.weir.store_path(), blob);
     }
     let said = setup.on_server(&["verify", "--repair"]).await;
-    assert_eq!((said.code, said.end()), (0, (count, 0)), "{:?}", said.events);
+    assert_eq!((said.code, said.end()), (0, (count, 0)), "{}", said.out);
     for blob in [layer, manifest] {
-        let done = said.of("done", &blob.digest().to_string());
+        let done = told(&said, "done", &blob.digest().to_string());
         assert!(done[0]["note"].as_str().unwrap().contains("fetched again"), "{done:?}");
         eventually("it is stored again", async || setup.weir.is_stored(blob.digest())).await;
     }
@@ -184,8 +149,8 @@ async fn what_is_damaged_is_fetched_again_when_that_is_asked_for() {
     rot(setup.weir.store_path(), layer);
     setup.upstream.down().await;
     let said = setup.on_server(&["verify", "--repair"]).await;
-    assert_eq!((said.code, said.end()), (4, (count - 1, 1)), "{:?}", said.events);
-    let failed = said.of("failed", &layer.digest().to_string());
+    assert_eq!((said.code, said.end()), (4, (count - 1, 1)), "{}", said.out);
+    let failed = told(&said, "failed", &layer.digest().to_string());
     assert!(failed[0]["reason"].as_str().unwrap().contains("not fetched again"), "{failed:?}");
     setup.weir.assert_invariants().await;
 }
@@ -198,7 +163,7 @@ async fn a_directory_is_repaired_without_a_server() {
     let file = stored_file(setup.weir.store_path(), layer.digest());
     File::options().write(true).open(&file).unwrap().set_len(layer.size() / 3).unwrap();
     let said = setup.offline(&["verify", "--repair"]).await;
-    assert_eq!((said.code, said.end()), (0, (count, 0)), "{} {:?}", said.err, said.events);
+    assert_eq!((said.code, said.end()), (0, (count, 0)), "{} {}", said.err, said.out);
     assert_eq!(fs::metadata(file).unwrap().len(), layer.size(), "it has been stored when the command ends");
 }
 
@@ -213,19 +178,19 @@ async fn room_is_made_down_to_a_size_and_a_trial_removes_nothing() {
     setup.weir.assert_invariants().await;
     // Everything has just been used, so nothing may go.
     let said = setup.on_server(&["gc", "--target-size", "4MiB"]).await;
-    assert_eq!((said.code, said.end()), (4, (1, 1)), "{:?}", said.events);
-    assert!(said.of("failed", "the rest")[0]["reason"].as_str().unwrap().contains("last two minutes"));
+    assert_eq!((said.code, said.end()), (4, (1, 1)), "{}", said.out);
+    assert!(told(&said, "failed", "the rest")[0]["reason"].as_str().unwrap().contains("last two minutes"));
 
     age(setup.weir.store_path());
     let Setup { upstream, weir, package, desk } = setup;
     let setup = Setup { weir: weir.restart_with(json!({})).await, upstream, package, desk };
     let before = stored(setup.weir.store_path());
     let trial = setup.on_server(&["gc", "--target-size", "4MiB", "--dry-run"]).await;
-    assert_eq!((trial.code, trial.end()), (0, (1, 0)), "{:?}", trial.events);
+    assert_eq!((trial.code, trial.end()), (0, (1, 0)), "{}", trial.out);
     assert_eq!(stored(setup.weir.store_path()), before);
     let said = setup.on_server(&["gc", "--target-size", "4MiB"]).await;
-    assert_eq!((said.code, said.end()), (0, (1, 0)), "{:?}", said.events);
-    let (tried, gone) = (trial.of("done", "gc")[0], said.of("done", "gc")[0]);
+    assert_eq!((said.code, said.end()), (0, (1, 0)), "{}", said.out);
+    let (tried, gone) = (&told(&trial, "done", "gc")[0], &told(&said, "done", "gc")[0]);
     assert_eq!((&tried["objects"], &tried["bytes"]), (&gone["objects"], &gone["bytes"]), "what was told went");
     assert!(stored(setup.weir.store_path()) <= 4 * MIB);
     assert_eq!(gone["bytes"], json!(before - stored(setup.weir.store_path())));
@@ -235,7 +200,7 @@ async fn room_is_made_down_to_a_size_and_a_trial_removes_nothing() {
     setup.weir.assert_invariants().await;
     // There is enough room.
     let said = setup.on_server(&["gc"]).await;
-    assert_eq!((said.code, &said.of("done", "gc")[0]["objects"]), (0, &json!(0)), "{:?}", said.events);
+    assert_eq!((said.code, &told(&said, "done", "gc")[0]["objects"]), (0, &json!(0)), "{}", said.out);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -258,7 +223,7 @@ async fn a_directory_is_made_smaller_without_a_server() {
     // To look at manifests is to read them, which their files remember.
     age(setup.weir.store_path());
     let said = setup.offline(&["gc", "--target-size", "0"]).await;
-    assert_eq!((said.code, said.end()), (0, (1, 0)), "{} {:?}", said.err, said.events);
+    assert_eq!((said.code, said.end()), (0, (1, 0)), "{} {}", said.err, said.out);
     assert_eq!(stored(setup.weir.store_path()), 0);
     let nowhere = weir(&["gc", "--offline", "-c", "/dev/null"]).await;
     assert!(nowhere.code == 1 && nowhere.err.contains("store.path"), "{}: {}", nowhere.code, nowhere.err);
@@ -275,7 +240,10 @@ async fn only_who_shows_the_token_looks_after_the_store_and_what_is_asked_wrongl
         assert_eq!(by_get.status, http::StatusCode::METHOD_NOT_ALLOWED, "{path}");
     }
     let said = setup.on_server(&["verify", "--sample", "half"]).await;
-    assert!(said.code == 1 && said.err.contains("5%"), "{}: {}", said.code, said.err);
+    assert!(said.code == 2 && said.err.contains("5%"), "{}: {}", said.code, said.err);
+    let url = setup.weir.admin_url("/api/v1/verify?sample=half");
+    let answer = setup.weir.send(setup.weir.client().post(&url).bearer_auth(TOKEN)).await;
+    assert_eq!(answer.status, http::StatusCode::BAD_REQUEST, "{}", answer.text());
     let said = setup.on_server(&["gc", "--target-size", "half"]).await;
     assert!(said.code == 2 && said.err.contains("80GiB"), "{}: {}", said.code, said.err);
 }

@@ -11,7 +11,9 @@ use parking_lot::{Condvar, Mutex};
 use weir::store::disk::DiskFiles;
 use weir::store::files::{FileFacts, FileHandle, Files, HandleFacts, Space};
 
-/// The error numbers of a full, a broken and a read-only file system, and of a process without descriptors.
+/// The error numbers of what is not there, of a full, a broken and a read-only file system, and of a process without
+/// descriptors.
+pub(crate) const ENOENT: i32 = 2;
 pub(crate) const ENOSPC: i32 = 28;
 pub(crate) const EIO: i32 = 5;
 pub(crate) const EROFS: i32 = 30;
@@ -57,6 +59,8 @@ struct Script {
     met: Option<Operation>,
     /// What hangs.
     hangs: Option<Operation>,
+    /// How many wait for that.
+    hanging: usize,
     /// How many files were begun.
     created: usize,
     /// Files by their number, and from which byte on they cannot be read.
@@ -117,6 +121,11 @@ impl FaultyFiles {
         Hanging(self.clone())
     }
 
+    /// How many wait for what hangs.
+    pub(crate) fn hanging(&self) -> usize {
+        self.script.lock().hanging
+    }
+
     /// From now on, the file at `path` cannot be read from this byte on, by whichever name it goes.
     pub(crate) fn spoil(&self, path: &Path, from: u64) {
         let facts = self.disk.stat(path).expect("the file is there");
@@ -137,7 +146,11 @@ impl FaultyFiles {
     fn attempt(&self, operation: Operation, bytes: usize) -> io::Result<()> {
         let bytes = bytes as u64;
         let mut script = self.script.lock();
-        self.released.wait_while(&mut script, |script| script.hangs == Some(operation));
+        if script.hangs == Some(operation) {
+            script.hanging += 1;
+            self.released.wait_while(&mut script, |script| script.hangs == Some(operation));
+            script.hanging -= 1;
+        }
         let number = script.operations;
         script.operations += 1;
         script.created += usize::from(operation == Operation::Create);

@@ -24,6 +24,7 @@ pub(crate) mod blob;
 pub(crate) mod bucket;
 pub(crate) mod bucket_store;
 pub(crate) mod certificates;
+pub(crate) mod desk;
 pub(crate) mod faulty_files;
 pub(crate) mod images;
 pub(crate) mod multipart;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
@@ -121,10 +122,39 @@ pub(crate) struct Said {
     pub(crate) err: String,
 }
 
+impl Said {
+    /// The lines of JSON that tell of long work.
+    pub(crate) fn events(&self) -> Vec<Value> {
+        let parse = |line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+        self.out.lines().map(parse).collect()
+    }
+
+    /// Those of one kind.
+    pub(crate) fn events_of(&self, kind: &str) -> Vec<Value> {
+        self.events().into_iter().filter(|event| event["event"] == kind).collect()
+    }
+
+    /// How many tasks were done, and how many failed, by the last line.
+    pub(crate) fn end(&self) -> (u64, u64) {
+        let last = self.events().pop().unwrap_or_else(|| panic!("nothing was said: {}", self.err));
+        assert_eq!(last["event"], "end", "{last}");
+        (last["done"].as_u64().unwrap(), last["failed"].as_u64().unwrap())
+    }
+}
+
 /// Runs `weir` to its end, without the environment's say.
 pub(crate) async fn weir(arguments: &[&str]) -> Said {
+    weir_in(&[], arguments).await
+}
+
+/// The same in an environment that has its say.
+pub(crate) async fn weir_in(environment: &[[&str; 2]], arguments: &[&str]) -> Said {
     let mut command = Command::new(weir_binary());
-    command.args(arguments).env_remove("WEIR_CONFIG").stdin(Stdio::null()).kill_on_drop(true);
+    for foreign in ["WEIR_CONFIG", "WEIR_OUTPUT"] {
+        command.env_remove(foreign);
+    }
+    let environment = environment.iter().map(|[name, value]| (name, value));
+    command.args(arguments).envs(environment).stdin(Stdio::null()).kill_on_drop(true);
     let output = within("the end of weir", command.output()).await.expect("weir can be run");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("weir writes text");
     Said {

@@ -21,6 +21,7 @@ use clap::ValueEnum;
 
 use crate::measure::{Meter, resident};
 use crate::registry::ADDRESSES;
+pub(crate) use server::Ending;
 use server::Server;
 
 /// Who is compared.
@@ -197,8 +198,8 @@ impl Peer {
     }
 
     /// Stops it and starts it again on what it has stored; how long it took from its start to its first answer.
-    pub(crate) fn restart(&mut self) -> Result<Duration> {
-        self.server.as_mut().context("Only a server can be restarted")?.restart()
+    pub(crate) fn restart(&mut self, ending: Ending) -> Result<Duration> {
+        self.server.as_mut().context("Only a server can be restarted")?.restart(ending)
     }
 
     /// How long it took from its start to its first answer.

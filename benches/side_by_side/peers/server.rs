@@ -30,6 +30,15 @@ pub(super) struct Launch {
     pub(super) ready: &'static str,
 }
 
+/// How a server comes to its end before it is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// By `SIGTERM`, and in its own time.
+    Asked,
+    /// By `SIGKILL`.
+    Killed,
+}
+
 /// A running server.
 #[derive(Debug)]
 pub(super) struct Server {
@@ -49,8 +58,14 @@ impl Server {
         Ok(server)
     }
 
-    pub(super) fn restart(&mut self) -> Result<Duration> {
-        self.stop()?;
+    pub(super) fn restart(&mut self, ending: Ending) -> Result<Duration> {
+        match ending {
+            Ending::Asked => self.stop()?,
+            Ending::Killed => {
+                self.child.kill()?;
+                self.child.wait()?;
+            }
+        }
         let started = Instant::now();
         self.child = spawn(&self.launch, &self.output)?;
         self.await_ready(started)?;

@@ -28,8 +28,8 @@ pub(crate) struct Bar {
 pub(crate) fn judge(results: &Results) -> Vec<Bar> {
     use Metric::{
         BesideP99Ms, CpuSecondsPerGigabyte, FirstByteMaxMs, FirstByteP50Ms, MegabytesPerSecond, MemoryPerBlobBytes,
-        P99Ms, PeakMib, PullsPerSecond, RequestsPerSecond, RestartMs, StoredLate, TagP99Ms, TotalSeconds,
-        UpstreamBlobs, UpstreamBytesRatio, UpstreamManifests,
+        P99Ms, PeakMib, PullsPerSecond, RequestsPerSecond, RestartKilledMs, RestartMs, StoredLate, TagP99Ms,
+        TotalSeconds, UpstreamBlobs, UpstreamBytesRatio, UpstreamManifests,
     };
     let judge = Judge { results };
     let bars = [
@@ -64,6 +64,7 @@ pub(crate) fn judge(results: &Results) -> Vec<Bar> {
             "blobs still being stored after the last of all answers",
         ),
         judge.at_most("W9", Row::W9Many, RestartMs, 50.0, "ms from restart to ready"),
+        judge.at_most("W9", Row::W9Many, RestartKilledMs, 50.0, "ms from restart to ready, after kill -9"),
         judge.as_with_few(TagP99Ms),
         judge.as_with_few(P99Ms),
         judge.at_most("W9", Row::W9Many, MemoryPerBlobBytes, 250.0, "bytes of memory per blob"),

@@ -11,7 +11,7 @@ use super::verify::{Check, blobs, verify};
 use crate::content::{Image, Library};
 use crate::driver::{Client, Load, Order, Outcome, Request, Until};
 use crate::measure::count_files;
-use crate::peers::{Peer, PeerKind, Surroundings};
+use crate::peers::{Ending, Peer, PeerKind, Surroundings};
 use crate::registry::Registry;
 use crate::report::{Metric, Sample};
 
@@ -134,10 +134,11 @@ impl<'a> Store<'a> {
         Ok(sample)
     }
 
-    /// Restarts the peer, hashes some of the blobs, reads all of them, and looks how much memory it has then.
+    /// Restarts the peer, twice, hashes some of the blobs, reads all of them, and looks how much memory it has then.
     pub(super) fn restart(&mut self) -> Result<Sample> {
         let mut sample = Sample::default();
-        sample.set_ms(Metric::RestartMs, self.peer.restart()?);
+        sample.set_ms(Metric::RestartKilledMs, self.peer.restart(Ending::Killed)?);
+        sample.set_ms(Metric::RestartMs, self.peer.restart(Ending::Asked)?);
         let before = self.registry.counts();
         let step = (self.checks.len() / VERIFIED).max(1);
         let some: Vec<_> = self.checks.iter().step_by(step).cloned().collect();

@@ -19,7 +19,8 @@ use crate::config;
 use crate::pull::Upkeep;
 
 use gc::{Collection, Mode};
-use verify::{Afterwards, Sample, Verification};
+pub use verify::Sample;
+use verify::{Afterwards, Verification};
 
 /// What looking after the store works on.
 #[derive(Debug, Clone)]

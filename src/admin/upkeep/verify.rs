@@ -18,7 +18,7 @@ const TASK: &str = "verify";
 
 /// A share of what is stored, in parts of 2^32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Sample(u64);
+pub struct Sample(u64);
 
 impl Sample {
     /// Everything.
@@ -27,7 +27,7 @@ impl Sample {
     /// `5%`: more than nothing, and at most everything.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a whole number is one")]
     #[expect(clippy::cast_precision_loss, reason = "2^32 is exact")]
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let number = text.strip_suffix('%')?.trim_end();
         let is_decimal = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
         let percent: f64 = number.parse().ok().filter(|_| is_decimal)?;

@@ -29,7 +29,7 @@ pub(in crate::cli) struct LsArgs {
     sort: Sort,
 
     /// How they are shown
-    #[arg(long, value_enum, default_value = "table", env = "WEIR_OUTPUT")]
+    #[arg(short, long, value_enum, value_name = "FORM", default_value = "table", env = "WEIR_OUTPUT")]
     output: Form,
 }
 

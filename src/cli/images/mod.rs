@@ -8,12 +8,10 @@ mod table;
 
 use std::process::ExitCode;
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 
 use super::Sources;
-use super::admin::{Admin, Server};
 use super::error::CliError;
-use super::output::Form;
 
 pub(super) use input::InputError;
 pub(super) use pin::PinError;
@@ -31,28 +29,11 @@ pub(super) enum ImagesCommand {
     Prefetch(prefetch::PrefetchArgs),
 }
 
-/// What long work is asked for with.
-#[derive(Debug, Args)]
-struct Following {
-    #[command(flatten)]
-    server: Server,
-
-    /// How progress is shown: bars and words, or lines of JSON. Without it: as fits a terminal, or what is none
-    #[arg(long, value_enum, env = "WEIR_OUTPUT")]
-    output: Option<Form>,
-}
-
 pub(super) fn run(command: &ImagesCommand, sources: &Sources) -> Result<ExitCode, CliError> {
     match command {
         ImagesCommand::Ls(arguments) => ls::run(arguments, sources).map(|()| ExitCode::SUCCESS),
         ImagesCommand::Pin(arguments) => pin::run(arguments, sources),
-        ImagesCommand::Unpin(arguments) => pin::unpin(arguments, sources).map(|()| ExitCode::SUCCESS),
+        ImagesCommand::Unpin(arguments) => pin::unpin(arguments, sources),
         ImagesCommand::Prefetch(arguments) => prefetch::run(arguments, sources),
-    }
-}
-
-impl Following {
-    fn admin(&self, sources: &Sources) -> Result<Admin, CliError> {
-        Admin::of(&self.server, sources)
     }
 }

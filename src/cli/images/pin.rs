@@ -7,11 +7,12 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Following;
-use crate::cli::admin::{Admin, AdminError, Question, Server};
+use crate::cli::admin::{Admin, AdminError, Outcome, Question, Server};
 use crate::cli::error::CliError;
-use crate::cli::{Sources, output, progress};
+use crate::cli::progress::Following;
+use crate::cli::{Sources, output};
 use crate::oci::{ImageRef, WantedPlatform};
+use crate::pull::PinName;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct PinArgs {
@@ -32,7 +33,7 @@ pub(in crate::cli) struct PinArgs {
 
     /// One pin of this name for all of them, in place of what has the name. Without it: one for each image
     #[arg(long, value_name = "NAME")]
-    name: Option<String>,
+    name: Option<PinName>,
 }
 
 #[derive(Debug, Args)]
@@ -75,18 +76,17 @@ pub(in crate::cli) enum PinError {
 
 pub(super) fn run(arguments: &PinArgs, sources: &Sources) -> Result<ExitCode, CliError> {
     let PinArgs { following, images, reason, platforms, name } = arguments;
-    let admin = following.admin(sources)?;
     let mut body = json!({ "images": images, "platforms": platforms });
-    for (key, value) in [("reason", reason), ("name", name)] {
+    for (key, value) in [("reason", reason.as_deref()), ("name", name.as_ref().map(PinName::as_str))] {
         if let Some(value) = value {
-            body[key] = Value::from(value.as_str());
+            body[key] = Value::from(value);
         }
     }
     let question = Question { body: Some(body), ..Question::post(&["pins"]) };
-    Ok(progress::follow(&admin, &question, following.output)?.exit_code())
+    Ok(following.follow(&question, sources)?.exit_code())
 }
 
-pub(super) fn unpin(arguments: &UnpinArgs, sources: &Sources) -> Result<(), CliError> {
+pub(super) fn unpin(arguments: &UnpinArgs, sources: &Sources) -> Result<ExitCode, CliError> {
     let admin = Admin::of(&arguments.server, sources)?;
     let list: List = admin.ask_for(&Question::get(&["pins"]))?;
     // First all of them, so that a slip of the pen lets go of nothing.
@@ -96,11 +96,22 @@ pub(super) fn unpin(arguments: &UnpinArgs, sources: &Sources) -> Result<(), CliE
     }
     names.sort_unstable();
     names.dedup();
+    let (all, mut outcome) = (names.len(), Outcome { done: 0, failed: 0 });
     for name in names {
-        remove(&admin, &name)?;
-        output::result(format!("Unpinned {name}"));
+        match remove(&admin, &name) {
+            Ok(()) => {
+                outcome.done += 1;
+                output::result(format!("Unpinned {name}"));
+            }
+            // That is no part of something else that was done.
+            Err(error) if all == 1 || (outcome.done == 0 && error.is_unreachable()) => return Err(error.into()),
+            Err(error) => {
+                outcome.failed += 1;
+                output::explain(format!("{name}: {error}"));
+            }
+        }
     }
-    Ok(())
+    Ok(outcome.exit_code())
 }
 
 fn remove(admin: &Admin, name: &str) -> Result<(), AdminError> {

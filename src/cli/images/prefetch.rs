@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use super::Following;
 use super::input::{InputError, images_in};
+use crate::cli::Sources;
 use crate::cli::admin::Question;
 use crate::cli::error::CliError;
-use crate::cli::{Sources, progress};
+use crate::cli::progress::Following;
 use crate::oci::{ImageRef, WantedPlatform};
 
 #[derive(Debug, Args)]
@@ -46,5 +46,5 @@ pub(super) fn run(arguments: &PrefetchArgs, sources: &Sources) -> Result<ExitCod
     }
     let body = json!({ "images": images, "platforms": platforms, "jobs": jobs });
     let question = Question { body: Some(body), ..Question::post(&["prefetch"]) };
-    Ok(progress::follow(&following.admin(sources)?, &question, following.output)?.exit_code())
+    Ok(following.follow(&question, sources)?.exit_code())
 }

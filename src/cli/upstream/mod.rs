@@ -27,7 +27,7 @@ enum UpstreamCommand {
     /// Show all upstreams and how they are
     List {
         /// How they are shown
-        #[arg(long, value_enum, default_value = "table", env = "WEIR_OUTPUT")]
+        #[arg(short, long, value_enum, value_name = "FORM", default_value = "table", env = "WEIR_OUTPUT")]
         output: Form,
     },
     /// Ask an upstream for nothing for a while; what is stored, and what others have, is served

@@ -28,8 +28,20 @@ impl Expected {
     }
 
     pub(super) fn take(&mut self, blob: &Half) -> Option<Membership> {
-        let old = self.old.remove(blob);
-        self.young.remove(blob).or(old)
+        let [young, old] = [&mut self.young, &mut self.old].map(|generation| {
+            let found = generation.remove(blob);
+            if generation.is_empty() {
+                // When all have come, as they do, no room is kept for them.
+                *generation = HashMap::new();
+            }
+            found
+        });
+        young.or(old)
+    }
+
+    /// How many bytes of memory they take.
+    pub(super) fn memory(&self) -> usize {
+        (self.young.capacity() + self.old.capacity()) / 7 * 8 * (size_of::<(Half, Membership)>() + 1)
     }
 }
 

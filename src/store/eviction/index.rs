@@ -8,12 +8,13 @@ use super::entries::{Arrival, Entries, Entry, Place};
 use super::expected::Expected;
 use super::newest::{Newest, RepositoryKey};
 use super::order::Order;
+use super::places::Slot;
 use super::policy::{Cost, Lifetime, PERIOD, RECENT, is_kept_as_newest, is_recent};
 use super::{Half, half};
 use crate::oci::{Digest, Manifest};
 
-/// How many of those that were used just now are looked at for each that goes, where others can go.
-const LOOKED_AT: usize = 16;
+/// How many of those that were used just now join the others for each that goes, where others can go.
+const BROUGHT_IN: usize = 16;
 
 /// A manifest that is served, and what it names.
 #[derive(Debug, Clone)]
@@ -70,7 +71,7 @@ pub struct Index {
     /// What is nowhere but here until it is uploaded.
     unsent: HashSet<Half>,
     /// Whose files are to be told of their last use.
-    hints: Vec<u32>,
+    hints: Vec<Slot>,
     /// The number of the image that was used last.
     group: u32,
     bytes: u64,
@@ -109,12 +110,13 @@ impl Index {
     pub fn stored(&mut self, digest: &Digest, size: u64, now: Tick) -> Option<u64> {
         let half = half(digest);
         if let Some(slot) = self.entries.slot(&half) {
-            let before = self.entries.get(slot).size;
+            let before = self.entries.get(slot).size();
             self.change(slot, now, |entry| {
                 entry.worth = entry.worth.used_again(entry.used, now);
-                (entry.size, entry.stored, entry.used, entry.hinted) = (size, now, now, now);
+                entry.set_size(size);
+                (entry.stored, entry.used, entry.hinted) = (now, now, now);
             });
-            self.bytes = self.bytes - before + size;
+            self.bytes = self.bytes - before + self.entries.get(slot).size();
             return Some(before);
         }
         self.add(digest, size, now, now, now);
@@ -135,7 +137,7 @@ impl Index {
         let (group, cost) = self.expected.take(&half(digest)).unwrap_or_else(|| (self.next_group(), Cost::of(1, size)));
         let arrival = Arrival { size, stored, used, cost, group };
         if let Some(slot) = self.entries.add(digest, arrival) {
-            self.bytes += size;
+            self.bytes += self.entries.get(slot).size();
             self.settle(slot, now);
         }
     }
@@ -183,7 +185,7 @@ impl Index {
         self.settle_all(kept, now);
     }
 
-    fn use_slot(&mut self, slot: u32, image: Option<(u32, Cost)>, now: Tick) {
+    fn use_slot(&mut self, slot: Slot, image: Option<(u32, Cost)>, now: Tick) {
         self.change(slot, now, |entry| {
             entry.worth = entry.worth.used_again(entry.used, now);
             entry.used = entry.used.max(now);
@@ -224,7 +226,7 @@ impl Index {
 
     /// Everything has its place by `now`, after it was told of uses that lie back, in any order.
     pub fn settle_as_of(&mut self, now: Tick) {
-        for slot in 0..self.entries.slots() {
+        for slot in (0..self.entries.slots()).map(Slot::at) {
             if self.entries.get(slot).place != Place::Free {
                 self.settle(slot, now);
             }
@@ -251,8 +253,8 @@ impl Index {
     /// A blob has lost its name. Returns its size, if it was known.
     pub fn removed(&mut self, digest: &Digest) -> Option<u64> {
         let slot = self.entries.slot(&half(digest))?;
-        self.order.take(slot, self.entries.get(slot));
-        let size = self.entries.get(slot).size;
+        self.order.take(&mut self.entries, slot);
+        let size = self.entries.get(slot).size();
         self.entries.remove(slot);
         self.bytes -= size;
         Some(size)
@@ -261,37 +263,36 @@ impl Index {
     /// Chooses the next to go. It is still there until [`Index::removed`], and stays if it is used or stored again
     /// before that: then [`Index::is_leaving`] says so.
     pub fn choose(&mut self, now: Tick) -> Option<Victim> {
-        self.bring_in(LOOKED_AT, now);
+        self.bring_in(BROUGHT_IN, now);
         loop {
-            if let Some(slot) = self.order.first() {
+            if let Some(slot) = self.order.first(&self.entries) {
                 return Some(self.send_off(slot));
             }
-            if self.bring_in(LOOKED_AT, now) == 0 {
+            if self.bring_in(BROUGHT_IN, now) == 0 {
                 return None;
             }
         }
     }
 
-    /// Moves those that were used just now, and are no longer, to where they belong. Returns how many were looked at.
+    /// Moves those that were used just now, and are no longer, to where they belong: at most so many. Returns how many.
     fn bring_in(&mut self, most: usize, now: Tick) -> usize {
-        for looked_at in 0..most {
-            let recent = self.recent;
-            let next = self.order.next_recent(|since| !is_recent(since, now, recent));
-            let Some(slot) = next else { return looked_at };
-            let entry = self.entries.get_mut(slot);
-            if entry.place == Place::Recent {
-                entry.place = Place::Free;
-                self.settle(slot, now);
-            }
+        for brought in 0..most {
+            let next = self.order.first_recent(&self.entries);
+            let due = next.filter(|slot| !is_recent(self.entries.get(*slot).used, now, self.recent));
+            let Some(slot) = due else { return brought };
+            self.settle(slot, now);
         }
         most
     }
 
-    fn send_off(&mut self, slot: u32) -> Victim {
-        self.order.take(slot, self.entries.get(slot));
-        let entry = self.entries.get_mut(slot);
-        entry.place = Place::Leaving;
-        Victim { size: entry.size, digest: self.entries.digest(slot) }
+    fn send_off(&mut self, slot: Slot) -> Victim {
+        self.order.take(&mut self.entries, slot);
+        self.entries.get_mut(slot).place = Place::Leaving;
+        self.victim(slot)
+    }
+
+    fn victim(&self, slot: Slot) -> Victim {
+        Victim { digest: self.entries.digest(slot), size: self.entries.get(slot).size() }
     }
 
     /// Whether a blob that was chosen is still to go.
@@ -311,7 +312,7 @@ impl Index {
     pub fn sweep(&mut self, from: u32, most: u32, lifetime: &Lifetime, now: Tick) -> (Vec<Victim>, Option<u32>) {
         let end = from.saturating_add(most).min(self.entries.slots());
         let mut over = Vec::new();
-        for slot in from..end {
+        for slot in (from..end).map(Slot::at) {
             let Entry { place, stored, used, .. } = *self.entries.get(slot);
             if matches!(place, Place::Plain | Place::Newest) && lifetime.is_over(stored, used, now) {
                 over.push(self.send_off(slot));
@@ -325,9 +326,8 @@ impl Index {
     /// `most` blobs from the place `from` on, in no order, and where to go on, if there is more.
     pub fn list(&self, from: u32, most: u32) -> (Vec<Victim>, Option<u32>) {
         let end = from.saturating_add(most).min(self.entries.slots());
-        let stored = (from..end).filter(|slot| self.entries.get(*slot).place != Place::Free);
-        let stored = stored.map(|slot| Victim { digest: self.entries.digest(slot), size: self.entries.get(slot).size });
-        (stored.collect(), (end < self.entries.slots()).then_some(end))
+        let stored = (from..end).map(Slot::at).filter(|slot| self.entries.get(*slot).place != Place::Free);
+        (stored.map(|slot| self.victim(slot)).collect(), (end < self.entries.slots()).then_some(end))
     }
 
     /// At most `most` blobs whose files are to be told that they were used just now.
@@ -342,19 +342,14 @@ impl Index {
     }
 
     /// Changes what is known about a blob, and where it stands by that.
-    fn change(&mut self, slot: u32, now: Tick, change: impl FnOnce(&mut Entry)) {
-        self.order.take(slot, self.entries.get(slot));
+    fn change(&mut self, slot: Slot, now: Tick, change: impl FnOnce(&mut Entry)) {
+        self.order.take(&mut self.entries, slot);
         change(self.entries.get_mut(slot));
-        let standing = self.standing(slot, now);
-        let entry = self.entries.get_mut(slot);
-        let before = std::mem::replace(&mut entry.place, standing);
-        // Who is in the line of recent ones already keeps the place in it.
-        if !(before == Place::Recent && standing == Place::Recent) {
-            self.order.put(slot, self.entries.get(slot));
-        }
+        self.entries.get_mut(slot).place = self.standing(slot, now);
+        self.order.put(&mut self.entries, slot);
     }
 
-    fn settle(&mut self, slot: u32, now: Tick) {
+    fn settle(&mut self, slot: Slot, now: Tick) {
         self.change(slot, now, |_| {});
     }
 
@@ -367,8 +362,9 @@ impl Index {
     }
 
     /// Where a blob belongs.
-    fn standing(&self, slot: u32, now: Tick) -> Place {
-        let (used, half) = (self.entries.get(slot).used, half(&self.entries.digest(slot)));
+    fn standing(&self, slot: Slot, now: Tick) -> Place {
+        let entry = self.entries.get(slot);
+        let (used, half) = (entry.used, entry.half());
         if self.pinned.contains(&half) && (!self.lets_sent_go || self.unsent.contains(&half)) {
             Place::Pinned
         } else if is_recent(used, now, self.recent) {
@@ -390,7 +386,7 @@ impl Index {
     /// What is known of a blob, if it is stored.
     pub fn known(&self, digest: &Digest) -> Option<Known> {
         let entry = self.entries.get(self.entries.slot(&half(digest))?);
-        Some(Known { size: entry.size, used: entry.used })
+        Some(Known { size: entry.size(), used: entry.used })
     }
 
     /// Whether a blob is pinned, here or not.
@@ -415,7 +411,7 @@ impl Index {
 
     /// The bytes of those that could go now.
     pub fn evictable(&mut self, now: Tick) -> u64 {
-        while self.bring_in(LOOKED_AT, now) == LOOKED_AT {}
+        while self.bring_in(BROUGHT_IN, now) == BROUGHT_IN {}
         self.order.bytes()
     }
 
@@ -426,7 +422,7 @@ impl Index {
 
     /// How many bytes of memory it takes.
     pub fn memory(&self) -> usize {
-        self.entries.memory() + self.order.memory() + self.newest.memory()
+        self.entries.memory() + self.newest.memory() + self.expected.memory()
     }
 }
 

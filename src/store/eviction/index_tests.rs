@@ -259,7 +259,8 @@ fn hints_of_any_time_make_nothing_immortal() {
     assert_eq!(all_that_goes(&mut index, now.after(RECENT)), [blob(0), blob(1), blob(2), blob(3)]);
 }
 
-/// Operations on the order, each of which takes the logarithm of its length.
+/// Operations on the order, each of which takes the logarithm of its length: a look at those used just now and one at the
+/// others, the way out of one and the way into the other.
 #[test]
 fn a_decision_costs_as_much_among_a_hundred_thousand_as_among_a_thousand() {
     const ADMISSIONS: u64 = 1000;
@@ -284,12 +285,12 @@ fn a_decision_costs_as_much_among_a_hundred_thousand_as_among_a_thousand() {
     };
     for blobs in [1_000, 10_000, 100_000] {
         let operations = operations(blobs);
-        assert!(operations <= 3 * ADMISSIONS, "{operations} with {blobs} blobs");
+        assert!(operations <= 4 * ADMISSIONS, "{operations} with {blobs} blobs");
     }
 }
 
 #[test]
-fn a_blob_takes_less_than_250_bytes_of_memory() {
+fn a_blob_takes_less_than_160_bytes_of_memory() {
     // Just beyond a power of two, where tables have just grown; all of them kept by newest tags.
     let count = 120_000;
     let mut index = Index::default();
@@ -303,7 +304,7 @@ fn a_blob_takes_less_than_250_bytes_of_memory() {
     }
     index.evictable(days(1));
     let each = index.memory() / count as usize;
-    assert!(each <= 250, "{each} bytes");
+    assert!(each <= 160, "{each} bytes");
 }
 
 #[derive(Debug, Clone)]

@@ -10,8 +10,9 @@
 //!   never a start impossible.
 //!
 //! Reading order: `policy` says what a blob is worth (pure, with the reasons), `clock` is its time, `entries` keeps
-//! blobs in little memory and `order` by worth, `newest` knows what newest tags mean, `expected` the images of blobs
-//! that are still to come; [`Index`] holds them together. `executor` makes room, `seed` is the walk at start.
+//! blobs in little memory (in `places`) and `order` by worth (in a `tree`), `newest` knows what newest tags mean,
+//! `expected` the images of blobs that are still to come; [`Index`] holds them together. `executor` makes room, `seed` is
+//! the walk at start.
 
 pub mod clock;
 mod entries;
@@ -20,8 +21,10 @@ mod expected;
 mod index;
 mod newest;
 mod order;
+mod places;
 pub mod policy;
 mod seed;
+mod tree;
 
 pub use clock::{OncePerMinute, Tick};
 pub use index::{Image, Index, Known, Victim};

@@ -1,7 +1,8 @@
 //! The walk at start: what is there, how long ago it was used, and what belongs together.
 //!
 //! It runs beside the pulls and may be late: what it has not come to is served all the same, and only does not go. All
-//! it finds are hints, but the sizes: a time that is missing or wrong makes a choice worse.
+//! it finds are hints, but the sizes: a time that is missing or wrong makes a choice worse. So its own reading of
+//! manifests leaves no time behind: it is no use of them.
 
 use std::collections::HashSet;
 use std::io;
@@ -107,7 +108,7 @@ impl Disk {
     }
 }
 
-/// All of a file of at most `most` bytes. That is no use of it.
+/// All of a file of at most `most` bytes, for who looks and does not serve: that is no use of it.
 pub(in crate::store) fn read_whole(files: &Arc<dyn Files>, path: &Path, most: usize) -> io::Result<Vec<u8>> {
     let handle = files.open_unnoticed(path)?;
     let length = usize::try_from(handle.length()?).unwrap_or(usize::MAX);

@@ -97,15 +97,19 @@ impl Pins {
     /// has to do.
     ///
     /// # Errors
-    /// If nothing is known here and the bucket cannot be asked.
+    /// If nothing is known here and the bucket cannot be asked, or has a record that makes no sense.
     pub(super) async fn with_shared_roots(&self, name: &PinName, mut here: PinRoots) -> Result<PinRoots, StoreError> {
         let Some(bucket) = self.disk.bucket() else { return Ok(here) };
-        let read = match bucket.read_record(&bucket.layout().pin_roots(name), MAX_RECORD_BYTES as u64).await {
-            Ok(read) => read,
+        let read = bucket.read_record(&bucket.layout().pin_roots(name), MAX_RECORD_BYTES as u64).await;
+        let parse = |text: bytes::Bytes| {
+            serde_json::from_slice::<PinRoots>(&text).map_err(|error| bucket.makes_no_sense(name.as_str(), &error))
+        };
+        let there = match read.and_then(|text| text.map(parse).transpose()) {
+            Ok(there) => there,
+            // Whoever took it for nothing would write over what it keeps.
             Err(error) if here.roots.is_empty() => return Err(error),
             Err(_) => None,
         };
-        let there = read.and_then(|text| serde_json::from_slice::<PinRoots>(&text).ok());
         for (image, root) in there.unwrap_or_default().roots {
             if here.roots.get(&image).is_none_or(|known| known.whole_at < root.whole_at) {
                 here.roots.insert(image, root);
@@ -117,7 +121,21 @@ impl Pins {
     /// Tells the other replicas what came of a pin. What fails is counted and logged by the bucket.
     pub(super) async fn share_roots(&self, name: &PinName, roots: &PinRoots) -> Result<(), StoreError> {
         let Some(bucket) = self.disk.bucket_to_write().await.transpose()? else { return Ok(()) };
-        bucket.write_record(&bucket.layout().pin_roots(name), json(roots)).await
+        let (layout, record) = (bucket.layout(), json(roots));
+        bucket.write_record(&layout.pin_roots(name), record).await?;
+        // Another replica may have taken the pin away in the meantime, and what came of it before this was there.
+        if !bucket.has_record(&layout.pin(name)).await? && !self.is_here_alone(name).await {
+            bucket.remove_record(&layout.pin_roots(name)).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether a pin has yet to get to the bucket.
+    async fn is_here_alone(&self, name: &PinName) -> bool {
+        let (disk, path) = (Arc::clone(&self.disk), self.disk.layout.pin(name));
+        // Whoever cannot tell takes nothing away.
+        let read = move || Ok(!matches!(disk.read_json::<PinRecord>(&path), Ok(None)));
+        self.disk.pool.run("read", read).await.unwrap_or(true)
     }
 }
 
