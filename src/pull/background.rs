@@ -46,7 +46,7 @@ impl PullService {
         if let Some(known) = &known
             && freshness(&self.terms.tags, tag, known.age()) == Freshness::Fresh
             && known.was_said_to(scope)
-            && let Some((manifest, source)) = self.shared.library.load(known.digest()).await
+            && let Some((manifest, source)) = self.shared.library.look_at(known.digest()).await
         {
             let (result, upstream, warning) = (CacheResult::Hit, None, None);
             return Ok(ManifestAnswer { manifest, result, source, upstream, warning });
@@ -66,7 +66,7 @@ impl PullService {
         digest: Digest,
     ) -> Result<Arc<StoredManifest>, PullError> {
         if self.shared.authority.granted(scope, &digest).await.is_some()
-            && let Some((manifest, _)) = self.shared.library.load(&digest).await
+            && let Some((manifest, _)) = self.shared.library.look_at(&digest).await
         {
             self.shared.authority.recall(scope, &manifest);
             return Ok(manifest);

@@ -14,11 +14,14 @@ use super::background::Stored;
 use super::error::PullError;
 use super::{PullService, Scope};
 use crate::oci::{Closure, Digest, ImageRef, Manifest, Reference, Tag, WantedPlatform};
-use crate::store::StoreError;
+use crate::store::{Secured, StoreError};
 use crate::upstream::UpstreamSet;
 
 /// How many blobs of an image are fetched at once: as many as most runtimes do.
 const AT_ONCE: usize = 3;
+
+/// How many objects are looked for in the bucket at once.
+const LOOKS_AT_ONCE: usize = 8;
 
 /// What the tags of signatures, attestations and bills of materials end in.
 const BESIDE: [&str; 3] = ["sig", "att", "sbom"];
@@ -58,6 +61,25 @@ pub enum CollectError {
     #[error("Not kept, store full: {missing} of {objects} blobs and manifests found no room within `store.max_size`")]
     Full {
         /// How many were not stored.
+        missing: u64,
+        /// Of how many.
+        objects: u64,
+    },
+    /// The directory has no room for it, which is made as what is there gets into the bucket.
+    #[error(
+        "{missing} of {objects} blobs and manifests found no room in the directory, on their way to the bucket; \
+        it is tried again, or raise `store.max_size`"
+    )]
+    Crowded {
+        /// How many were not stored.
+        missing: u64,
+        /// Of how many.
+        objects: u64,
+    },
+    /// The bucket has not got all of it.
+    #[error("{missing} of {objects} blobs and manifests are not in the bucket yet")]
+    NotInBucket {
+        /// How many.
         missing: u64,
         /// Of how many.
         objects: u64,
@@ -215,8 +237,25 @@ impl PullService {
         match (failed, missing) {
             (Some(error), _) => Err(error),
             (None, 0) => Ok(()),
+            (None, missing) if self.shared.store.is_before_bucket() => {
+                Err(CollectError::Crowded { missing, objects: of_objects })
+            }
             (None, missing) => Err(CollectError::Full { missing, objects: of_objects }),
         }
+    }
+
+    /// Sees to it that all of `closure` is in the bucket, if there is one: what is in the directory goes as others come.
+    pub(super) async fn secure(&self, closure: &Closure) -> Result<(), CollectError> {
+        let store = &self.shared.store;
+        let content: Vec<(Digest, u64)> = closure.content().map(|(digest, size)| (*digest, size)).collect();
+        let objects = content.len() as u64;
+        let looks = content.into_iter().map(|(digest, size)| async move { store.secure(&digest, size).await });
+        let mut looks = stream::iter(looks).buffer_unordered(LOOKS_AT_ONCE);
+        let mut missing = 0;
+        while let Some(secured) = looks.next().await {
+            missing += u64::from(secured.map_err(CollectError::Store)? != Secured::There);
+        }
+        if missing == 0 { Ok(()) } else { Err(CollectError::NotInBucket { missing, objects }) }
     }
 
     /// Whether a manifest that was looked into is stored. One that is in memory alone is put where it belongs.
@@ -225,7 +264,7 @@ impl PullService {
             return Ok(Stored::Already);
         }
         // What has left memory as well has found no room when it came.
-        let Some((manifest, _)) = self.shared.library.load(digest).await else { return Ok(Stored::NoRoom) };
+        let Some((manifest, _)) = self.shared.library.look_at(digest).await else { return Ok(Stored::NoRoom) };
         self.shared.store.put(digest, manifest.body.clone()).await.map(|()| Stored::Now)
     }
 
@@ -252,7 +291,7 @@ impl PullService {
     ) -> Closure {
         let mut closure = Closure::new(manifests, platforms);
         while let Some(pending) = closure.next_manifest() {
-            let Some((manifest, _)) = self.shared.library.load(&pending.digest).await else { continue };
+            let Some((manifest, _)) = self.shared.library.look_at(&pending.digest).await else { continue };
             // The right to it was its own when it was fetched; a crash may have lost that, and not the pin.
             if let Some(scope) = scope {
                 self.shared.authority.recall(scope, &manifest);

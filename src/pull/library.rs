@@ -13,7 +13,7 @@ use crate::oci::{Descriptor, Digest, MAX_MANIFEST_BYTES, Manifest, MediaType};
 use crate::store::Store;
 use crate::store::eviction::OncePerMinute;
 use crate::telemetry::Metrics;
-use crate::upstream::FetchedManifest;
+use crate::upstream::{FetchedManifest, Purpose};
 
 /// How many bytes of manifests, and of what was read out of them, are held in memory.
 const MEMORY_BYTES: u64 = 8 * 1024 * 1024;
@@ -72,6 +72,22 @@ enum Here {
     Nothing,
 }
 
+/// Whether a manifest is loaded for somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// It counts as used, and is kept at hand.
+    Counts,
+    /// Nobody comes for it.
+    None,
+}
+
+impl Use {
+    /// By why it is asked for; a client comes if nothing is said.
+    pub(super) fn by(purpose: Option<Purpose>) -> Self {
+        if purpose == Some(Purpose::Background) { Self::None } else { Self::Counts }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Library {
     store: Store,
@@ -93,18 +109,35 @@ impl Library {
 
     /// A manifest that is here. One on disk is hashed again: it is small, and a rotten one must not be served.
     pub(super) async fn load(&self, digest: &Digest) -> Option<(Arc<StoredManifest>, Source)> {
+        self.load_as(digest, Use::Counts).await
+    }
+
+    /// The same for who looks after content and does not come for it: that is no use of it.
+    pub(super) async fn look_at(&self, digest: &Digest) -> Option<(Arc<StoredManifest>, Source)> {
+        self.load_as(digest, Use::None).await
+    }
+
+    /// The same for either.
+    pub(super) async fn load_as(&self, digest: &Digest, counts: Use) -> Option<(Arc<StoredManifest>, Source)> {
         if let Some(manifest) = self.memory.get(digest).await {
             return Some((manifest, Source::Memory));
         }
         // Boxed: every request carries with it what a hit in memory needs, and no more.
-        Box::pin(self.read(digest)).await
+        Box::pin(self.read(digest, counts)).await
     }
 
-    async fn read(&self, digest: &Digest) -> Option<(Arc<StoredManifest>, Source)> {
-        let (body, source) = match self.read_here(digest).await {
+    async fn read(&self, digest: &Digest, counts: Use) -> Option<(Arc<StoredManifest>, Source)> {
+        let (body, source) = match self.read_here(digest, counts).await {
             Here::Manifest(body) => (body, Source::Disk),
             Here::Layer => return None,
-            Here::Nothing => (self.store.recall(digest, MAX_MANIFEST_BYTES).await?, Source::S3),
+            Here::Nothing => {
+                let body = self.store.read_back(digest, MAX_MANIFEST_BYTES).await?;
+                if counts == Use::Counts {
+                    // It is served whether or not the directory can take it.
+                    let _ = self.store.put_here(digest, body.clone()).await;
+                }
+                (body, Source::S3)
+            }
         };
         // A manifest whose type only its upstream knew cannot be served without it.
         let view = Manifest::parse(None, &body).ok()?;
@@ -119,8 +152,12 @@ impl Library {
         }
     }
 
-    async fn read_here(&self, digest: &Digest) -> Here {
-        let Some(file) = self.store.open_blob(digest).await else { return Here::Nothing };
+    async fn read_here(&self, digest: &Digest, counts: Use) -> Here {
+        let file = match counts {
+            Use::Counts => self.store.open_blob(digest).await,
+            Use::None => self.store.open_unused(digest).await,
+        };
+        let Some(file) = file else { return Here::Nothing };
         match file.read_all(MAX_MANIFEST_BYTES).await {
             Ok(Some(body)) if digest.matches(&body) => Here::Manifest(body),
             Ok(Some(_)) => {
@@ -181,11 +218,16 @@ impl Library {
 
     /// Whether everything of the image is here for at least one platform, so that a client can be sent on its way.
     pub(super) async fn is_whole(&self, manifest: &StoredManifest) -> bool {
+        self.is_whole_as(manifest, Use::Counts).await
+    }
+
+    /// The same, where it may be that nobody comes for it.
+    pub(super) async fn is_whole_as(&self, manifest: &StoredManifest, counts: Use) -> bool {
         if self.was_whole(&manifest.digest).await {
             return true;
         }
-        let whole = Box::pin(self.look(manifest, MAX_DEPTH, &mut HashSet::new())).await;
-        if whole {
+        let whole = Box::pin(self.look(manifest, counts, MAX_DEPTH, &mut HashSet::new())).await;
+        if whole && counts == Use::Counts {
             self.whole.insert(manifest.digest, ()).await;
         }
         whole
@@ -193,9 +235,13 @@ impl Library {
 
     /// `seen` are the manifests that have been looked at and were not whole: a hostile index names the same one a
     /// thousand times over.
-    async fn look(&self, manifest: &StoredManifest, depth: usize, seen: &mut HashSet<Digest>) -> bool {
+    async fn look(&self, manifest: &StoredManifest, counts: Use, depth: usize, seen: &mut HashSet<Digest>) -> bool {
         for blob in manifest.view.blobs.iter().filter(|blob| !blob.is_foreign()) {
-            if self.store.stat(&blob.digest).await != Some(blob.size) {
+            let found = match counts {
+                Use::Counts => self.store.stat(&blob.digest).await,
+                Use::None => self.store.holds(&blob.digest).await.ok().flatten(),
+            };
+            if found != Some(blob.size) {
                 return false;
             }
         }
@@ -207,8 +253,8 @@ impl Library {
         for child in manifest.view.manifests.iter().filter(is_image) {
             if depth > 0
                 && seen.insert(child.digest)
-                && let Some((child, _)) = self.load(&child.digest).await
-                && Box::pin(self.look(&child, depth - 1, seen)).await
+                && let Some((child, _)) = self.load_as(&child.digest, counts).await
+                && Box::pin(self.look(&child, counts, depth - 1, seen)).await
             {
                 return true;
             }

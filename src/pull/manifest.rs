@@ -11,7 +11,7 @@ use super::authority::CONFIRMED_FOR;
 use super::contested::Tagged;
 use super::error::{PullError, Subject};
 use super::freshness::{Freshness, freshness, may_serve_stale};
-use super::library::StoredManifest;
+use super::library::{StoredManifest, Use};
 use super::outcome::{CacheResult, Source};
 use super::tags::{KnownTag, Said, Trouble};
 use super::{CONFIRM_TIMEOUT, OPEN_TIMEOUT, PullService, Scope};
@@ -77,7 +77,7 @@ impl PullService {
         }
         match known.recent_trouble() {
             Some(Trouble::Unanswered(attempts)) => {
-                Break(Box::pin(self.stale(scope, tag, known, attempts.clone())).await)
+                Break(Box::pin(self.stale(scope, tag, known, Use::Counts, attempts.clone())).await)
             }
             Some(Trouble::Drift(said)) => Box::pin(self.contest(of, known, said)).await.map_or(Continue(()), Break),
             None => Continue(()),
@@ -138,10 +138,10 @@ impl PullService {
                 Err(attempts) => Err(self.failure(Subject::Manifest, &scope, &request.reference, attempts).await),
             };
         };
-        let purpose = purpose.unwrap_or(Purpose::Revalidation);
+        let (counts, purpose) = (Use::by(purpose), purpose.unwrap_or(Purpose::Revalidation));
         let resolved = match upstreams.resolve(&request, purpose, within(CONFIRM_TIMEOUT)).await {
             Ok(resolved) => resolved,
-            Err(attempts) => return self.trouble(of, known, attempts).await,
+            Err(attempts) => return self.trouble(of, known, counts, attempts).await,
         };
         let Resolved { upstream, digest, before, warning: heard } = resolved;
         let (said, fetched) = match digest {
@@ -149,14 +149,14 @@ impl PullService {
             // Only the bytes can tell.
             None => match upstreams.manifest(&request, purpose, deadline).await {
                 Ok(fetched) => (Said::of(&fetched), Some(fetched)),
-                Err(attempts) => return self.trouble(of, known, attempts).await,
+                Err(attempts) => return self.trouble(of, known, counts, attempts).await,
             },
         };
         if let Some(answer) = Box::pin(self.on_drift(of, &known, &said)).await {
             return answer;
         }
         if fetched.is_none()
-            && let Some((manifest, source)) = self.shared.library.load(&said.digest).await
+            && let Some((manifest, source)) = self.shared.library.load_as(&said.digest, counts).await
         {
             // The upstream named the digest through this repository, which is as good as sending it.
             self.admit(&scope, &manifest).await;
@@ -175,7 +175,7 @@ impl PullService {
         };
         match fetched {
             Ok(fetched) => Ok(self.learn(of, Some(&known), &said, fetched).await),
-            Err(attempts) => self.trouble(of, known, attempts).await,
+            Err(attempts) => self.trouble(of, known, counts, attempts).await,
         }
     }
 
@@ -201,11 +201,17 @@ impl PullService {
 
     /// The upstreams failed to confirm a known tag. Those that were spared, because something could be served all the
     /// same, are asked if it cannot.
-    async fn trouble(&self, of: Tagged<'_>, known: KnownTag, attempts: Attempts) -> Result<ManifestAnswer, PullError> {
+    async fn trouble(
+        &self,
+        of: Tagged<'_>,
+        known: KnownTag,
+        counts: Use,
+        attempts: Attempts,
+    ) -> Result<ManifestAnswer, PullError> {
         let Tagged { scope, upstreams, tag } = of;
         let spared = attempts.is_any_left_alone();
         let mut last = attempts.clone();
-        let mut answer = Box::pin(self.stale(scope, tag, &known, attempts)).await;
+        let mut answer = Box::pin(self.stale(scope, tag, &known, counts, attempts)).await;
         if spared && answer.is_err() {
             let reference = Reference::Tag(tag.clone());
             let request = ManifestRequest { repository: scope.repository.clone(), reference };
@@ -234,6 +240,7 @@ impl PullService {
         scope: &Scope,
         tag: &Tag,
         known: &KnownTag,
+        counts: Use,
         attempts: Attempts,
     ) -> Result<ManifestAnswer, PullError> {
         let conclusion = attempts.conclusion();
@@ -242,9 +249,9 @@ impl PullService {
         }
         // What is pinned is answered as it was when all of it was here.
         let is_kept_otherwise = self.shared.pinned.tag(scope, tag).is_some_and(|kept| kept != *known.digest());
-        let found = if is_kept_otherwise { None } else { self.shared.library.load(known.digest()).await };
+        let found = if is_kept_otherwise { None } else { self.shared.library.load_as(known.digest(), counts).await };
         let Some((manifest, source)) = found else { return Err(PullError::of(Subject::Manifest, attempts)) };
-        if !self.shared.library.is_whole(&manifest).await {
+        if !self.shared.library.is_whole_as(&manifest, counts).await {
             return Err(match conclusion {
                 Conclusion::NotFound | Conclusion::NotFoundOrHidden => PullError::of(Subject::Manifest, attempts),
                 _ => PullError::Incomplete { attempts },

@@ -32,10 +32,12 @@ use std::path::{Path, PathBuf};
 use super::pins::PinName;
 use crate::oci::{Algorithm, Digest, RegistryHost, RepositoryName, Tag};
 
-/// The version of the layout that this release writes.
+/// The version of the layout that this release writes. It is still the first, as nothing has been released yet: all that is
+/// above belongs to it, and no release is without pins that would evict what is pinned.
 pub(super) const LAYOUT_VERSION: u32 = 1;
 
-/// The same, of a bucket, which replicas of other releases use as well: it changes less often than that of a directory.
+/// The same, of a bucket, which replicas of other releases use as well: it changes less often than that of a directory. For
+/// the same reason it is still the first.
 pub(super) const BUCKET_LAYOUT_VERSION: u32 = 1;
 
 /// The paths below one root. Every argument is a parsed name, so none can leave it.

@@ -13,6 +13,7 @@ use futures_util::future::ready;
 use futures_util::{StreamExt, stream};
 
 use super::Disk;
+use super::bucket::Haste;
 use super::error::StoreError;
 use super::layout::digest_of_link;
 use crate::oci::{Digest, RegistryHost, RepositoryName};
@@ -87,11 +88,12 @@ impl Links {
         let shared = async {
             let Some(bucket) = self.disk.bucket() else { return Vec::new() };
             // A failure has been counted and logged; what is known here has to do.
-            bucket.names(&bucket.layout().links(registry, repository), MOST_SHARED).await.unwrap_or_default()
+            let links = bucket.layout().links(registry, repository);
+            bucket.records(&links, MOST_SHARED, Haste::Awaited).await.unwrap_or_default()
         };
         let (here, shared) = tokio::join!(here, shared);
         let mut names = here?;
-        names.extend(shared);
+        names.extend(shared.into_iter().map(|link| link.name));
         let known: BTreeSet<_> = names.iter().filter_map(|name| digest_of_link(name)).collect();
         Ok(known.into_iter().collect())
     }

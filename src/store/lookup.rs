@@ -12,8 +12,8 @@ use super::{Disk, Store};
 use crate::oci::Digest;
 
 impl Store {
-    /// Opens a blob or manifest in the directory for reading. `None` if it is not stored there; a failure to look counts as that, too, and so
-    /// does a file that was found not to be what its name says.
+    /// Opens a blob or manifest in the directory for reading. `None` if it is not stored there; a failure to look counts as
+    /// that, too, and so does a file that was found not to be what its name says.
     pub async fn open_blob(&self, digest: &Digest) -> Option<BlobFile> {
         let open = match self.disk.open.get(digest) {
             Some(open) => open,
@@ -22,6 +22,11 @@ impl Store {
         let (_, stamp) = open.stored?;
         self.disk.note_use(digest, &open);
         (!self.disk.verified.is_condemned(digest, stamp)).then(|| BlobFile::new(Arc::clone(&self.disk), open))
+    }
+
+    /// The same for who looks after content and does not come for it: that is no use of it.
+    pub async fn open_unused(&self, digest: &Digest) -> Option<BlobFile> {
+        self.disk.open_to_tend(digest).await.ok().flatten()
     }
 
     /// The size of a stored blob or manifest in bytes, here or in the bucket. Who asks is about to come for it, so it counts
@@ -50,7 +55,7 @@ impl Store {
         }
     }
 
-    async fn stat_here(&self, digest: &Digest) -> Result<Option<u64>, StoreError> {
+    pub(super) async fn stat_here(&self, digest: &Digest) -> Result<Option<u64>, StoreError> {
         let facts = match self.disk.stat(self.disk.layout.blob(digest)).await {
             Err(error) if error.is_not_found() => {
                 self.disk.lost(digest).await;
@@ -72,8 +77,10 @@ impl Disk {
             self.lost(digest).await;
             return Ok(None);
         };
+        let is_content = stamp.length > 0 || digest.matches(b"");
         let open = Arc::new(OpenFile::stored(handle, *digest, stamp));
-        Ok((!self.verified.is_condemned(digest, stamp)).then(|| BlobFile::new(Arc::clone(self), open)))
+        let is_good = is_content && !self.verified.is_condemned(digest, stamp);
+        Ok(is_good.then(|| BlobFile::new(Arc::clone(self), open)))
     }
 
     /// Notes that a blob is read, once a minute: this is on the way of every request.

@@ -15,8 +15,8 @@
 //! file that fails; `tags` and `links` are the records beside content; `capacity` bounds it all, `eviction` decides what
 //! goes and takes it away, and `janitor` brings order at start. `health` says what goes wrong and, with a `breaker` and a
 //! `probe`, leaves a disk alone that keeps failing; `lasting` makes directories outlast a power cut. `bucket` speaks S3,
-//! `tier` puts it behind the directory, `replicas` share it, and `elsewhere` sends clients there. `pins` are records of
-//! what is to stay, and `catalog` tells people what is here; `audit`, `reclaim` and `holders` are what operators have done
+//! `tier` puts it behind the directory (`pending` is what waits for it), `replicas` share it, and `elsewhere` sends clients there. `pins` are records of
+//! what is to stay (`protection` is what follows for the directory), and `catalog` tells people what is here; `audit`, `reclaim` and `holders` are what operators have done
 //! by hand.
 
 pub mod audit;
@@ -43,9 +43,11 @@ mod layout;
 pub mod links;
 mod lookup;
 mod open_files;
+mod pending;
 pub mod pins;
 mod pool;
 mod probe;
+mod protection;
 pub mod reclaim;
 mod record;
 mod replicas;
@@ -87,6 +89,7 @@ pub use pins::{PinName, PinRecord, PinRoots, Pins, PinsOnRecord, Root};
 pub use reclaim::Reclaimed;
 pub use spool::Spool;
 pub use tags::{TagRecord, Tags};
+pub use tier::Secured;
 pub use verify::{Flaw, Verdict, Verification};
 
 use blocks::Blocks;
@@ -102,6 +105,7 @@ use lasting::Lasting;
 use layout::Layout;
 use open_files::OpenFiles;
 use pool::Pool;
+use protection::Protection;
 use record::Recorder;
 use replicas::ImageUse;
 use scrub::Scrub;
@@ -143,8 +147,7 @@ struct Disk {
     index: Mutex<Index>,
     clock: Clock,
     executor: Executor,
-    /// Whether somebody has said what is pinned. Locked before `index`.
-    protected: Mutex<bool>,
+    protection: Protection,
     scrub: Scrub,
     /// What was set aside, the oldest first, with its bytes.
     quarantine: Mutex<VecDeque<(PathBuf, u64)>>,
@@ -228,10 +231,10 @@ impl Store {
             tier,
             lasting: Lasting::default(),
             naming: Arc::default(),
-            index: Mutex::default(),
+            index: Mutex::new(if config.bucket.is_some() { Index::before_bucket() } else { Index::default() }),
             clock: Clock::start(),
             executor: Executor::new(lifetime(config)),
-            protected: Mutex::default(),
+            protection: Protection::default(),
             scrub: Scrub::new(config.scrub_rate, metrics.store.scrub.clone()),
             quarantine: Mutex::default(),
             background,
@@ -284,7 +287,7 @@ impl Store {
     /// Stores content that is already whole. Nothing happens if it is there; what rotted under its name is replaced.
     pub async fn put(&self, digest: &Digest, body: Bytes) -> Result<(), StoreError> {
         let size = body.len() as u64;
-        if let Some(stored) = self.open_blob(digest).await
+        if let Some(stored) = self.open_unused(digest).await
             && stored.read_all(body.len()).await.is_ok_and(|stored| stored.as_ref() == Some(&body))
         {
             return Ok(());
@@ -294,8 +297,8 @@ impl Store {
         spool.publish().await
     }
 
-    /// The same, of content that the bucket has.
-    async fn put_here(&self, digest: &Digest, body: Bytes) -> Result<(), StoreError> {
+    /// The same, of content that the bucket has: it is kept at hand.
+    pub async fn put_here(&self, digest: &Digest, body: Bytes) -> Result<(), StoreError> {
         let mut spool = self.spool_at(self.disk.next_temporary(), digest, Some(body.len() as u64)).await?;
         spool.append(vec![body]).await?;
         spool.came_from_bucket();
@@ -334,23 +337,6 @@ impl Store {
         if let Some((tier, config)) = self.disk.tier.as_ref().zip(adjustment.config.bucket.as_ref()) {
             tier.adjust(config);
         }
-    }
-
-    /// Exactly `pinned` is not evicted from now on, stored or still to come: all digests of all images that are to stay.
-    pub fn protect<'a>(&self, pinned: impl IntoIterator<Item = &'a Digest>) {
-        let mut protected = self.disk.protected.lock();
-        *protected = true;
-        self.disk.index.lock().pin(pinned, self.disk.clock.now());
-    }
-
-    /// Whether a blob or manifest is not to be evicted, stored or not.
-    pub fn is_protected(&self, digest: &Digest) -> bool {
-        self.disk.index.lock().is_pinned(digest)
-    }
-
-    /// The most bytes that may be pinned: a little is left for everything else to come and go.
-    pub fn pinnable(&self) -> u64 {
-        self.disk.capacity.keepable()
     }
 
     /// The records of what is pinned.
@@ -423,7 +409,9 @@ impl Store {
             // The end of the process does not wait for a long walk.
             let goes_on = || !disk.background.is_closed();
             // First: what is found to be there may be the first to go.
-            disk.enter_pins();
+            if let Err(source) = disk.know_pins() {
+                disk.health.record(&StoreError::Io { operation: "list", source: Arc::new(source) });
+            }
             let entered = disk.enter_blobs(goes_on).and_then(|found| {
                 tracing::info!(objects = found.files, bytes = found.bytes, "Counted the store");
                 disk.enter_tags(&goes_on)

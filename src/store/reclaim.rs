@@ -42,14 +42,19 @@ impl Store {
     }
 
     /// Takes away some of what is worth least, at most a little more than `bytes`. Nothing, if nothing more can go.
+    ///
+    /// # Errors
+    /// If something cannot be removed, or nobody can tell what is pinned.
     pub async fn reclaim_some(&self, bytes: u64) -> Result<Reclaimed, StoreError> {
         self.disk.check_lock()?;
+        self.disk.learn_pins().await?;
         let disk = Arc::clone(&self.disk);
         self.disk.pool.run("evict", move || disk.make_some_room_by_hand(bytes)).await
     }
 
     /// What [`Store::reclaim_some`] would take away until so many `bytes` are gone. Nothing goes.
     pub async fn reclaimable(&self, bytes: u64) -> Result<Reclaimed, StoreError> {
+        self.disk.learn_pins().await?;
         let disk = Arc::clone(&self.disk);
         self.disk.pool.run("evict", move || Ok(disk.try_to_reclaim(bytes))).await
     }

@@ -4,24 +4,22 @@
 //! the mark goes. Marks survive the process: the next start goes on with them. So the directory may hold what the
 //! bucket has not, never for longer than the bucket is out of order, and losing it costs a fetch and nothing else.
 
-use std::collections::{HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use prometheus::IntGauge;
-use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::blob::BlobFile;
-use super::bucket::{Bucket, FailureKind};
+use super::bucket::{Bucket, FailureKind, Followed};
 use super::elsewhere::Elsewhere;
 use super::error::{OpenError, StoreError};
 use super::layout::digest_of_link;
+use super::pending::Pending;
 use super::replicas::Replica;
-use super::{Disk, Store};
+use super::{Disk, PinRecord, Store};
 use crate::config::BucketConfig;
 use crate::oci::Digest;
 use crate::telemetry::metrics::StoreMetrics;
@@ -41,26 +39,18 @@ pub(super) struct Tier {
     /// This one, of those that share the bucket.
     pub(super) replica: Replica,
     pub(super) elsewhere: Elsewhere,
-    pending: Mutex<Pending>,
-    more: Arc<Notify>,
-    gauge: IntGauge,
+    pub(super) pending: Arc<Pending>,
+    /// The pins in the bucket.
+    pub(super) pins: tokio::sync::Mutex<Followed<PinRecord>>,
     workers: Mutex<Vec<AbortOnDropHandle<()>>>,
-}
-
-/// What is not in the bucket yet.
-#[derive(Debug, Default)]
-struct Pending {
-    all: HashSet<Digest>,
-    /// Those that nobody works on, in their order.
-    waiting: VecDeque<Digest>,
 }
 
 impl Tier {
     pub(super) fn new(config: &BucketConfig, metrics: &StoreMetrics) -> Result<Self, OpenError> {
-        let (pending, more, workers) = (Mutex::default(), Arc::default(), Mutex::default());
+        let pending = Arc::new(Pending::new(metrics.bucket.pending_uploads.clone()));
         let (replica, elsewhere) = (Replica::new(config.max_size), Elsewhere::new(config.redirect));
-        let (bucket, gauge) = (Bucket::new(config, metrics)?, metrics.bucket.pending_uploads.clone());
-        Ok(Self { bucket, replica, elsewhere, pending, more, gauge, workers })
+        let (pins, workers) = (tokio::sync::Mutex::default(), Mutex::default());
+        Ok(Self { bucket: Bucket::new(config, metrics)?, replica, elsewhere, pending, pins, workers })
     }
 
     /// The bucket stays the one that it is; who to be to it may change, and how it is used.
@@ -76,41 +66,6 @@ impl Tier {
     pub(super) fn trouble(&self) -> Option<String> {
         self.replica.refusal().map(|error| error.to_string()).or_else(|| self.bucket.trouble())
     }
-
-    /// `digest` is to be uploaded, soon.
-    fn enqueue(&self, digest: Digest) {
-        let mut pending = self.pending.lock();
-        if pending.all.insert(digest) {
-            pending.waiting.push_back(digest);
-            self.count(&pending);
-            self.more.notify_one();
-        }
-    }
-
-    /// The next that nobody works on.
-    fn next(&self) -> Option<Digest> {
-        let mut pending = self.pending.lock();
-        let next = pending.waiting.pop_front();
-        if !pending.waiting.is_empty() {
-            self.more.notify_one();
-        }
-        next
-    }
-
-    /// It could not be uploaded, and waits behind the others.
-    fn put_back(&self, digest: Digest) {
-        self.pending.lock().waiting.push_back(digest);
-    }
-
-    fn done(&self, digest: &Digest) {
-        let mut pending = self.pending.lock();
-        pending.all.remove(digest);
-        self.count(&pending);
-    }
-
-    fn count(&self, pending: &Pending) {
-        self.gauge.set(i64::try_from(pending.all.len()).unwrap_or(i64::MAX));
-    }
 }
 
 /// How an upload ended.
@@ -122,19 +77,63 @@ enum Uploaded {
     NotYet,
 }
 
+/// Where content is that is to be in the bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Secured {
+    /// It is there, or there is no bucket.
+    There,
+    /// It is here, and the bucket does not take it for now.
+    OnItsWay,
+    /// It is neither there nor to be had from here.
+    Nowhere,
+}
+
 impl Store {
     /// The bucket behind the directory, if there is one that can be read.
     pub fn bucket(&self) -> Option<&Bucket> {
         self.disk.bucket()
     }
 
-    /// Whether a blob or manifest is here alone, and not in the bucket yet.
-    pub fn is_pending(&self, digest: &Digest) -> bool {
-        self.disk.tier.as_ref().is_some_and(|tier| tier.pending.lock().all.contains(digest))
+    /// Whether the directory stands before a bucket, whatever that one is like.
+    pub fn is_before_bucket(&self) -> bool {
+        self.disk.tier.is_some()
     }
 
-    /// A manifest from the bucket, if it is there and no longer than `limit`. It is right, and kept here from now on.
-    pub async fn recall(&self, digest: &Digest, limit: usize) -> Option<Bytes> {
+    /// Whether a blob or manifest is here alone, and not in the bucket yet.
+    pub fn is_pending(&self, digest: &Digest) -> bool {
+        self.disk.tier.as_ref().is_some_and(|tier| tier.pending.contains(digest))
+    }
+
+    /// Sees to it that a blob or manifest of this size is in the bucket: what is here alone is sent there, and waited for
+    /// while uploads get on. Without a bucket, there is nothing to see to.
+    ///
+    /// # Errors
+    /// If it cannot be told.
+    pub async fn secure(&self, digest: &Digest, size: u64) -> Result<Secured, StoreError> {
+        let Some(tier) = &self.disk.tier else { return Ok(Secured::There) };
+        if let Some(refusal) = tier.replica.refusal() {
+            return Err(refusal);
+        }
+        if !tier.pending.settled(digest).await {
+            return Ok(Secured::OnItsWay);
+        }
+        if tier.bucket.stat(digest).await? == Some(size) {
+            return Ok(Secured::There);
+        }
+        if self.stat_here(digest).await? != Some(size) {
+            return Ok(Secured::Nowhere);
+        }
+        // Somebody has taken it away there, or it was given up.
+        self.disk.send_anew(*digest).await;
+        if !tier.pending.settled(digest).await {
+            return Ok(Secured::OnItsWay);
+        }
+        let is_there = tier.bucket.stat(digest).await? == Some(size);
+        Ok(if is_there { Secured::There } else { Secured::Nowhere })
+    }
+
+    /// A manifest from the bucket, if it is there and no longer than `limit`. It is right.
+    pub async fn read_back(&self, digest: &Digest, limit: usize) -> Option<Bytes> {
         let bucket = self.bucket()?;
         let mut object = bucket.open(digest, 0).await.ok()?.filter(|object| object.size() <= limit as u64)?;
         let mut body = Vec::new();
@@ -147,10 +146,7 @@ impl Store {
             tracing::error!(%digest, "A manifest in the bucket is not what its name says: fetched again");
             return None;
         }
-        let body = Bytes::from(body);
-        // It is served whether or not the directory can take it.
-        let _ = self.put_here(digest, body.clone()).await;
-        Some(body)
+        Some(body.into())
     }
 
     /// Goes on with what earlier processes left, and uploads what comes.
@@ -183,23 +179,24 @@ async fn work(store: Weak<Disk>) {
         if disk.background.is_closed() {
             return;
         }
-        let Some(digest) = tier.next() else {
+        let Some(digest) = tier.pending.next() else {
             // Without the store in hand: it must be able to end meanwhile.
-            let more = Arc::clone(&tier.more);
+            let pending = Arc::clone(&tier.pending);
             drop(disk);
-            more.notified().await;
+            pending.more().await;
             continue;
         };
         let uploading = Arc::clone(&disk);
         let uploaded = disk.background.spawn(async move { uploading.upload(digest).await }).await;
         match uploaded {
             Ok(Uploaded::Settled) => {
-                tier.done(&digest);
+                // First: who waits for it may look at once.
                 disk.index.lock().sent(&digest, disk.clock.now());
+                tier.pending.done(&digest);
                 pause = FIRST_PAUSE;
             }
             Ok(Uploaded::NotYet) | Err(_) => {
-                tier.put_back(digest);
+                tier.pending.put_back(digest);
                 drop(disk);
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
@@ -282,8 +279,17 @@ impl Disk {
     pub(super) fn send(&self, digest: Digest) {
         if let Some(tier) = &self.tier {
             self.index.lock().unsent(&digest, self.clock.now());
-            tier.enqueue(digest);
+            tier.pending.enqueue(digest);
         }
+    }
+
+    /// Has something uploaded that was there before, or should have been.
+    async fn send_anew(&self, digest: Digest) {
+        let (files, mark) = (Arc::clone(&self.files), self.layout.pending_mark(&digest));
+        let make = move || files.create_directories(mark.parent().unwrap_or(&mark)).and_then(|()| files.create(&mark));
+        // A mark that cannot be made, or is there already, costs nothing but a look.
+        let _ = self.pool.run("mark", make).await;
+        self.send(digest);
     }
 
     /// Writes the name of an upload into the mark: should this process end before it, the next one takes its parts away.

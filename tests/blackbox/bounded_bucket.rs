@@ -169,9 +169,9 @@ async fn c12_two_that_make_room_at_once_do_no_harm() {
 }
 
 /// The records of a pin of an image, and of what came of it.
-fn pin_of(tag: &str, package: &Package) -> (Bytes, Bytes) {
+fn pin_of(since: u64, tag: &str, package: &Package) -> (Bytes, Bytes) {
     let image = format!("up.test/{REPOSITORY}:{tag}");
-    let pin = json!({ "since": 1, "images": [image] });
+    let pin = json!({ "since": since, "images": [image] });
     let roots = json!({ "roots": { image: { "digest": package.digest(), "whole_at": 1 } } });
     (pin.to_string().into(), roots.to_string().into())
 }
@@ -181,19 +181,38 @@ async fn what_is_pinned_through_any_replica_does_not_go() {
     let upstream = ScriptedUpstream::start().await;
     let (bucket, packages) = with_ten_images(&upstream).await;
     for (number, (tag, package)) in packages.iter().enumerate().filter(|(number, _)| [1, 4].contains(number)) {
-        let (pin, roots) = pin_of(tag, package);
+        let (pin, roots) = pin_of(1, tag, package);
         bucket.plant(&format!("pins/pin-{number}"), pin);
         bucket.plant(&format!("pins/_roots/pin-{number}"), roots);
     }
     // What came of a pin that is gone keeps nothing.
     let (tag, package) = &packages[7];
-    bucket.plant("pins/_roots/gone", pin_of(tag, package).1);
+    bucket.plant("pins/_roots/gone", pin_of(1, tag, package).1);
+    // And one that there is no room for is not kept.
+    let (tag, package) = &packages[8];
+    let (pin, roots) = pin_of(2, tag, package);
+    bucket.plant("pins/a-later-one", pin);
+    bucket.plant("pins/_roots/a-later-one", roots);
     let weir = TestWeir::before_with(&upstream, bounded(&bucket, "3MiB")).await;
     weir.metric_reaches(EVICTED, &[], 8).await;
     eventually("nothing more has to go", async || weir.metric("weir_bucket_bytes", &[]).await == bytes(&bucket)).await;
     assert_eq!(kept(&bucket, &packages), [1, 4], "all of them, manifest and configuration included");
     assert!(bucket.object(&key(&packages[1].1.manifest)).is_some());
     assert!(bucket.object(&key(&packages[1].1.blobs[0])).is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_pinned_by_a_record_that_is_too_large_to_read_does_not_go() {
+    let upstream = ScriptedUpstream::start().await;
+    let (bucket, packages) = with_ten_images(&upstream).await;
+    let (tag, package) = &packages[3];
+    let (pin, roots) = pin_of(1, tag, package);
+    bucket.plant("pins/large", [Bytes::from(" ".repeat(5 << 20)), pin].concat().into());
+    bucket.plant("pins/_roots/large", roots);
+    let weir = TestWeir::before_with(&upstream, bounded(&bucket, "2MiB")).await;
+    weir.metric_reaches(EVICTED, &[], 9).await;
+    eventually("nothing more has to go", async || weir.metric("weir_bucket_bytes", &[]).await == bytes(&bucket)).await;
+    assert_eq!(kept(&bucket, &packages), [3]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

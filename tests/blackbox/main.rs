@@ -9,6 +9,7 @@ mod support;
 
 mod ahead;
 mod bounded_bucket;
+mod bucket_pins;
 mod buckets;
 mod canaries;
 mod cli;

@@ -20,21 +20,21 @@ use crate::support::weir::{
     stored_file,
 };
 
-const REPOSITORY: &str = "library/demo";
+pub(super) const REPOSITORY: &str = "library/demo";
 
 /// Weir before one upstream, and an operator with a token.
-struct Setup {
-    upstream: ScriptedUpstream,
-    weir: TestWeir,
-    desk: Desk,
+pub(super) struct Setup {
+    pub(super) upstream: ScriptedUpstream,
+    pub(super) weir: TestWeir,
+    pub(super) desk: Desk,
 }
 
 impl Setup {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         Self::with(json!({})).await
     }
 
-    async fn with(more: Value) -> Self {
+    pub(super) async fn with(more: Value) -> Self {
         let upstream = ScriptedUpstream::start().await;
         let desk = Desk::new();
         let mut config = desk.config();
@@ -45,21 +45,21 @@ impl Setup {
         Self { upstream, weir, desk }
     }
 
-    async fn restart_with(self, more: Value) -> Self {
+    pub(super) async fn restart_with(self, more: Value) -> Self {
         Self { weir: self.weir.restart_with(more).await, ..self }
     }
 
     /// A command to this server.
-    async fn weir(&self, arguments: &[&str]) -> Said {
+    pub(super) async fn weir(&self, arguments: &[&str]) -> Said {
         self.desk.command(&self.weir.admin_url(""), arguments).await
     }
 
-    async fn pin(&self, arguments: &[&str]) -> Said {
+    pub(super) async fn pin(&self, arguments: &[&str]) -> Said {
         self.weir(&[&["pin"], arguments].concat()).await
     }
 
     /// Asserts that all below a tag is served, as clients of every platform would ask for it.
-    async fn assert_pullable(&self, tag: &str, package: &Package) {
+    pub(super) async fn assert_pullable(&self, tag: &str, package: &Package) {
         self.weir.manifest(REPOSITORY, tag).await.assert_is(package.digest());
         for part in package.closure() {
             self.weir.pull_image(REPOSITORY, part).await;
@@ -67,27 +67,27 @@ impl Setup {
     }
 
     /// What the server says of the pinned images, by their names.
-    async fn pinned(&self, image: &str) -> Value {
+    pub(super) async fn pinned(&self, image: &str) -> Value {
         pinned(&self.weir.admin_url(""), image).await
     }
 }
 
-async fn pinned(admin: &str, image: &str) -> Value {
+pub(super) async fn pinned(admin: &str, image: &str) -> Value {
     let answer = reqwest::get(format!("{admin}/api/v1/pins")).await.unwrap();
     let pins: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
     let mut images = pins["pins"].as_array().unwrap().iter().flat_map(|pin| pin["images"].as_array().unwrap());
     images.find(|one| one["image"] == image).cloned().unwrap_or_default()
 }
 
-fn name(tag: &str) -> String {
+pub(super) fn name(tag: &str) -> String {
     format!("{REGISTRY}/{REPOSITORY}:{tag}")
 }
 
-fn bounds(max_size: u64) -> Value {
+pub(super) fn bounds(max_size: u64) -> Value {
     json!({ "store": { "max_size": format!("{max_size}B") } })
 }
 
-fn large(seed: u64, megabytes: u64) -> Package {
+pub(super) fn large(seed: u64, megabytes: u64) -> Package {
     index(vec![("amd64", image("amd64", (0..megabytes).map(|number| blob_of(MIB, seed + number)).collect()))])
 }
 
@@ -122,7 +122,7 @@ async fn a_pinned_image_is_fetched_whole_and_outlives_a_flood_with_the_upstream_
 }
 
 /// As if everything had been stored and used ten days ago.
-fn age(store: &Path) {
+pub(super) fn age(store: &Path) {
     use std::time::{Duration, SystemTime};
     let then = SystemTime::now() - Duration::from_secs(10 * 24 * 60 * 60);
     for path in crate::support::weir::files_below(&store.join("blobs")) {
@@ -482,50 +482,57 @@ async fn of_several_pins_those_that_can_be_let_go_of_are_and_the_exit_code_tells
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pin_that_one_replica_makes_in_a_bucket_is_kept_and_served_by_another() {
-    let bucket = S3Server::in_memory().await;
-    let store = json!({ "store": { "kind": "s3", "s3": bucket.config() } });
-    let first = Setup::with(store.clone()).await;
-    let (package, image) = (demo(1), name("v1"));
-    first.upstream.push(REPOSITORY, "v1", &package);
-    assert_eq!(first.pin(&[&image, "--name", "base"]).await.code, 0);
-    for key in ["pins/base", "pins/_roots/base"] {
-        eventually("the records are in the bucket", async || bucket.object(key).is_some()).await;
+async fn a_tag_that_has_moved_is_noticed_while_large_images_are_being_fetched() {
+    let setup = Setup::new().await;
+    setup.upstream.push(REPOSITORY, "v0", &demo(1));
+    assert_eq!(setup.pin(&[&name("v0")]).await.code, 0);
+    let mut gates = Vec::new();
+    for number in 1..=3 {
+        let package = image("amd64", vec![blob_of(MIB, 100 + number)]);
+        setup.upstream.push(REPOSITORY, &format!("v{number}"), &package);
+        gates.push(setup.upstream.hold(Requests::blob(package.blobs[1].digest()).get(), MIB / 2));
     }
-    first.weir.metric_becomes("weir_store_pending_uploads", &[], 0).await;
-    first.upstream.down().await;
-    let mut config = first.desk.config();
-    merge(&mut config, json!({ "tags": { "fresh": "0" } }));
-    merge(&mut config, store);
-    let second = TestWeir::before_with(&first.upstream, config).await;
-    let admin = second.admin_url("");
-    eventually("the pin is known", async || pinned(&admin, &image).await["kept"] == json!(package.digest())).await;
-    second.pull_all(REPOSITORY, "v1", &package).await;
-    // While the bucket is away, nobody can say that a pin is gone; and what is known stays.
-    bucket.fault_all(&BucketFault::Refuse(500, "InternalError"));
-    let said = first.desk.command(&admin, &["unpin", "base"]).await;
-    assert_eq!(said.code, 1, "{}", said.out);
-    let second = second.restart_with(json!({})).await;
-    let admin = second.admin_url("");
-    eventually("the pin is known", async || !pinned(&admin, &image).await.is_null()).await;
-    // A pin that is made meanwhile gets there when the bucket is back.
-    let said = first.desk.command(&admin, &["pin", &image, "--name", "later"]).await;
-    assert!([0, 4].contains(&said.code), "{}", said.err);
-    assert!(bucket.object("pins/later").is_none());
-    bucket.mend();
-    let second = second.restart_with(json!({})).await;
-    eventually("the pin is in the bucket", async || bucket.object("pins/later").is_some()).await;
-    let admin = second.admin_url("");
-    eventually("the pins are known", async || !pinned(&admin, &image).await.is_null()).await;
-    let said = first.desk.command(&admin, &["unpin", "base"]).await;
-    assert_eq!(said.code, 0, "{}", said.err);
-    assert!(bucket.object("pins/base").is_none());
-    // The other replica may have been writing what came of it, and looks after that whether the pin is still there.
-    eventually("nothing is left of it", async || bucket.object("pins/_roots/base").is_none()).await;
-    let first = first.restart_with(json!({})).await;
-    eventually("both are up to date", async || {
-        let text = reqwest::get(first.weir.admin_url("/api/v1/pins")).await.unwrap().text().await.unwrap();
-        text.contains("\"later\"") && !text.contains("\"base\"")
-    })
-    .await;
+    let (admin, desk) = (setup.weir.admin_url(""), setup.desk.clone());
+    let images = ["v1", "v2", "v3"].map(name);
+    let pinning = tokio::spawn({
+        let (admin, desk) = (admin.clone(), desk.clone());
+        async move { desk.command(&admin, &["pin", &images[0], &images[1], &images[2]]).await }
+    });
+    for gate in &gates {
+        gate.reached().await;
+    }
+    let asked = setup.upstream.count_of(&Requests::manifest("v0"));
+    let moved = demo(2);
+    setup.upstream.push(REPOSITORY, "v0", &moved);
+    // Whoever pins it once more has it looked at now.
+    let again = tokio::spawn(async move { desk.command(&admin, &["pin", &name("v0")]).await });
+    setup.upstream.received(&Requests::manifest("v0"), asked + 1).await;
+    gates.iter().for_each(crate::support::upstream::Gate::open);
+    assert_eq!((pinning.await.unwrap().code, again.await.unwrap().code), (0, 0));
+    assert_eq!(setup.pinned(&name("v0")).await["kept"], json!(moved.digest()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn looking_after_a_pinned_image_is_no_use_of_it() {
+    let setup = Setup::new().await;
+    let package = demo(1);
+    setup.upstream.push(REPOSITORY, "v1", &package);
+    let sbom = artifact(&package, "application/spdx+json", "bill of materials");
+    setup.upstream.push_untagged(REPOSITORY, &sbom);
+    assert_eq!(setup.pin(&[&name("v1")]).await.code, 0);
+    let setup = setup.restart_with(json!({})).await;
+    age(setup.weir.store_path());
+    let mut setup = setup.restart_with(json!({})).await;
+    for down in [false, true] {
+        if down {
+            // Then it is looked whether all of it is here.
+            setup.upstream.down().await;
+            setup = setup.restart_with(json!({})).await;
+        }
+        eventually("all of it was looked at", async || setup.pinned(&name("v1")).await["state"] == "whole").await;
+        let listed = setup.weir(&["ls", "--output", "json"]).await;
+        let listed: Value = serde_json::from_str(&listed.out).unwrap();
+        let ago = listed["images"][0]["used_seconds_ago"].as_u64();
+        assert!(ago.is_some_and(|seconds| seconds >= 9 * 24 * 60 * 60), "{listed}");
+    }
 }

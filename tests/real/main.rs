@@ -9,6 +9,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bounded;
 mod clients;
 mod containerd;
 mod disk;

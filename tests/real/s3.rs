@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use futures_util::future::join_all;
@@ -21,29 +22,34 @@ use crate::support::{eventually, is_long};
 
 /// More than one part.
 const LARGE: usize = 12 << 20;
+pub(super) const TEN_DAYS: Duration = Duration::from_secs(10 * 24 * 60 * 60);
 
 /// A server with the empty bucket `images`, behind a wire with faults.
-struct RealServer {
+pub(super) struct RealServer {
     name: &'static str,
-    wire: S3Server,
+    pub(super) wire: S3Server,
     process: Process,
-    address: SocketAddr,
-    directory: TempDir,
+    pub(super) address: SocketAddr,
+    pub(super) directory: TempDir,
 }
 
 impl RealServer {
-    async fn moto() -> Self {
+    /// Its clock is late by the seconds in the file `clock`: ten days of them.
+    pub(super) async fn moto() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let port = address.port().to_string();
-        let process = Process::start(program("moto_server"), ["-H", "127.0.0.1", "-p", &port]);
+        let (clock, port) = (directory.path().join("clock"), address.port().to_string());
+        std::fs::write(&clock, TEN_DAYS.as_secs().to_string()).unwrap();
+        let clock = clock.to_str().expect("a path of a temporary directory");
+        let python = program("moto_server").with_file_name("python");
+        let process = Process::start(python, ["-c", MOTO, clock, "-H", "127.0.0.1", "-p", &port]);
         let server = Self::on("moto", process, address, directory).await;
         let made = reqwest::Client::new().put(format!("http://{address}/images")).send().await.unwrap();
         made.error_for_status().unwrap();
         server
     }
 
-    async fn s3s_fs() -> Self {
+    pub(super) async fn s3s_fs() -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir(directory.path().join("images")).unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
@@ -60,6 +66,16 @@ impl RealServer {
         [Self::moto().await, Self::s3s_fs().await]
     }
 }
+
+/// Runs `moto` on a clock that is late by the seconds in a file, the first argument.
+const MOTO: &str = r"
+import sys, datetime
+from moto.s3 import models
+from moto.server import main
+clock, now = sys.argv.pop(1), models.utcnow
+models.utcnow = lambda: now() - datetime.timedelta(seconds=int(open(clock).read()))
+sys.exit(main(sys.argv[1:]))
+";
 
 fn start_s3s_fs(address: SocketAddr, root: &Path) -> Process {
     let (host, port) = (address.ip().to_string(), address.port().to_string());

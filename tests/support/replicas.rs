@@ -18,7 +18,7 @@ use super::weir::{
     Answer, REGISTRY, assert_blobs_hash_to_their_names, blob_path, config_for, manifest_path, merge, registry,
 };
 
-const REPOSITORY: &str = "library/demo";
+pub(crate) const REPOSITORY: &str = "library/demo";
 /// More than one part.
 const LARGE: u64 = 12 << 20;
 
@@ -33,15 +33,21 @@ pub(crate) struct Replica {
 impl Replica {
     /// Starts one that shares the bucket of `s3`.
     pub(crate) async fn start(s3: &Value) -> Self {
+        Self::start_with(s3, json!({})).await
+    }
+
+    /// The same, with more configuration.
+    pub(crate) async fn start_with(s3: &Value, more: Value) -> Self {
         let upstream = ScriptedUpstream::start().await;
         let directory = tempfile::tempdir().expect("a directory");
-        let more = json!({
+        let mut config = json!({
             "registries": { REGISTRY: registry(&[&upstream]) },
             "store": { "kind": "s3", "s3": s3 },
             "tags": { "fresh": 0 },
             "log": { "level": "info" },
         });
-        let config = config_for(&directory.path().join("store"), more);
+        merge(&mut config, more);
+        let config = config_for(&directory.path().join("store"), config);
         write(&directory, &config);
         let process = WeirProcess::serve(&directory.path().join("weir.yaml")).await;
         Self { upstream, process, directory, config }
@@ -90,7 +96,7 @@ impl Replica {
         .await;
     }
 
-    fn assert_files(&self) {
+    pub(crate) fn assert_files(&self) {
         assert_blobs_hash_to_their_names(&self.directory.path().join("store"));
     }
 }
@@ -105,7 +111,7 @@ fn content(package: &Package) -> impl Iterator<Item = &Blob> {
 }
 
 /// Asserts that the bucket has all of an image, and that it is right.
-async fn assert_in_bucket(bucket: &Bucket, package: &Package) {
+pub(crate) async fn assert_in_bucket(bucket: &Bucket, package: &Package) {
     for blob in content(package) {
         let object = read(bucket, blob.digest(), 0).await.expect("the bucket can be read");
         assert_eq!(Digest::of(&object), *blob.digest());

@@ -2,45 +2,35 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::report::{ImageReport, PinReport, PinState};
 use super::state::{Consequences, Key, Pinned};
-use crate::oci::{Closure, ImageRef, WantedPlatform};
+use crate::oci::{ImageRef, WantedPlatform};
 use crate::pull::PullService;
-use crate::pull::collect::{CollectError, Survey};
-use crate::store::{PinName, PinRecord, PinRoots, PinsOnRecord, Root, StoreError};
+use crate::store::{PinName, PinRecord, PinsOnRecord, Root, StoreError};
 use crate::telemetry::metrics::PinMetrics;
-use crate::upstream::{equal_jitter, fraction};
 
 /// How often the records are read again: another replica may have written them.
 const REREAD: Duration = Duration::from_secs(60);
 
-/// How often is asked what a pinned tag means.
-const REVISIT: Duration = Duration::from_secs(5 * 60);
-
-/// How often is looked whether all of an image is still here, and whether it has been signed since.
-const LOOK_AGAIN: Duration = Duration::from_secs(60 * 60);
-
-/// How long an image that cannot be had is left alone; it doubles up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_secs(30);
-const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
-
-/// How many images are fetched at once.
-const AT_ONCE: usize = 3;
+/// How many images are fetched at once, and of how many tags is asked at once what they mean: that waits for no fetch.
+const FETCHES: usize = 3;
+const CHECKS: usize = 8;
 
 /// Keeps what is pinned. Clones share everything.
 #[derive(Debug, Clone)]
 pub struct Keeper {
-    service: PullService,
-    pinned: Arc<Pinned>,
+    pub(super) service: PullService,
+    pub(super) pinned: Arc<Pinned>,
     /// The records are to be read now.
     wake: Arc<Notify>,
-    places: Arc<Semaphore>,
+    pub(super) fetches: Arc<Semaphore>,
+    pub(super) checks: Arc<Semaphore>,
     /// Held while records are read and taken over, or written: what is known is never older than what was written.
     records: Arc<tokio::sync::Mutex<()>>,
     /// Held while what came of a pin is written.
@@ -55,7 +45,8 @@ impl Keeper {
             service,
             pinned: Arc::default(),
             wake: Arc::default(),
-            places: Arc::new(Semaphore::new(AT_ONCE)),
+            fetches: Arc::new(Semaphore::new(FETCHES)),
+            checks: Arc::new(Semaphore::new(CHECKS)),
             records: Arc::default(),
             writing: Arc::default(),
             metrics,
@@ -97,9 +88,10 @@ impl Keeper {
     /// Takes a pin away; what it kept may go from now on. Whether there was one.
     pub async fn unpin(&self, name: &PinName) -> Result<bool, StoreError> {
         let _records = self.records.lock().await;
+        // A look that is under way must not write down what came of it.
+        let _writing = self.writing.lock().await;
         let removed = self.service.shared.store.pins().remove(name).await?;
-        // Who pins it anew finds nothing of it on record.
-        self.pinned.has_noted(name, PinRoots::default());
+        self.pinned.forget(name);
         self.wake.notify_one();
         Ok(removed)
     }
@@ -197,106 +189,12 @@ impl Keeper {
         }
     }
 
-    fn platforms(&self, key: &Key) -> Vec<WantedPlatform> {
+    pub(super) fn platforms(&self, key: &Key) -> Vec<WantedPlatform> {
         self.pinned.record(&key.0).map(|record| record.platforms).unwrap_or_default()
     }
 
-    /// One image, until it is pinned no more.
-    async fn look_after(self, key: Key, now: Arc<Notify>) {
-        let (mut failures, mut looked) = (0, None);
-        loop {
-            let Ok(place) = self.places.acquire().await else { return };
-            let all = looked.is_none_or(|looked: Instant| looked.elapsed() >= LOOK_AGAIN);
-            let outcome = self.look(&key, all).await;
-            // Once more, if that has failed before.
-            self.note(&key.0).await;
-            drop(place);
-            self.settle();
-            let pause = match outcome {
-                Ok(Looked::AtAll) => {
-                    (looked, failures) = (Some(Instant::now()), 0);
-                    REVISIT
-                }
-                Ok(Looked::AtTag) => REVISIT,
-                Ok(Looked::InVain) => LONGEST_PAUSE,
-                Err(()) => {
-                    failures += 1;
-                    (FIRST_PAUSE * 2_u32.saturating_pow(failures - 1)).min(LONGEST_PAUSE)
-                }
-            };
-            tokio::select! {
-                // Images that were pinned together do not ask together for ever.
-                () = sleep(equal_jitter(pause, fraction())) => {}
-                () = now.notified() => looked = None,
-            }
-        }
-    }
-
-    /// Looks at an image: what it means and, if that is new or `all` is asked for, whether everything of it is here.
-    async fn look(&self, key: &Key, all: bool) -> Result<Looked, ()> {
-        let service = self.service.in_force();
-        let (turn, held, platforms) = (self.pinned.turn(key), self.pinned.held(key), self.platforms(key));
-        let before = held.as_ref().map(|(root, _)| root);
-        let (meaning, as_kept) = match (service.meaning(&key.1).await, before) {
-            (Ok(digest), _) => (digest, None),
-            // What is kept stays: whether all of it is here can still be seen.
-            (Err(error), Some(root)) => (root.digest, Some(format!("Served as it was kept: {error}"))),
-            (Err(error), None) => return self.failed(key, turn, &error.into()),
-        };
-        let before = before.filter(|root| root.digest == meaning);
-        if !all && before.is_some() && self.is_whole(key) {
-            if as_kept.is_some() {
-                self.pinned.set_state(key, turn, PinState::Whole, as_kept);
-            }
-            return Ok(Looked::AtTag);
-        }
-        let mut survey = match service.survey(&key.1, meaning, &platforms).await {
-            Ok(survey) => survey,
-            Err(error) => return self.failed(key, turn, &error),
-        };
-        // What signed it once belongs to it, whoever can still say so.
-        let root = merged(&survey, before);
-        if before.is_some() {
-            survey.closure = service.closure_here(root.manifests(), Some(&survey.scope), &platforms).await;
-        }
-        let closure = Arc::new(survey.closure.clone());
-        self.pinned.plan(key, Some(Arc::clone(&closure)));
-        self.pinned.set_state(key, turn, PinState::Fetching, None);
-        self.settle();
-        if let Some(PinState::NotKept(reason)) = self.pinned.report(key).map(|report| report.state) {
-            tracing::warn!(pin = %key.0, image = %key.1, reason, "A pinned image is not kept");
-            return Ok(Looked::InVain);
-        }
-        match service.fetch_all(&survey, &|amount| self.pinned.progress(key, amount)).await {
-            Ok(()) => {
-                let doubt = survey.doubt.as_ref().map(|error| format!("Signatures could not be looked for: {error}"));
-                let note = as_kept.or(doubt);
-                self.found_whole(key, root, before, closure).await;
-                self.pinned.set_state(key, turn, PinState::Whole, note);
-                Ok(Looked::AtAll)
-            }
-            Err(error) => self.failed(key, turn, &error),
-        }
-    }
-
-    fn is_whole(&self, key: &Key) -> bool {
-        self.pinned.report(key).is_some_and(|report| report.state == PinState::Whole)
-    }
-
-    async fn found_whole(&self, key: &Key, root: Root, before: Option<&Root>, closure: Arc<Closure>) {
-        let is_new = before.is_none_or(|before| Root { whole_at: root.whole_at, ..before.clone() } != root);
-        if is_new {
-            let (pin, image, digest, bytes) = (&key.0, &key.1, root.digest, content_bytes(&closure));
-            tracing::info!(%pin, %image, %digest, bytes, "A pinned image is here");
-        }
-        // What has not changed since has been whole for as long.
-        let root = before.filter(|_| !is_new).cloned().unwrap_or(root);
-        self.pinned.hold(key, root, closure);
-        self.note(&key.0).await;
-    }
-
     /// Writes what came of a pin, unless that is what has been written.
-    async fn note(&self, name: &PinName) {
+    pub(super) async fn note(&self, name: &PinName) {
         let _writing = self.writing.lock().await;
         let Some(roots) = self.pinned.to_note(name) else { return };
         // Failures are counted and logged by the store; what is here is protected all the same, until a restart.
@@ -305,24 +203,10 @@ impl Keeper {
         }
     }
 
-    fn failed(&self, key: &Key, turn: u64, error: &CollectError) -> Result<Looked, ()> {
-        let is_full = matches!(error, CollectError::Full { .. });
-        let state = if is_full { PinState::NotKept(error.to_string()) } else { PinState::Failed(error.to_string()) };
-        tracing::warn!(pin = %key.0, image = %key.1, %error, "A pinned image is not all here");
-        if is_full {
-            // Half of it is of no use, and somebody else may need the room.
-            self.pinned.plan(key, None);
-        }
-        self.pinned.set_state(key, turn, state, None);
-        if is_full { Ok(Looked::InVain) } else { Err(()) }
-    }
-
     /// Lets everybody know what follows from what is known.
-    fn settle(&self) {
+    pub(super) fn settle(&self) {
         let store = &self.service.shared.store;
-        // With a bucket, all of it is there: the directory is bounded by what is used, not by what is pinned.
-        let room = if store.bucket().is_some() { u64::MAX } else { store.pinnable() };
-        if let Some(Consequences { protected, board }) = self.pinned.settle(room) {
+        if let Some(Consequences { protected, board }) = self.pinned.settle(store.pinnable()) {
             self.metrics.protected_objects.set(i64::try_from(protected.len()).unwrap_or(i64::MAX));
             store.protect(&protected);
             self.service.shared.pinned.replace(board);
@@ -331,36 +215,4 @@ impl Keeper {
             self.metrics.images.with_label_values(&[word]).set(count);
         }
     }
-}
-
-/// What a look came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Looked {
-    /// Everything is here.
-    AtAll,
-    /// The tag means what it did.
-    AtTag,
-    /// There is no room.
-    InVain,
-}
-
-/// What is to be remembered of an image that is whole.
-fn merged(survey: &Survey, before: Option<&Root>) -> Root {
-    let mut root = Root {
-        digest: survey.digest,
-        beside: survey.beside.clone(),
-        referrers: survey.referrers.clone(),
-        whole_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
-    };
-    if let Some(before) = before {
-        root.beside.extend(before.beside.iter().filter(|digest| !survey.beside.contains(digest)));
-        for (subject, list) in &before.referrers {
-            root.referrers.entry(*subject).or_insert(*list);
-        }
-    }
-    root
-}
-
-fn content_bytes(closure: &Closure) -> u64 {
-    closure.content().map(|(_, size)| size).sum()
 }

@@ -7,14 +7,14 @@
 //! - More is never protected than there is room for: who came first is kept first, and who is not kept is told so.
 //! - Nobody who pulls waits for any of this.
 //!
-//! Reading order: `state` is what is known, `room` decides what fits, `keeper` does the work, `report` is what people see,
-//! `board` what pulls look at, `answer` when.
+//! Reading order: `state` is what is known, `keeper` reads the records and has a `look` at each image,
+//! `report` is what people see, `board` what pulls look at, `answer` when.
 
 mod answer;
 mod board;
 mod keeper;
+mod look;
 mod report;
-mod room;
 mod state;
 
 pub(super) use board::Board;

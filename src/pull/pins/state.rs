@@ -8,9 +8,9 @@ use tokio::sync::Notify;
 
 use super::board::Kept;
 use super::report::{ImageReport, PinReport, PinState};
-use super::room::fitting;
 use crate::oci::{Closure, Digest, ImageRef, Reference};
 use crate::pull::collect::Amount;
+use crate::store::pins::fitting;
 use crate::store::{PinName, PinRecord, PinRoots, Root};
 
 /// An image of a pin.
@@ -135,6 +135,15 @@ impl Pinned {
             }
         }
         inner.records.insert(name.clone(), record);
+        inner.settled = None;
+    }
+
+    /// There is no pin of this name any more, and nothing of it on record.
+    pub(super) fn forget(&self, name: &PinName) {
+        let mut inner = self.0.lock();
+        inner.images.retain(|(of, _), _| of != name);
+        inner.records.remove(name);
+        inner.noted.remove(name);
         inner.settled = None;
     }
 
@@ -293,9 +302,9 @@ impl Pinned {
         self.0.lock().report(key.clone())
     }
 
-    /// What follows from all that is known, where there are `room` bytes for pins: those not kept are told so. `None` if
-    /// that is what followed before.
-    pub(super) fn settle(&self, room: u64) -> Option<Consequences> {
+    /// What follows from all that is known, where there are `room` bytes for pins by this `setting`: those not kept are told
+    /// so. `None` if that is what followed before.
+    pub(super) fn settle(&self, (room, setting): (u64, &'static str)) -> Option<Consequences> {
         let mut inner = self.0.lock();
         let inner = &mut *inner;
         if inner.settled.replace(room) == Some(room) {
@@ -325,7 +334,7 @@ impl Pinned {
             let is_left_out = |is_next| !fit.contains(&(key.clone(), is_next));
             if (image.next.is_some() && is_left_out(true)) || (image.held.is_some() && is_left_out(false)) {
                 image.next = None;
-                let reason = "Not kept, store full: pins need more than `store.max_size` has for them".to_owned();
+                let reason = format!("Not kept, store full: pins need more than `{setting}` has for them");
                 image.state = PinState::NotKept(reason);
             }
         }
@@ -382,23 +391,27 @@ mod tests {
         pinned.report(&key(name)).unwrap().state
     }
 
+    fn settled(pinned: &Pinned, room: u64) -> Option<Consequences> {
+        pinned.settle((room, "store.max_size"))
+    }
+
     #[test]
     fn what_was_whole_stays_before_what_is_to_come_and_the_older_before_the_younger() {
         let pinned = Pinned::default();
         assert_eq!(pinned.take_over(BTreeMap::from([record(2, "young"), record(1, "old")])).len(), 2);
         pinned.hold(&key("young"), root("young"), closure("young", 50));
         pinned.plan(&key("old"), Some(closure("old", 60)));
-        let Consequences { protected, board } = pinned.settle(100).unwrap();
+        let Consequences { protected, board } = settled(&pinned, 100).unwrap();
         assert_eq!(protected.len(), 2, "the manifest and the blob of the one that was whole");
         assert!(matches!(state(&pinned, "old"), PinState::NotKept(_)), "{:?}", state(&pinned, "old"));
         assert_eq!(board.tags.values().collect::<Vec<_>>(), [&root("young").digest]);
         pinned.plan(&key("old"), Some(closure("old", 50)));
         pinned.set_state(&key("old"), 0, PinState::Fetching, None);
-        assert_eq!(pinned.settle(100).unwrap().protected.len(), 4);
-        assert!(pinned.settle(100).is_none(), "nothing has changed");
+        assert_eq!(settled(&pinned, 100).unwrap().protected.len(), 4);
+        assert!(settled(&pinned, 100).is_none(), "nothing has changed");
         assert_eq!(state(&pinned, "old"), PinState::Fetching);
         pinned.hold(&key("old"), root("old"), closure("old", 50));
-        assert_eq!(pinned.settle(50).unwrap().protected.len(), 2);
+        assert_eq!(settled(&pinned, 50).unwrap().protected.len(), 2);
         assert!(matches!(state(&pinned, "young"), PinState::NotKept(_)), "who came first is kept");
     }
 
@@ -408,8 +421,19 @@ mod tests {
         pinned.take_over(BTreeMap::from([record(1, "a"), record(1, "b")]));
         pinned.hold(&key("a"), root("a"), closure("a", 1));
         assert!(pinned.take_over(BTreeMap::from([record(1, "b")])).is_empty(), "what is known is not new");
-        assert!(pinned.report(&key("a")).is_none() && pinned.settle(u64::MAX).unwrap().protected.is_empty());
+        assert!(pinned.report(&key("a")).is_none() && settled(&pinned, u64::MAX).unwrap().protected.is_empty());
         assert_eq!(pinned.to_note(&key("a").0), None);
+    }
+
+    #[test]
+    fn what_is_let_go_of_is_not_written_down_by_a_look_under_way() {
+        let pinned = Pinned::default();
+        pinned.take_over(BTreeMap::from([record(1, "a")]));
+        let name = key("a").0;
+        pinned.forget(&name);
+        pinned.hold(&key("a"), root("a"), closure("a", 1));
+        assert_eq!(pinned.to_note(&name), None);
+        assert_eq!(pinned.take_over(BTreeMap::from([record(2, "a")])).len(), 1, "pinned anew, it is a new one");
     }
 
     #[test]
@@ -428,9 +452,9 @@ mod tests {
         assert_eq!(pinned.to_note(&name), None);
         let spared = Digest::of(b"spared");
         pinned.spare(HashSet::from([spared]));
-        assert!(pinned.settle(u64::MAX).unwrap().protected.contains(&spared));
+        assert!(settled(&pinned, u64::MAX).unwrap().protected.contains(&spared));
         pinned.spare(HashSet::new());
-        assert!(!pinned.settle(u64::MAX).unwrap().protected.contains(&spared));
+        assert!(!settled(&pinned, u64::MAX).unwrap().protected.contains(&spared));
     }
 
     #[test]

@@ -4,8 +4,9 @@
 use std::path::Path;
 use std::time::SystemTime;
 
+use futures_util::future::ready;
 use futures_util::{Stream, StreamExt, TryStreamExt};
-use object_store::ObjectStore;
+use object_store::{ObjectMeta, ObjectStore};
 
 use super::patience::WRITE;
 use super::{Bucket, Failure, key};
@@ -33,6 +34,29 @@ pub(in crate::store) struct Record {
     pub(in crate::store) size: u64,
     /// When it was written last, by the clock of the server.
     pub(in crate::store) modified: SystemTime,
+    /// Which of all that ever had this name it is, if the server tells.
+    pub(in crate::store) version: Option<String>,
+}
+
+impl Record {
+    fn of(meta: ObjectMeta) -> Self {
+        let name = meta.location.filename().unwrap_or_default().to_owned();
+        Self { name, size: meta.size, modified: meta.last_modified.into(), version: meta.e_tag }
+    }
+
+    /// Whether it surely is what it was: times of servers may count in seconds.
+    pub(in crate::store) fn is_still(&self, before: &Self) -> bool {
+        self.version.is_some() && self == before
+    }
+}
+
+/// Whether somebody waits for a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) enum Haste {
+    /// Somebody does, and can do without it.
+    Awaited,
+    /// Nobody does.
+    Background,
 }
 
 impl Bucket {
@@ -50,26 +74,24 @@ impl Bucket {
         listed.filter_map(async |listed| listed.transpose())
     }
 
-    /// The records in `directory`, of which `most` are looked at.
-    pub(in crate::store) async fn records(&self, directory: &Path, most: usize) -> Result<Vec<Record>, StoreError> {
+    /// The records right below `directory`, of which `most` are looked at.
+    pub(in crate::store) async fn records(
+        &self,
+        directory: &Path,
+        most: usize,
+        haste: Haste,
+    ) -> Result<Vec<Record>, StoreError> {
         let directory = key(directory);
+        let depth = directory.parts_count() + 1;
         let list = || {
-            let listed = self.s3().list(Some(&directory)).take(most).map_ok(|meta| {
-                let name = meta.location.filename().unwrap_or_default().to_owned();
-                Record { name, size: meta.size, modified: meta.last_modified.into() }
-            });
-            listed.try_collect()
+            let listed = self.s3().list(Some(&directory));
+            let listed = listed.try_filter(move |meta| ready(meta.location.parts_count() == depth)).take(most);
+            listed.map_ok(Record::of).try_collect()
         };
-        self.run("list", WRITE, list).await.map(Option::unwrap_or_default)
-    }
-
-    /// The names of some records in `directory`, for somebody who waits for them.
-    pub(in crate::store) async fn names(&self, directory: &Path, most: usize) -> Result<Vec<String>, StoreError> {
-        let directory = key(directory);
-        let list = || {
-            let listed = self.s3().list(Some(&directory)).take(most);
-            listed.map_ok(|meta| meta.location.filename().unwrap_or_default().to_owned()).try_collect()
+        let listed = match haste {
+            Haste::Awaited => self.read("list", list).await,
+            Haste::Background => self.run("list", WRITE, list).await,
         };
-        self.read("list", list).await.map(Option::unwrap_or_default)
+        listed.map(Option::unwrap_or_default)
     }
 }

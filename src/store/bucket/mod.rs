@@ -6,11 +6,13 @@
 //! replica's may have succeeded. Reads are given up soon (`patience`), as an upstream has the same bytes.
 //!
 //! Reading order: `connect` turns the configuration into a client, `transport` is the HTTP below it, `failure` says in
-//! one word what went wrong, `object` reads, `parts` and `upload` write, and `listing` tells what there is.
+//! one word what went wrong, `object` reads, `parts` and `upload` write, `listing` tells what there is, and
+//! `followed` what of it has changed.
 
 mod connect;
 mod credentials;
 mod failure;
+mod followed;
 mod listing;
 mod object;
 mod parts;
@@ -36,7 +38,8 @@ pub use failure::{Failure, FailureKind};
 pub use listing::Listed;
 pub use object::Object;
 
-pub(in crate::store) use listing::Record;
+pub(in crate::store) use followed::Followed;
+pub(in crate::store) use listing::{Haste, Record};
 
 use super::error::{OpenError, StoreError};
 use super::health::Health;
@@ -118,17 +121,26 @@ impl Bucket {
         Object::open_range(self, self.blob_key(digest), range).await
     }
 
-    /// A record by the path that `layout` gives it below the prefix; `None` if it is not there, or longer than `limit`.
+    /// A record by the path that `layout` gives it below the prefix; `None` if it is not there.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is longer than `limit`: then it says something, and nobody can tell what.
     pub(super) async fn read_record(&self, path: &Path, limit: u64) -> Result<Option<Bytes>, StoreError> {
         let Some(mut object) = Object::open(self, key(path), 0).await? else { return Ok(None) };
         if object.size() > limit {
-            return Ok(None);
+            return Err(self.too_large(path, object.size(), limit));
         }
         let mut record = Vec::new();
         while let Some(bytes) = object.next().await? {
             record.extend_from_slice(&bytes);
         }
         Ok(Some(record.into()))
+    }
+
+    /// The record at `path` is there, and larger than any that this release writes.
+    pub(super) fn too_large(&self, path: &Path, size: u64, limit: u64) -> StoreError {
+        let text = format!("the record {} has {size} bytes, more than {limit}", path.display());
+        self.failed("get", Failure::new(FailureKind::Unexpected, text))
     }
 
     /// The record of this name is there, and nobody can tell what it says.
@@ -151,17 +163,6 @@ impl Bucket {
     pub(super) async fn remove_record(&self, path: &Path) -> Result<(), StoreError> {
         let key = key(path);
         self.run("delete", WRITE, || self.inner.connected.s3.delete(&key)).await.map(drop)
-    }
-
-    /// The names of the records right below `directory`.
-    pub(super) async fn list_records(&self, directory: &Path) -> Result<Vec<String>, StoreError> {
-        let prefix = key(directory);
-        let listed = self.run("list", READ, || self.s3().list_with_delimiter(Some(&prefix))).await?;
-        let objects = listed.map(|listed| listed.objects).unwrap_or_default();
-        // Not every server stops at the delimiter.
-        let is_right_below = |location: &Key| location.parts_count() == prefix.parts_count() + 1;
-        let objects: Vec<_> = objects.into_iter().filter(|object| is_right_below(&object.location)).collect();
-        Ok(objects.iter().filter_map(|object| object.location.filename().map(str::to_owned)).collect())
     }
 
     /// Takes a blob or manifest away. That it is not there is as well.

@@ -136,6 +136,7 @@ async fn look_after(disk: Weak<Disk>, wake: Arc<Notify>) {
         // Read again: the sleep may have been ended by another configuration.
         let lifetime = *disk.executor.lifetime.lock();
         let ended = async {
+            disk.learn_pins().await?;
             disk.make_room().await?;
             if swept.elapsed() >= sweep_interval(&lifetime) {
                 swept = Instant::now();
@@ -217,6 +218,10 @@ impl Disk {
     /// Makes room for `bytes` more at once, if that can be done. Whether it may have been. Blocks.
     pub(in crate::store) fn make_room_for(&self, bytes: u64) -> Result<bool, StoreError> {
         if !self.executor.is_ready() {
+            return Ok(false);
+        }
+        if !self.protection.is_known() {
+            self.executor.wake();
             return Ok(false);
         }
         let failed = |source| StoreError::Io { operation: "evict", source: Arc::new(source) };

@@ -66,6 +66,8 @@ pub struct Index {
     expected: Expected,
     newest: Newest,
     pinned: HashSet<Half>,
+    /// Whether what is pinned may go once it has been uploaded.
+    lets_sent_go: bool,
     /// What is nowhere but here until it is uploaded.
     unsent: HashSet<Half>,
     /// Whose files are to be told of their last use.
@@ -91,11 +93,17 @@ impl Index {
             expected: Expected::default(),
             newest: Newest::default(),
             pinned: HashSet::new(),
+            lets_sent_go: false,
             unsent: HashSet::new(),
             hints: Vec::new(),
             group: 0,
             bytes: 0,
         }
+    }
+
+    /// An empty one, of a directory before a bucket: what is pinned stays only until it is there.
+    pub fn before_bucket() -> Self {
+        Self { lets_sent_go: true, ..Self::default() }
     }
 
     /// A blob was stored. Returns the size of the one it replaced, if it replaced one that was known.
@@ -198,7 +206,7 @@ impl Index {
         self.settle_all(changed, now);
     }
 
-    /// Exactly these do not go from now on, here or not.
+    /// Exactly these do not go from now on, here or not. Before a bucket, those that are there may.
     pub fn pin<'a>(&mut self, digests: impl IntoIterator<Item = &'a Digest>, now: Tick) {
         self.pin_halves(digests.into_iter().map(half).collect(), now);
     }
@@ -357,7 +365,7 @@ impl Index {
     fn standing(&self, slot: Slot, now: Tick) -> Place {
         let entry = self.entries.get(slot);
         let (used, half) = (entry.used, entry.half());
-        if self.pinned.contains(&half) {
+        if self.pinned.contains(&half) && (!self.lets_sent_go || self.unsent.contains(&half)) {
             Place::Pinned
         } else if is_recent(used, now, self.recent) {
             Place::Recent
@@ -381,7 +389,7 @@ impl Index {
         Some(Known { size: entry.size(), used: entry.used })
     }
 
-    /// Whether a blob does not go, here or not.
+    /// Whether a blob is pinned, here or not.
     pub fn is_pinned(&self, digest: &Digest) -> bool {
         self.pinned.contains(&half(digest))
     }

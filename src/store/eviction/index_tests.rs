@@ -411,3 +411,16 @@ proptest! {
         prop_assert_eq!(run(&steps), run(&steps));
     }
 }
+
+#[test]
+fn before_a_bucket_what_is_pinned_stays_only_until_it_is_there() {
+    let mut index = Index::before_bucket();
+    index.pin(&[blob(1), blob(2)], days(0));
+    for number in 1..=2 {
+        index.stored(&blob(number), MIB, days(0));
+    }
+    index.unsent(&blob(1), days(0));
+    assert_eq!(all_that_goes(&mut index, days(1)), [blob(2)]);
+    index.sent(&blob(1), days(1));
+    assert_eq!(all_that_goes(&mut index, days(2)), [blob(1)]);
+}

@@ -6,9 +6,10 @@
 //! The invariant: a record is replaced as a whole, and outlasts a power cut once its writer is told that it is there.
 //!
 //! With a bucket behind the directory the records are in both, and the bucket's are those that count: every replica reads
-//! them again now and then (`shared`). `seed` protects at start what was whole before.
+//! them again now and then (`shared`). `seed` protects at start what was whole before, and `room` decides what fits.
 
 mod record;
+mod room;
 mod seed;
 mod shared;
 
@@ -26,6 +27,7 @@ use super::eviction::read_whole;
 use crate::oci::Digest;
 
 pub use record::{InvalidPinName, PinName, PinRecord, PinRoots, Root};
+pub use room::fitting;
 
 /// The largest record that is read: ten thousand images.
 pub(super) const MAX_RECORD_BYTES: usize = 4 * 1024 * 1024;

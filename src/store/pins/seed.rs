@@ -1,6 +1,7 @@
 //! What is protected at start, before anything is evicted and before any upstream is asked: what was whole before.
 
 use std::collections::HashSet;
+use std::io;
 
 use super::{PinName, PinRecord, PinRoots, Root};
 use crate::oci::{Closure, Digest, ImageRef, MAX_MANIFEST_BYTES, Manifest, Reference, WantedPlatform};
@@ -11,11 +12,13 @@ use crate::store::tags::TagRecord;
 impl Disk {
     /// Protects the content of all pins, as far as it is known here: what was whole, and of what never was, as much as the
     /// tag says. Nothing happens if somebody knew better in the meantime. Blocks.
-    pub(in crate::store) fn enter_pins(&self) {
-        let pins = match self.pin_records() {
-            Ok(pins) => pins,
-            Err(error) => return tracing::warn!(%error, "The pins cannot be listed"),
-        };
+    ///
+    /// # Errors
+    /// If nobody can tell which pins there are.
+    pub(in crate::store) fn enter_pins(&self) -> io::Result<()> {
+        let pins = self.pin_records().inspect_err(|error| {
+            tracing::warn!(%error, "The pins cannot be listed: nothing is evicted until they can be");
+        })?;
         let mut pinned = HashSet::new();
         for (name, PinRecord { images, platforms, .. }) in &pins.records {
             let PinRoots { roots } = self.roots_here(name);
@@ -36,11 +39,8 @@ impl Disk {
                 "Protected what is pinned"
             );
         }
-        let mut protected = self.protected.lock();
-        if !*protected {
-            *protected = true;
-            self.index.lock().pin(&pinned, self.clock.now());
-        }
+        self.protect_by_records(&pinned);
+        Ok(())
     }
 
     /// What came of a pin, as far as that can be read here. Blocks.

@@ -11,12 +11,12 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::{MAX_RECORD_BYTES, PinName, PinRecord, PinRoots, Pins, PinsOnRecord, removed, removed_all};
-use crate::store::bucket::Bucket;
+use crate::store::bucket::{Bucket, Haste};
 use crate::store::error::StoreError;
 
 impl Pins {
     /// Brings the copies here up to date, and what is here alone to the bucket. A bucket that is away changes nothing.
-    /// Returns the pins whose records are in the bucket and make no sense there, with the reasons.
+    /// Returns the pins whose records are in the bucket and cannot be read there, with the reasons.
     pub(super) async fn share(&self) -> BTreeMap<PinName, String> {
         // Who has laid it out is looked at first, and why it is left alone has been logged.
         let Some(Ok(bucket)) = self.disk.bucket_to_write().await else { return BTreeMap::new() };
@@ -32,13 +32,33 @@ impl Pins {
             self.share_pin(&name, &record).await;
         }
         // Counted and logged by the bucket.
-        let Ok(there) = pins_in(bucket).await else { return BTreeMap::new() };
+        let Ok(there) = self.shared_pins(bucket).await else { return BTreeMap::new() };
         let (disk, unread) = (Arc::clone(&self.disk), there.unread.clone());
         let copy = move || disk.copy_shared(&there);
         if let Err(error) = self.disk.pool.run_any(copy).await {
             self.disk.health.record(&error);
         }
         unread
+    }
+
+    /// All pins in the bucket.
+    async fn shared_pins(&self, bucket: &Bucket) -> Result<PinsOnRecord, StoreError> {
+        let mut pins = PinsOnRecord::default();
+        let Some(tier) = &self.disk.tier else { return Ok(pins) };
+        let mut followed = tier.pins.lock().await;
+        // Who pins something waits for this.
+        let found = followed.look(bucket, &bucket.layout().pins(), MAX_RECORD_BYTES as u64, Haste::Awaited).await?;
+        for (name, read) in found {
+            let Ok(name) = name.parse::<PinName>() else { continue };
+            match read {
+                Ok(record) => drop(pins.records.insert(name, PinRecord::clone(&record))),
+                Err(error) => {
+                    tracing::warn!(%name, %error, "The record of a pin in the bucket cannot be read, and counts as last known");
+                    pins.unread.insert(name, error.to_string());
+                }
+            }
+        }
+        Ok(pins)
     }
 
     /// Tells the other replicas of a pin. If that fails, the next time that pins are read does.
@@ -117,25 +137,6 @@ impl Pins {
         let read = move || Ok(!matches!(disk.read_json::<PinRecord>(&path), Ok(None)));
         self.disk.pool.run("read", read).await.unwrap_or(true)
     }
-}
-
-/// All pins in a bucket.
-async fn pins_in(bucket: &Bucket) -> Result<PinsOnRecord, StoreError> {
-    let names = bucket.list_records(&bucket.layout().pins()).await?;
-    let mut pins = PinsOnRecord::default();
-    for name in names.iter().filter_map(|name| name.parse::<PinName>().ok()) {
-        let Some(text) = bucket.read_record(&bucket.layout().pin(&name), MAX_RECORD_BYTES as u64).await? else {
-            continue;
-        };
-        match serde_json::from_slice(&text) {
-            Ok(record) => drop(pins.records.insert(name, record)),
-            Err(error) => {
-                tracing::warn!(%name, %error, "The record of a pin in the bucket makes no sense");
-                pins.unread.insert(name, format!("in the bucket, {error}"));
-            }
-        }
-    }
-    Ok(pins)
 }
 
 impl super::Disk {

@@ -76,6 +76,11 @@ impl Replica {
         }
     }
 
+    /// The most bytes that may be pinned in the bucket.
+    pub(super) fn pinnable(&self) -> u64 {
+        self.max_size.lock().map_or(u64::MAX, standing::pinnable)
+    }
+
     /// Why the bucket is not used, if it is one of a later release.
     pub(super) fn refusal(&self) -> Option<StoreError> {
         self.version.refusal()

@@ -12,9 +12,9 @@ use tokio::time::timeout;
 
 use super::journal::{self, Line};
 use super::pinned::Pinned;
-use super::standing::{Standing, standing, target};
+use super::standing::{Standing, pinnable, standing, target};
 use crate::store::Disk;
-use crate::store::bucket::{Bucket, Record};
+use crate::store::bucket::{Bucket, Haste, Record};
 use crate::store::error::StoreError;
 use crate::store::eviction::policy::PERIOD;
 use crate::store::eviction::{Index, RepositoryKey, Tick, Victim};
@@ -37,7 +37,7 @@ const BATCH: usize = 64;
 pub(super) async fn look(disk: &Arc<Disk>, bucket: &Bucket, own: &str, limit: u64) -> Result<Option<u64>, StoreError> {
     let metrics = &disk.metrics.bucket;
     metrics.limit_bytes.set(gauge(limit));
-    let pages = bucket.records(&bucket.layout().journals(), MOST_PAGES).await?;
+    let pages = bucket.records(&bucket.layout().journals(), MOST_PAGES, Haste::Background).await?;
     let Some(Standing { now, pages, outdated, .. }) = standing(own, &pages).filter(|standing| standing.is_first) else {
         // Each object is counted by one replica alone.
         metrics.seen(0, 0);
@@ -51,7 +51,7 @@ pub(super) async fn look(disk: &Arc<Disk>, bucket: &Bucket, own: &str, limit: u6
     metrics.seen(index.len() as u64, index.bytes());
     if let Some(target) = target(index.bytes(), limit) {
         learn(&mut index, bucket, &pages, clock).await?;
-        let made = make_room(&mut index, disk, bucket, target, clock.here).await;
+        let made = make_room(&mut index, disk, bucket, (target, pinnable(limit)), clock.here).await;
         metrics.seen(index.len() as u64, index.bytes());
         made?;
     }
@@ -102,7 +102,8 @@ async fn learn(index: &mut Index, bucket: &Bucket, pages: &[&Record], clock: Clo
         let (bucket, path, modified) = (bucket.clone(), directory.join(&page.name), page.modified);
         async move { bucket.read_record(&path, MOST_BYTES).await.map(|text| (modified, text)) }
     };
-    let reads: Vec<_> = pages.iter().map(|page| read(page)).collect();
+    // What is larger than any page is none.
+    let reads: Vec<_> = pages.iter().filter(|page| page.size <= MOST_BYTES).map(|page| read(page)).collect();
     let mut texts = stream::iter(reads).buffered(AT_ONCE);
     while let Some(text) = texts.next().await {
         // One that is gone by now has been outdated.
@@ -126,18 +127,21 @@ fn apply(index: &mut Index, line: Line, used: Tick) {
     }
 }
 
-/// Takes away what is worth least until `target` bytes are left, or nothing more can go.
+/// Takes away what is worth least until `target` bytes are left, or nothing more can go. As much as `room` of it may be
+/// pinned.
 async fn make_room(
     index: &mut Index,
     disk: &Arc<Disk>,
     bucket: &Bucket,
-    target: u64,
+    (target, room): (u64, u64),
     now: Tick,
 ) -> Result<(), StoreError> {
+    // What is pinned here alone is known by nobody else.
+    disk.learn_pins().await.inspect_err(|error| disk.health.record(error))?;
     let (mut objects, mut bytes) = (0, 0);
     let mut pinned = Pinned::default();
     let ended = loop {
-        match pinned.look(bucket).await {
+        match pinned.look(bucket, room).await {
             Ok(pinned) => index.pin_also(pinned, &disk.index.lock(), now),
             Err(error) => break Err(error),
         }

@@ -49,6 +49,11 @@ pub(super) fn target(bytes: u64, limit: u64) -> Option<u64> {
     (bytes > share(limit, HIGH)).then(|| share(limit, LOW))
 }
 
+/// The most bytes that may be pinned: more of them, and everything else would go each time.
+pub(super) fn pinnable(limit: u64) -> u64 {
+    share(limit, HIGH)
+}
+
 /// How long to wait with the next look. `bytes` is what was found, if this replica is the one that looks.
 pub(super) fn pause_after(bytes: Option<u64>, limit: u64) -> Duration {
     // Whoever is not first looks soon whether it has become that.
@@ -68,7 +73,7 @@ mod tests {
 
     fn page(name: &str, before: Duration) -> Record {
         let modified = SystemTime::UNIX_EPOCH + 365 * DAY - before;
-        Record { name: name.to_owned(), size: 1, modified }
+        Record { name: name.to_owned(), size: 1, modified, version: None }
     }
 
     #[test]
@@ -108,6 +113,7 @@ mod tests {
     fn content_goes_from_a_high_mark_down_to_a_low_one() {
         assert_eq!((target(95, 100), target(96, 100)), (None, Some(90)));
         assert_eq!(target(u64::MAX, u64::MAX), Some(share(u64::MAX, LOW)));
+        assert!((0..1000).all(|limit| target(pinnable(limit), limit).is_none()), "pins alone never make anything go");
         assert_eq!((pause_after(Some(80), 100), pause_after(Some(81), 100)), (LATER, SOON));
         assert_eq!(pause_after(None, 100), SOON);
     }

@@ -144,3 +144,37 @@ async fn a_record_that_makes_no_sense_is_left_alone_and_costs_the_others_nothing
     assert!(store.pins().remove(&pin_name()).await.unwrap());
     assert!(!store.pins().remove(&pin_name()).await.unwrap());
 }
+
+#[tokio::test]
+async fn nothing_goes_while_nobody_can_tell_what_is_pinned() {
+    let root = TempDir::new().unwrap();
+    let (pinned, manifest) = (Digest::of(b"pinned"), |blob: &Digest| {
+        let blob =
+            serde_json::json!({ "mediaType": "application/vnd.oci.image.config.v1+json", "digest": blob, "size": 6 });
+        Bytes::from(serde_json::json!({ "schemaVersion": 2, "config": blob, "layers": [] }).to_string())
+    });
+    let image = manifest(&pinned);
+    {
+        let Kept { store, .. } = Kept::open(root.path(), Mortal::immortal()).await;
+        store.put(&pinned, Bytes::from_static(b"pinned")).await.unwrap();
+        store.put(&Digest::of(&image), image.clone()).await.unwrap();
+        store.pins().write(&pin_name(), &record(1)).await.unwrap();
+        let (digest, beside) = (Digest::of(&image), Vec::new());
+        let root = Root { digest, beside, referrers: std::collections::BTreeMap::new(), whole_at: 1 };
+        let roots = PinRoots { roots: [(record(1).images[0].clone(), root)].into() };
+        store.pins().write_roots(&pin_name(), &roots).await.unwrap();
+    }
+    // The directory is not to be listed: it is none for now.
+    let (pins, aside) = (root.path().join("pins"), root.path().join("aside"));
+    std::fs::rename(&pins, &aside).unwrap();
+    std::fs::write(&pins, "").unwrap();
+    let Kept { store, .. } = Kept::open(root.path(), Mortal::immortal()).await;
+    store.counted().await;
+    assert!(!store.is_protected(&pinned) && store.pins().all().await.is_err());
+    assert!(store.reclaimable(u64::MAX).await.is_err() && store.reclaim_some(u64::MAX).await.is_err());
+    assert!(!store.disk.make_room_for(0).unwrap(), "a download passes through instead");
+    std::fs::remove_file(&pins).unwrap();
+    std::fs::rename(&aside, &pins).unwrap();
+    assert!(store.reclaimable(u64::MAX).await.is_ok() && store.disk.make_room_for(0).unwrap());
+    assert!(store.is_protected(&pinned) && store.is_protected(&Digest::of(&image)));
+}

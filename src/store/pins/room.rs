@@ -1,4 +1,4 @@
-//! Which pinned images there is room for. Pure.
+//! Which pinned images there is room for. Pure: who keeps images and who makes room in a bucket come to the same.
 
 use std::collections::HashSet;
 
@@ -6,7 +6,7 @@ use crate::oci::Digest;
 
 /// Of images in their order, with the digests and sizes of what each is made of, those that fit into `room` bytes together.
 /// What images share is counted once. One that does not fit is left out as a whole, and makes way for smaller ones.
-pub(super) fn fitting<'a, K, C>(images: impl IntoIterator<Item = (K, C)>, room: u64) -> (Vec<K>, HashSet<Digest>)
+pub fn fitting<'a, K, C>(images: impl IntoIterator<Item = (K, C)>, room: u64) -> (Vec<K>, HashSet<Digest>)
 where
     C: IntoIterator<Item = (&'a Digest, u64)>,
 {
