@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn where_rights_are_missing_it_is_said_whose_and_where() {
+    async fn a18_where_rights_are_missing_it_is_said_whose_and_where() {
         let (_metrics, health) = health();
         let (lines, _collecting) = Lines::collect();
         let user = format!("user {}", rustix::process::geteuid().as_raw());

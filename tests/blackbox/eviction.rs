@@ -75,7 +75,7 @@ async fn flooded((bytes, limit): (u64, u64)) -> (ScriptedUpstream, TestWeir, Vec
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_goes_through_a_full_store_and_the_disk_never_exceeds_the_limit() {
+async fn a23_a_flood_goes_through_a_full_store_and_the_disk_never_exceeds_the_limit() {
     let size = if std::env::var_os("WEIR_TEST_LONG").is_some() { LONG } else { SHORT };
     let (_upstream, weir, old) = flooded(size).await;
     weir.assert_invariants().await;

@@ -75,7 +75,7 @@ impl Hit {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stored_file_that_cannot_be_read_on_costs_the_upstream_the_rest_of_it() {
+async fn a10_a_stored_file_that_cannot_be_read_on_costs_the_upstream_the_rest_of_it() {
     for hit in [Hit::verified(1).await, Hit::unverified(2).await] {
         hit.weir.blob(REPOSITORY, hit.blob.digest()).await.assert_is(hit.blob.digest());
         assert_eq!(hit.asked_again(), [format!("bytes={BAD}-")]);
@@ -84,7 +84,7 @@ async fn a_stored_file_that_cannot_be_read_on_costs_the_upstream_the_rest_of_it(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_range_of_a_stored_file_goes_on_as_well() {
+async fn a10_a_range_of_a_stored_file_goes_on_as_well() {
     for hit in [Hit::verified(3).await, Hit::unverified(4).await] {
         let path = blob_path(REPOSITORY, hit.blob.digest());
         let range = format!("bytes={}-{}", 4 * MIB + 1, SIZE - 2);
@@ -96,7 +96,7 @@ async fn a_range_of_a_stored_file_goes_on_as_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stored_file_of_which_nothing_can_be_read_is_a_miss() {
+async fn a10_a_stored_file_of_which_nothing_can_be_read_is_a_miss() {
     let hit = Hit::sound(5).await;
     hit.files.spoil(&stored_file(hit.weir.store_path(), hit.blob.digest()), 0);
     hit.weir.blob(REPOSITORY, hit.blob.digest()).await.assert_is(hit.blob.digest());
@@ -127,7 +127,7 @@ async fn where_nothing_can_be_stored_the_rest_comes_straight_from_the_upstream()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_somebody_removes_is_read_to_its_end_and_fetched_for_the_next() {
+async fn a16_a_file_that_somebody_removes_is_read_to_its_end_and_fetched_for_the_next() {
     for sendfile in ["auto", "off"] {
         let upstream = ScriptedUpstream::start().await;
         let weir = TestWeir::before_with(&upstream, json!({ "server": { "sendfile": sendfile } })).await;

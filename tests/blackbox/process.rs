@@ -52,7 +52,7 @@ async fn pull(weir: &WeirProcess, blob: &Blob) -> Option<Answer> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn kill_9_at_any_moment_leaves_no_wrong_file() {
+async fn a3_kill_9_at_any_moment_leaves_no_wrong_file() {
     const BLOBS: u64 = 4;
     const SIZE: u64 = 8 * MIB;
     let upstream = ScriptedUpstream::start().await;
@@ -139,7 +139,7 @@ async fn a_fill_that_is_killed_five_times_fetches_little_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_acknowledged_survives_kill_9() {
+async fn a3_what_was_acknowledged_survives_kill_9() {
     let upstream = ScriptedUpstream::start().await;
     let home = Home::new(&upstream, json!({}));
     let mut weir = home.serve().await;
@@ -218,7 +218,7 @@ async fn the_drain_ends_when_its_time_is_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_process_on_the_same_store_is_refused() {
+async fn a24_a_second_process_on_the_same_store_is_refused() {
     let upstream = ScriptedUpstream::start().await;
     let home = Home::new(&upstream, json!({}));
     let mut first = home.serve().await;

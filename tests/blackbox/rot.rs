@@ -68,7 +68,7 @@ async fn no_answer_with_a_flipped_bit_ends_well_and_the_next_one_is_right() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_small_blob_with_a_flipped_bit_is_right_at_once() {
+async fn a14_a_small_blob_with_a_flipped_bit_is_right_at_once() {
     let (upstream, weir, blob) = rotten(40_000, 39_999).await;
     weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
     is_set_aside(&weir).await;
@@ -78,7 +78,7 @@ async fn a_small_blob_with_a_flipped_bit_is_right_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_range_of_a_rotten_blob_has_the_whole_looked_at() {
+async fn a14_a_range_of_a_rotten_blob_has_the_whole_looked_at() {
     let (upstream, weir, blob) = rotten(3 * MIB, 2 * MIB).await;
     let range = weir.get_with(&blob_path(REPOSITORY, blob.digest()), ("range", "bytes=0-99")).await;
     assert_eq!(range.status, StatusCode::PARTIAL_CONTENT);
@@ -105,7 +105,7 @@ async fn what_has_rotted_is_found_before_anybody_asks_for_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flipped_bit_in_the_tail_costs_no_answer() {
+async fn a14_a_flipped_bit_in_the_tail_costs_no_answer() {
     let (upstream, weir, blob) = rotten(3 * MIB, 3 * MIB - 1).await;
     weir.blob(REPOSITORY, blob.digest()).await.assert_is(blob.digest());
     is_set_aside(&weir).await;
@@ -158,7 +158,7 @@ async fn what_was_just_fetched_is_not_hashed_again_and_what_is_old_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_cut_under_its_reader_is_gone_on_with_from_the_upstream() {
+async fn a13_a_file_cut_under_its_reader_is_gone_on_with_from_the_upstream() {
     for sendfile in ["auto", "off"] {
         let (upstream, weir, blob) = stored(64 * MIB, json!({ "server": { "sendfile": sendfile } })).await;
         let path = blob_path(REPOSITORY, blob.digest());
@@ -256,7 +256,7 @@ async fn a_rotten_blob_that_cannot_be_set_aside_is_fetched_again_all_the_same() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_set_aside_or_replaced_is_counted_for_what_it_is() {
+async fn a15_what_is_set_aside_or_replaced_is_counted_for_what_it_is() {
     let counted = async |weir: &TestWeir| {
         (weir.metric("weir_store_objects", &[]).await, weir.metric("weir_store_bytes", &[]).await)
     };
@@ -282,7 +282,7 @@ async fn what_is_set_aside_or_replaced_is_counted_for_what_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_manifest_with_a_flipped_bit_is_set_aside_and_fetched_again() {
+async fn a14_a_manifest_with_a_flipped_bit_is_set_aside_and_fetched_again() {
     let upstream = ScriptedUpstream::start().await;
     let weir = TestWeir::before(&upstream).await;
     let package = demo(1);

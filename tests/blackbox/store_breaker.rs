@@ -23,7 +23,7 @@ async fn degraded(weir: &TestWeir) -> (u64, u64) {
 /// The disk flushes nothing any more: after a few failures nobody waits for it, and nothing is tried but probes. What is
 /// stored is served all the time. When the disk works again, blobs are stored again.
 #[tokio::test(start_paused = true)]
-async fn a_disk_that_keeps_failing_is_left_alone_until_it_works() {
+async fn a8_a_disk_that_keeps_failing_is_left_alone_until_it_works() {
     let (upstream, files, weir) = on_faulty_disk(json!({})).await;
     let blobs: Vec<_> = (0..30).map(|seed| blob_of(MIB, 100 + seed)).collect();
     for blob in &blobs {
@@ -59,7 +59,7 @@ async fn a_disk_that_keeps_failing_is_left_alone_until_it_works() {
 /// The file system was made read-only under a running Weir, as after an error: that it will stay so it says itself. What
 /// is stored is served.
 #[tokio::test(start_paused = true)]
-async fn a_disk_that_becomes_read_only_is_tried_once_and_read_as_before() {
+async fn a12_a_disk_that_becomes_read_only_is_tried_once_and_read_as_before() {
     let (upstream, files, weir) = on_faulty_disk(json!({})).await;
     let blobs: Vec<_> = (0..5).map(|seed| blob_of(MIB, 200 + seed)).collect();
     for blob in &blobs {

@@ -45,7 +45,7 @@ fn failures() -> [(&'static str, u64, Operation, i32); 8] {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn blobs_are_served_whatever_the_store_does() {
+async fn a4_a7_blobs_are_served_whatever_the_store_does() {
     for (seed, (what, bytes, operation, error)) in (1..).zip(failures()) {
         let (upstream, files, weir) = on_faulty_disk(json!({})).await;
         let blob = blob_of(4 * MIB, seed);
@@ -86,7 +86,7 @@ async fn manifests_are_served_whatever_the_store_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_clients_are_served_when_the_disk_fills_up_under_them() {
+async fn a4_many_clients_are_served_when_the_disk_fills_up_under_them() {
     let (upstream, files, weir) = on_faulty_disk(json!({})).await;
     let blob = blob_of(8 * MIB, 20);
     upstream.push_blob(REPOSITORY, &blob);
@@ -180,7 +180,7 @@ async fn a_stored_blob_that_cannot_be_opened_is_fetched_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disk_that_cannot_be_read_any_more_costs_no_answer() {
+async fn a10_a_disk_that_cannot_be_read_any_more_costs_no_answer() {
     let (upstream, files, weir) = on_faulty_disk(json!({})).await;
     let blob = blob_of(4 * MIB, 25);
     upstream.push_blob(REPOSITORY, &blob);

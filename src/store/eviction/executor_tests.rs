@@ -194,7 +194,7 @@ async fn room_is_made_in_the_background_before_the_store_is_full() {
 }
 
 #[tokio::test]
-async fn a_reader_of_what_is_evicted_gets_all_of_it() {
+async fn a21_a_reader_of_what_is_evicted_gets_all_of_it() {
     let root = TempDir::new().unwrap();
     let small = Small::open(&root).await;
     let (digest, content) = blob(1);
@@ -213,7 +213,7 @@ async fn a_reader_of_what_is_evicted_gets_all_of_it() {
 
 /// What may happen between the choice of a blob and its going, in every order.
 #[tokio::test]
-async fn whatever_comes_between_the_choice_and_the_going_the_fresh_file_stays() {
+async fn a22_whatever_comes_between_the_choice_and_the_going_the_fresh_file_stays() {
     for publish_at in 0..3 {
         for read_at in 0..3 {
             let root = TempDir::new().unwrap();
@@ -248,7 +248,7 @@ async fn whatever_comes_between_the_choice_and_the_going_the_fresh_file_stays() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn names_and_index_are_one_however_many_give_and_take_names_at_once() {
+async fn a22_names_and_index_are_one_however_many_give_and_take_names_at_once() {
     let root = TempDir::new().unwrap();
     let small = Small::open(&root).await;
     let mut tasks = tokio::task::JoinSet::new();
@@ -296,7 +296,7 @@ async fn another_limit_holds_for_what_is_there() {
 }
 
 #[tokio::test]
-async fn times_of_files_outlive_a_restart_and_those_of_the_future_are_now() {
+async fn a19_times_of_files_outlive_a_restart_and_those_of_the_future_are_now() {
     let root = TempDir::new().unwrap();
     let small = Small::open(&root).await;
     let digests = small.fill(0..4).await;
@@ -396,7 +396,7 @@ async fn what_was_set_aside_goes_before_what_can_be_served() {
 }
 
 #[tokio::test]
-async fn a_file_that_somebody_removed_takes_no_room_any_more() {
+async fn a16_a_file_that_somebody_removed_takes_no_room_any_more() {
     let root = TempDir::new().unwrap();
     let small = Small::open(&root).await;
     let digests = small.fill(0..3).await;

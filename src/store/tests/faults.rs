@@ -113,7 +113,7 @@ async fn yesterday(contents: &Contents) -> Machine {
 /// Each operation of the store fails once, by an error or a panic: what it has acknowledged is there, nothing that is
 /// there is wrong, no file stays open, no room stays reserved, and everything can be stored afterwards.
 #[tokio::test]
-async fn whichever_operation_fails_nothing_is_wrong_and_nothing_leaks() {
+async fn a7_whichever_operation_fails_nothing_is_wrong_and_nothing_leaks() {
     let contents = Contents::new();
     let calm = yesterday(&contents).await;
     let acknowledged = day(calm.clone(), contents.clone()).await;

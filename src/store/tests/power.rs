@@ -218,7 +218,7 @@ async fn lives(seed: u64, source: &Bytes) -> u64 {
 /// The process or the machine dies at any operation, or one operation fails before that: a blob is complete or absent,
 /// and what was acknowledged is complete.
 #[tokio::test]
-async fn whatever_a_crash_forgets_a_blob_is_complete_or_absent() {
+async fn a1_whatever_a_crash_forgets_a_blob_is_complete_or_absent() {
     let (source, _) = content(3 << 20);
     let mut resumed = 0;
     let seeds = seeds(50);
@@ -231,7 +231,7 @@ async fn whatever_a_crash_forgets_a_blob_is_complete_or_absent() {
 /// The same with downloads so long that they are flushed on their way: what of them outlasts a power cut is what was
 /// flushed.
 #[tokio::test]
-async fn whatever_a_crash_forgets_what_was_flushed_is_gone_on_with() {
+async fn a2_whatever_a_crash_forgets_what_was_flushed_is_gone_on_with() {
     let (source, _) = content(usize::try_from(INTERVAL).unwrap() * 3 / 2);
     for seed in seeds(2) {
         lives(seed, &source).await;

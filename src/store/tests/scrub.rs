@@ -135,7 +135,7 @@ async fn the_next_process_goes_on_where_the_last_one_was() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_note_of_nonsense_or_of_the_future_is_a_pass_anew() {
+async fn a19_a_note_of_nonsense_or_of_the_future_is_a_pass_anew() {
     for note in ["", "{\"began\":", "\0\0\0", "{\"began\":99999999999,\"through\":null,\"ended\":99999999999}"] {
         let root = TempDir::new().unwrap();
         last_month(root.path(), 2).await;

@@ -31,7 +31,7 @@ async fn assert_sound(weir: &WeirProcess, volume: &Volume) {
 
 /// Somebody else takes the last of the room while a blob is written.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_system_that_fills_up_in_the_middle_of_a_blob_costs_no_pull() {
+async fn a5_a_file_system_that_fills_up_in_the_middle_of_a_blob_costs_no_pull() {
     let volume = Volume::tmpfs(8).await;
     let upstream = ScriptedUpstream::start().await;
     let (first, second) = (blob_of(6 * MIB, 1), blob_of(7 * MIB, 2));
@@ -65,7 +65,7 @@ async fn a_file_system_that_fills_up_in_the_middle_of_a_blob_costs_no_pull() {
 
 /// There is room for bytes and none for another file.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_system_without_inodes_costs_no_pull() {
+async fn a6_a_file_system_without_inodes_costs_no_pull() {
     let volume = Volume::ext4(32, &["-N", "64"]).await;
     let upstream = ScriptedUpstream::start().await;
     let blobs: Vec<Blob> = (0..80).map(|seed| blob_of(10_000, seed)).collect();
@@ -83,7 +83,7 @@ async fn a_file_system_without_inodes_costs_no_pull() {
 /// The disk was made read-only before the start, as after a repair that failed: what is stored is served, the rest passes
 /// through.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_read_only_disk_is_served_from_and_left_as_it_is() {
+async fn a11_a_read_only_disk_is_served_from_and_left_as_it_is() {
     let volume = Volume::ext4(64, &[]).await;
     let upstream = ScriptedUpstream::start().await;
     let (stored, other) = (blob_of(MIB, 1), blob_of(MIB, 2));
@@ -107,7 +107,7 @@ async fn a_read_only_disk_is_served_from_and_left_as_it_is() {
 
 /// The directory belongs to another user, as after a restore by root.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_directory_of_somebody_else_is_refused_by_its_name_and_that_of_the_user() {
+async fn a18_a_directory_of_somebody_else_is_refused_by_its_name_and_that_of_the_user() {
     const NOBODY: u32 = 65534;
     let volume = Volume::tmpfs(8).await;
     fs::set_permissions(volume.store(), fs::Permissions::from_mode(0o700)).unwrap();
@@ -131,7 +131,7 @@ async fn a_directory_of_somebody_else_is_refused_by_its_name_and_that_of_the_use
 /// Every flush fails: nothing is acknowledged or given a final name, no flush is tried twice, and when the disk works
 /// again the next pull stores.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_blob_whose_flush_fails_is_never_acknowledged() {
+async fn a9_a_blob_whose_flush_fails_is_never_acknowledged() {
     let volume = Volume::ext4(64, &[]).await;
     let upstream = ScriptedUpstream::start().await;
     let blobs: Vec<Blob> = (0..3).map(|seed| blob_of(MIB, seed)).collect();

@@ -12,7 +12,7 @@ use crate::support::{MIB, eventually, is_long, seed, within};
 /// The machine goes down right after 40 blobs were acknowledged, and in the middle of another: a copy of the disk has the
 /// 40, whole, and of the other what can be gone on with or nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn forty_blobs_logged_as_stored_are_forty_complete_blobs_in_a_copy_of_the_disk() {
+async fn a1_forty_blobs_logged_as_stored_are_forty_complete_blobs_in_a_copy_of_the_disk() {
     let volume = Volume::ext4(256, &[]).await;
     let upstream = ScriptedUpstream::start().await;
     let blobs: Vec<Blob> = (0..40).map(|seed| blob_of(300_000, 1000 + seed)).collect();
@@ -47,7 +47,7 @@ async fn forty_blobs_logged_as_stored_are_forty_complete_blobs_in_a_copy_of_the_
 /// The disk is gone at a seeded byte, while blobs are written, flushed and named. Weir goes on without it; what it had
 /// acknowledged is there when the disk is back, and nothing is torn.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disk_that_is_cut_off_under_load_has_what_was_acknowledged_and_nothing_torn() {
+async fn a2_a_disk_that_is_cut_off_under_load_has_what_was_acknowledged_and_nothing_torn() {
     const BLOBS: u64 = 12;
     const SIZE: u64 = 2 * MIB;
     let rounds = if is_long() { 40 } else { 4 };
