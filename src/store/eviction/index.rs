@@ -9,7 +9,7 @@ use super::expected::Expected;
 use super::newest::{Newest, RepositoryKey};
 use super::order::Order;
 use super::places::Slot;
-use super::policy::{Cost, JUST_NOW, Lifetime, PERIOD, RECENT, is_kept_as_newest, is_recent};
+use super::policy::{Cost, Lifetime, PERIOD, RECENT, is_kept_as_newest, is_recent};
 use super::{Half, half};
 use crate::oci::{Digest, Manifest};
 
@@ -186,14 +186,6 @@ impl Index {
     }
 
     fn use_slot(&mut self, slot: Slot, image: Option<(u32, Cost)>, now: Tick) {
-        let entry = self.entries.get_mut(slot);
-        if entry.place == Place::Recent && now.since(entry.used) < JUST_NOW {
-            // It stands where it belongs, which its image has no say in.
-            if let Some((group, cost)) = image {
-                (entry.group, entry.cost) = (group, cost);
-            }
-            return;
-        }
         self.change(slot, now, |entry| {
             entry.worth = entry.worth.used_again(entry.used, now);
             entry.used = entry.used.max(now);

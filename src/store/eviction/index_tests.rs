@@ -113,21 +113,6 @@ fn what_was_used_just_now_does_not_go() {
 }
 
 #[test]
-fn whoever_is_used_all_the_time_stays_and_costs_little() {
-    let mut index = Index::default();
-    index.stored(&blob(1), MIB, days(0));
-    let (begun, second) = (index.operations(), Duration::from_secs(1));
-    let mut now = days(0);
-    for _ in 0..600 {
-        now = now.after(second);
-        index.used(&blob(1), now);
-    }
-    assert!(index.operations() - begun <= 2 * 60, "once in ten seconds it changes its place");
-    assert_eq!(index.choose(now.after(RECENT - JUST_NOW)), None, "it was used less than two minutes ago");
-    assert!(index.choose(now.after(RECENT)).is_some());
-}
-
-#[test]
 fn whoever_is_used_or_stored_while_it_goes_stays() {
     let rescues: [fn(&mut Index); 4] = [
         |index| index.used(&blob(1), days(1)),

@@ -32,10 +32,8 @@ pub const HALF_LIFE: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 pub const PERIOD: Duration = Duration::from_secs(60 * 60);
 /// How many bytes one request more is worth.
 pub const REQUEST: u64 = 1024 * 1024;
-/// How long after its last use nothing is evicted: two minutes, and as long as nobody notes that it was used again.
-pub const RECENT: Duration = Duration::from_secs(2 * 60 + JUST_NOW.as_secs());
-/// For how long a use is just now: what is used all the time changes its place once in so long.
-pub const JUST_NOW: Duration = Duration::from_secs(10);
+/// How long after its last use nothing is evicted.
+pub const RECENT: Duration = Duration::from_secs(2 * 60);
 /// How long after its last use the content of a newest tag is kept before all else.
 pub const NEWEST_FOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
