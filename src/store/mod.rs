@@ -8,16 +8,16 @@
 //! - A failure of the store is an error value for the caller, who goes on without it; it is counted and logged here.
 //!
 //! Reading order: `layout` spells the paths, `version` says whose they are, `files` is the seam to the file system and
-//! `pool` the threads behind it;
-//! `spool` grows and publishes content, `lookup` finds it, `blob` reads it into `blocks`, `open_files` keeps it open,
-//! `verify` hashes it again (`hashing`), `scrub` what nobody asks for, and `verified` remembers that; `halves` keeps what
-//! an interrupted download had, with a `record` beside it and a `flush` now and then, and `salvage` what can be read of a
-//! file that fails; `tags` and `links` are the records beside content; `capacity` bounds it all, `eviction` decides what
-//! goes and takes it away, and `janitor` brings order at start. `health` says what goes wrong and, with a `breaker` and a
-//! `probe`, leaves a disk alone that keeps failing; `lasting` makes directories outlast a power cut. `bucket` speaks S3,
-//! `tier` puts it behind the directory (`pending` is what waits for it), `replicas` share it, and `elsewhere` sends clients there. `pins` are records of
-//! what is to stay (`protection` is what follows for the directory), and `catalog` tells people what is here; `audit`, `reclaim` and `holders` are what operators have done
-//! by hand.
+//! `pool` the threads behind it; `spool` grows and publishes content, `lookup` finds it, `blob` reads it into
+//! `blocks`, `open_files` keeps it open, `verify` hashes it again (`hashing`), `scrub` what nobody asks for, and
+//! `verified` remembers that; `halves` keeps what an interrupted download had, with a `record` beside it and a `flush`
+//! now and then, and `salvage` what can be read of a file that fails; `tags` and `links` are the records beside
+//! content; `capacity` bounds it all, `eviction` decides what goes and takes it away, and `janitor` brings order at
+//! start. `health` says what goes wrong and, with a `breaker` and a `probe`, leaves a disk alone that keeps failing;
+//! `lasting` makes directories outlast a power cut, and `closing` is the end. `bucket` speaks S3, `tier` puts it
+//! behind the directory (`pending` is what waits for it), `replicas` share it, and `elsewhere` sends clients there.
+//! `pins` are records of what is to stay (`protection` is what follows for the directory), and `catalog` tells people
+//! what is here; `audit`, `reclaim` and `holders` are what operators have done by hand.
 
 pub mod audit;
 pub mod blob;
