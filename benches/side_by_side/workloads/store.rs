@@ -134,10 +134,14 @@ impl<'a> Store<'a> {
         Ok(sample)
     }
 
-    /// Restarts the peer, twice, hashes some of the blobs, reads all of them, and looks how much memory it has then.
+    /// Restarts the peer, Weir once more after `kill -9`, hashes some of the blobs, reads all of them, and looks how much
+    /// memory it has then.
     pub(super) fn restart(&mut self) -> Result<Sample> {
         let mut sample = Sample::default();
-        sample.set_ms(Metric::RestartKilledMs, self.peer.restart(Ending::Killed)?);
+        // Others are several processes, of which those that are not killed go on answering.
+        if self.peer.kind.is_weir() {
+            sample.set_ms(Metric::RestartKilledMs, self.peer.restart(Ending::Killed)?);
+        }
         sample.set_ms(Metric::RestartMs, self.peer.restart(Ending::Asked)?);
         let before = self.registry.counts();
         let step = (self.checks.len() / VERIFIED).max(1);
