@@ -156,13 +156,17 @@ impl Results {
         Spread::of(samples.iter().filter_map(|sample| sample.get(metric)).collect())
     }
 
-    /// What one peer has of what another has, round by round: what the machine does meanwhile meets both.
+    /// What one peer has of what another has: what the machine does meanwhile meets both. Two rounds at a time, in one of
+    /// which the one comes first and in one the other, as whoever comes second finds the disk busy with the first.
     pub(crate) fn quotients(&self, row: Row, one: PeerKind, other: PeerKind, metric: Metric) -> Option<Spread> {
         let rounds = |peer| {
             let samples = self.samples.get(&(row, peer)).into_iter().flatten();
-            samples.filter_map(move |sample| sample.get(metric))
+            samples.filter_map(move |sample| sample.get(metric)).collect::<Vec<_>>()
         };
-        Spread::of(rounds(one).zip(rounds(other)).map(|(one, other)| one / other).collect())
+        let sum = |rounds: &[f64]| rounds.iter().sum::<f64>();
+        let (one, other) = (rounds(one), rounds(other));
+        let pairs = one.chunks(2).zip(other.chunks(2));
+        Spread::of(pairs.map(|(one, other)| sum(one) / sum(other)).collect())
     }
 }
 

@@ -102,7 +102,7 @@ impl Scale {
             few_blobs: 1000,
             many_blobs: 100_000,
             passes: 5,
-            close_rounds: 45,
+            close_rounds: 46,
             close_images: 2,
             patience: Duration::from_secs(2),
         }
