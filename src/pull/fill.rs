@@ -19,7 +19,6 @@ use super::flight::{Opened, Permit};
 use super::intake::Intake;
 use super::pace::longest;
 use super::relay::Relay;
-use super::sender::BUCKET;
 use crate::oci::RegistryHost;
 use crate::store::{BlobFile, Spool, Store, StoreError};
 use crate::upstream::Break;
@@ -150,9 +149,6 @@ impl Fill {
             Ok(()) => {
                 self.errand.metrics.store.resumed_bytes.inc_by(spool.resumed());
                 permit.complete(spool.written());
-                if spool.resumed() == 0 && relay.contributors().iter().all(|name| **name == *BUCKET) {
-                    spool.came_from_bucket();
-                }
                 Ok(spool)
             }
             Err(error) => {
@@ -287,6 +283,7 @@ async fn fetch_into(spool: &mut Spool, relay: &mut Relay, permit: &Permit) -> Re
         }
     }
     relay.align(so_far(spool)).await?;
+    spool.comes_from_bucket(spool.resumed() == 0 && relay.is_from_bucket());
     let (mut intake, begun) = (Intake::of(relay), Instant::now());
     loop {
         let patience = longest(spool.written().saturating_sub(spool.resumed()));
@@ -296,6 +293,7 @@ async fn fetch_into(spool: &mut Spool, relay: &mut Relay, permit: &Permit) -> Re
             Ok(chunks) => chunks,
             Err(broken) => {
                 intake.go_on(broken, so_far(spool)).await?;
+                spool.comes_from_bucket(spool.resumed() == 0 && intake.is_from_bucket());
                 continue;
             }
         };

@@ -20,7 +20,7 @@ use super::error::{FillError, Prefix};
 use super::outcome::Source;
 use super::pace::{Pace, TooSlow};
 use super::relief::Relief;
-use super::sender::Sender;
+use super::sender::{BUCKET, Sender};
 use crate::upstream::{Attempts, Break, BrokenBody, Verdict};
 
 /// How long the first byte behind a head may take while somebody else could be asked.
@@ -126,6 +126,12 @@ impl Relay {
             Some(Sender::Bucket { .. }) => Source::S3,
             None => Source::Disk,
         }
+    }
+
+    /// Whether the bucket has sent all that has come, and sends what comes next.
+    pub(super) fn is_from_bucket(&self) -> bool {
+        let senders = self.body.as_ref().map(Sender::name).into_iter().chain(&self.contributors);
+        senders.into_iter().all(|name| **name == *BUCKET)
     }
 
     /// Who has sent bytes of it, in the order in which they began.

@@ -301,7 +301,7 @@ impl Store {
     pub async fn put_here(&self, digest: &Digest, body: Bytes) -> Result<(), StoreError> {
         let mut spool = self.spool_at(self.disk.next_temporary(), digest, Some(body.len() as u64)).await?;
         spool.append(vec![body]).await?;
-        spool.came_from_bucket();
+        spool.comes_from_bucket(true);
         spool.publish().await
     }
 

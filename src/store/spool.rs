@@ -155,9 +155,10 @@ impl Spool {
         self.size = self.size.or(size);
     }
 
-    /// The bucket has all of it: it is not uploaded.
-    pub fn came_from_bucket(&mut self) {
-        self.bound = Bound::Nowhere;
+    /// Says whether the bucket has all of it. If so, it is not uploaded, and what a power cut costs before it is whole
+    /// comes from there again: it is not worth a flush, which would take the disk from others.
+    pub fn comes_from_bucket(&mut self, comes: bool) {
+        self.bound = if comes { Bound::Nowhere } else { Bound::ForBucket };
     }
 
     /// Nothing of it is to be used again.
@@ -221,7 +222,7 @@ impl Spool {
 
     /// Flushes what has been written, if that is due, and notes it in the record.
     fn flush_beside(&mut self) {
-        if self.fate != Fate::Kept {
+        if self.fate != Fate::Kept || self.bound == Bound::Nowhere {
             return;
         }
         let (disk, handle, recorder) = (&self.disk, &self.handle, &self.recorder);

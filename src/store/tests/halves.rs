@@ -235,6 +235,32 @@ async fn a_flush_that_fails_beside_the_writes_fails_the_spool_for_good() {
     assert_eq!(seen.lock().iter().filter(|operation| *operation == "sync").count(), 1, "it is not tried again");
 }
 
+/// How often the disk is waited for while a blob is stored that comes from the bucket or not.
+async fn syncs(comes_from_bucket: bool) -> usize {
+    let (content, digest) = content(usize::try_from(INTERVAL).unwrap() + 1);
+    let root = TempDir::new().unwrap();
+    let witness = Witness::default();
+    let seen = Arc::clone(&witness.seen);
+    let store = try_open(root.path(), witness, &Metrics::new().unwrap()).await.unwrap();
+    seen.lock().clear();
+    let mut spool = store.spool(&digest, None).await.unwrap();
+    spool.comes_from_bucket(comes_from_bucket);
+    spool.append(vec![content.slice(..content.len() - 1)]).await.unwrap();
+    spool.append(vec![content.slice(content.len() - 1..)]).await.unwrap();
+    spool.publish().await.unwrap();
+    assert!(store.stat(&digest).await.is_some());
+    close(store).await;
+    let seen = seen.lock();
+    seen.iter().filter(|operation| *operation == "sync").count()
+}
+
+#[tokio::test]
+async fn what_comes_from_the_bucket_is_not_flushed_before_its_end() {
+    let (from_bucket, from_upstream) = (syncs(true).await, syncs(false).await);
+    assert!(from_bucket > 0, "it lasts all the same");
+    assert!(from_upstream > from_bucket, "{from_upstream} and {from_bucket}");
+}
+
 #[tokio::test]
 async fn a_flush_that_fails_when_nobody_writes_any_more_is_not_forgotten() {
     let (content, digest) = content(usize::try_from(INTERVAL).unwrap() + 1);
