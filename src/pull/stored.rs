@@ -112,18 +112,18 @@ mod tests {
     #[tokio::test]
     async fn verified_content_is_announced_to_those_who_can_send_it_and_to_nobody_else() {
         let root = TempDir::new().unwrap();
-        let mut file = stored(&root, 1000, |_, _| Trust::Verified).await;
+        let mut file = stored(&root, 100_000, |_, _| Trust::Verified).await;
         let placeholder = file.read(0, None, Some(&Regions::default())).await.unwrap();
-        assert_eq!(placeholder.len(), 1000);
-        assert_ne!(placeholder, vec![7; 1000], "nothing was read");
-        assert_eq!(file.read(0, None, None).await.unwrap(), vec![7; 1000]);
+        assert_eq!(placeholder.len(), 100_000);
+        assert_ne!(placeholder, vec![7; 100_000], "nothing was read");
+        assert_eq!(file.read(0, None, None).await.unwrap(), vec![7; 100_000]);
     }
 
     #[tokio::test]
     async fn content_that_is_not_verified_is_read() {
         let root = TempDir::new().unwrap();
-        let mut part = stored(&root, 1000, |_, _| Trust::Unverified).await;
-        assert_eq!(part.read(0, Some(900), Some(&Regions::default())).await.unwrap(), vec![7; 900]);
+        let mut part = stored(&root, 100_000, |_, _| Trust::Unverified).await;
+        assert_eq!(part.read(0, Some(90_000), Some(&Regions::default())).await.unwrap(), vec![7; 90_000]);
 
         let (root, tail) = (TempDir::new().unwrap(), usize::try_from(HELD_BACK).unwrap());
         let length = tail + 1000;

@@ -17,6 +17,10 @@ use super::verify::Flaw;
 use crate::oci::Digest;
 use crate::sendfile::Region;
 
+/// What is no longer than this is read and goes out in one piece with its head: sending it out of the file costs more than the
+/// copy of so little.
+pub(super) const SMALL: u64 = 16 * 1024;
+
 /// An open file of content. Clones read the same file, each at its own place; a file that is evicted or renamed in the
 /// meantime stays readable.
 #[derive(Debug, Clone)]
@@ -75,12 +79,13 @@ impl BlobFile {
     }
 
     /// The next bytes of `offset..end` as a region to be sent instead of read, at most [`Region::LONGEST`]. `None` if
-    /// they have to be read: the page cache does not hold them, and whoever sent them would wait for the disk.
+    /// they have to be read: the page cache does not hold them, and whoever sent them would wait for the disk. `None` also
+    /// where they are few.
     pub fn region(&self, offset: u64, end: u64) -> Option<Region> {
         let file = self.open.file.as_ref()?;
         let end = end.min(offset.saturating_add(Region::LONGEST as u64));
         let length = usize::try_from(end.checked_sub(offset)?).ok()?;
-        let ready = length > 0 && self.open.handle.is_ready(offset, end);
+        let ready = length as u64 > SMALL && self.open.handle.is_ready(offset, end);
         ready.then(|| Region { file: Arc::clone(file), offset, length })
     }
 

@@ -14,7 +14,7 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, ReadWriteFlags};
 
-use super::files::{FileFacts, FileHandle, Files, HandleFacts, Space};
+use super::files::{FileFacts, FileHandle, Files, HandleFacts, Space, Stamp};
 
 /// What the system reads at least when it reads a file: a region no longer than this is in memory if its first byte is.
 const READ_AHEAD: u64 = 128 * 1024;
@@ -51,10 +51,11 @@ impl Files for DiskFiles {
         }
     }
 
-    fn open_ready(&self, path: &Path) -> io::Result<Option<Arc<dyn FileHandle>>> {
+    fn open_ready(&self, path: &Path) -> io::Result<Option<(Arc<dyn FileHandle>, Stamp)>> {
         // Without waiting for whoever would write to a planted pipe, either.
         let Some(file) = open_cached(path, OFlags::RDONLY | OFlags::NONBLOCK)? else { return Ok(None) };
-        Ok(if file.metadata()?.is_file() { Some(Arc::new(file)) } else { None })
+        let facts = facts(&file.metadata()?);
+        Ok(if facts.is_file { Some((Arc::new(file), facts.stamp())) } else { None })
     }
 
     fn stat(&self, path: &Path) -> io::Result<FileFacts> {

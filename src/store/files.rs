@@ -27,8 +27,8 @@ pub trait Files: fmt::Debug + Send + Sync + 'static {
         self.open(path)
     }
     /// Opens a regular file for reading if that needs no wait for the disk. `None` where it would, or where nobody can
-    /// tell: then [`Files::open`] has to.
-    fn open_ready(&self, _path: &Path) -> io::Result<Option<Arc<dyn FileHandle>>> {
+    /// tell: then [`Files::open`] has to. What it is comes with it, as that was asked for.
+    fn open_ready(&self, _path: &Path) -> io::Result<Option<(Arc<dyn FileHandle>, Stamp)>> {
         Ok(None)
     }
     /// What stands at a path; symbolic links are not followed.

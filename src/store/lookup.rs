@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::blob::{BlobFile, OpenFile};
+use super::blob::{BlobFile, OpenFile, SMALL};
 use super::error::StoreError;
 use super::files::FileFacts;
 use super::hashing::open_unnoticed;
@@ -112,7 +112,8 @@ impl Disk {
         }
     }
 
-    /// Opens the final file of a digest and keeps it open.
+    /// Opens the final file of a digest, and keeps it open unless it is small: then what opening costs is little beside what
+    /// a place among the open files is worth to a larger one.
     async fn open_anew(self: &Arc<Self>, digest: &Digest) -> Option<Arc<OpenFile>> {
         let mut opened = self.open_file(digest).await;
         if opened.as_ref().is_err_and(StoreError::is_out_of_descriptors) {
@@ -122,7 +123,9 @@ impl Disk {
         match opened {
             Ok(opened) => {
                 let open = Arc::new(opened?);
-                self.open.keep(digest, &open);
+                if open.stored.is_some_and(|(_, stamp)| stamp.length > SMALL) {
+                    self.open.keep(digest, &open);
+                }
                 Some(open)
             }
             Err(error) if error.is_not_found() => {
@@ -140,8 +143,8 @@ impl Disk {
     async fn open_file(&self, digest: &Digest) -> Result<Option<OpenFile>, StoreError> {
         let path = self.layout.blob(digest);
         let failed = |source| StoreError::Io { operation: "open", source: Arc::new(source) };
-        let handle = if let Some(handle) = self.files.open_ready(&path).map_err(failed)? {
-            handle
+        let (handle, stamp) = if let Some(opened) = self.files.open_ready(&path).map_err(failed)? {
+            opened
         } else {
             let files = Arc::clone(&self.files);
             let open = move || {
@@ -149,9 +152,9 @@ impl Disk {
                 if files.stat(&path)?.is_file { files.open(&path).map(Some) } else { Ok(None) }
             };
             let Some(handle) = self.pool.run("open", open).await? else { return Ok(None) };
-            handle
+            let stamp = handle.facts().map_err(failed)?.stamp;
+            (handle, stamp)
         };
-        let stamp = handle.facts().map_err(failed)?.stamp;
         // An empty file under another name than that of the empty content was cut; it is fetched again.
         let is_content = stamp.length > 0 || digest.matches(b"");
         Ok(is_content.then(|| OpenFile::stored(handle, *digest, stamp)))
