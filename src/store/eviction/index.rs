@@ -149,7 +149,9 @@ impl Index {
 
     /// A blob is used. Whoever was to go stays.
     pub fn used(&mut self, digest: &Digest, now: Tick) {
-        if let Some(slot) = self.entries.slot(&half(digest)) {
+        let Some(slot) = self.entries.slot(&half(digest)) else { return };
+        // Many ask for the same at once, and the first of them has said it all.
+        if self.entries.get(slot).used < now {
             self.use_slot(slot, None, now);
         }
     }
