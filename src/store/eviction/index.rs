@@ -150,8 +150,9 @@ impl Index {
     /// A blob is used. Whoever was to go stays.
     pub fn used(&mut self, digest: &Digest, now: Tick) {
         let Some(slot) = self.entries.slot(&half(digest)) else { return };
-        // Many ask for the same at once, and the first of them has said it all.
-        if self.entries.get(slot).used < now {
+        let entry = self.entries.get(slot);
+        // Many ask for the same at once, and the first of them has said it all, unless it has been chosen since.
+        if entry.used < now || entry.place == Place::Leaving {
             self.use_slot(slot, None, now);
         }
     }
